@@ -1,0 +1,15 @@
+/* What a context holds. It knows no ML word: graph, plan and session take from it the heap, the threads and the level. */
+#ifndef BASE_CONTEXT_H
+#define BASE_CONTEXT_H
+
+#include "base/heap.h"
+#include "base/pool.h"
+
+struct heed_context {
+    heap *heap;
+    pool *pool;
+    heed_limits limits; /* no zero left but memory_bytes */
+    heed_isa isa;       /* never HEED_ISA_AUTO */
+};
+
+#endif

@@ -1,0 +1,39 @@
+/* Every call to the operating system stands behind this header: base/os/posix.c now, another system is another file.
+ * Tests replace the table of file calls to count them and to make each fail in turn. */
+#ifndef BASE_OS_H
+#define BASE_OS_H
+
+#include <heed/base.h>
+
+/* File calls: results and errno as POSIX gives them. */
+typedef struct file_ops {
+    int (*open_read)(void *user, const char *path);
+    int (*open_new)(void *user, const char *path); /* O_CREAT | O_EXCL | O_CLOEXEC, 0666 */
+    int (*open_append)(void *user, const char *path);
+    int (*open_folder)(void *user, const char *path);
+    int64_t (*size)(void *user, int fd, bool *regular); /* fstat; -1 on failure */
+    int64_t (*read)(void *user, int fd, void *to, size_t n, uint64_t offset); /* pread */
+    int64_t (*write)(void *user, int fd, const void *from, size_t n);
+    int (*sync)(void *user, int fd);
+    int (*close)(void *user, int fd);
+    int (*rename)(void *user, const char *from, const char *to);
+    int (*unlink)(void *user, const char *path);
+    int (*mkdir)(void *user, const char *path);
+    void *user;
+} file_ops;
+
+const file_ops *heed__file_ops(void);            /* the system's */
+int64_t heed__os_free_bytes(const char *path);   /* room on that file system; -1 unknown */
+int heed__os_cpus(void);                         /* CPUs this process may use, at least 1 */
+double heed__os_seconds(void);                   /* monotonic clock */
+double heed__os_wall_seconds(void);              /* since 1970 */
+bool heed__os_cpu_has(heed_isa isa);             /* does this CPU run that level */
+void heed__os_cpu_name(char name[96]);           /* for run folders and benchmarks */
+uint64_t heed__os_peak_bytes(void);              /* resident high-water mark of the process; 0 unknown */
+
+/* Floating-point control: the default rounding with denormals kept, and back. A host that set flush-to-zero must not
+ * change our bits. */
+uint64_t heed__os_float_enter(void);
+void heed__os_float_leave(uint64_t saved);
+
+#endif
