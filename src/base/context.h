@@ -4,11 +4,13 @@
 
 #include "base/heap.h"
 #include "base/pool.h"
+#include "base/os/os.h"
 
 struct heed_context {
     heap *heap;
     pool *pool;
     heed_limits limits; /* no zero left but memory_bytes */
+    const file_ops *files; /* the system's; tests put their own */
     heed_isa isa;       /* never HEED_ISA_AUTO */
 };
 

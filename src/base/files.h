@@ -1,11 +1,12 @@
-/* Whole files in, atomic files out. All system calls go through base/os, where tests count them and make them fail.
+/* Whole files in, atomic files out. All system calls go through ctx->files, which tests replace to count them and to make
+ * each fail.
  *
  * Writing is: temporary file in the same folder -> all bytes -> fsync -> close -> rename -> fsync of the folder. A failure
  * at any point leaves the old file as it was and removes the temporary one. */
 #ifndef BASE_FILES_H
 #define BASE_FILES_H
 
-#include "base/heap.h"
+#include "base/context.h"
 #include "base/error.h"
 
 typedef struct file_bytes {
@@ -14,26 +15,26 @@ typedef struct file_bytes {
 } file_bytes;
 
 /* Reads a regular file whole. HEED_ERR_IO (missing, unreadable, a folder), HEED_ERR_LIMIT over `limit` bytes. */
-heed_status heed__file_read(file_bytes *out, heap *h, const char *path, uint64_t limit, heed_error *err);
+heed_status heed__file_read(file_bytes *out, heed_context *ctx, const char *path, uint64_t limit, heed_error *err);
 
 /* Writing one file: begin, put as often as needed, then commit or cancel (either ends it; cancel after a failure). */
 typedef struct file_writer file_writer;
-heed_status heed__file_begin(file_writer **out, heap *h, const char *path, heed_error *err);
+heed_status heed__file_begin(file_writer **out, heed_context *ctx, const char *path, heed_error *err);
 heed_status heed__file_put(file_writer *w, const void *bytes, size_t n, heed_error *err);
 heed_status heed__file_commit(file_writer *w, heed_error *err);
 void heed__file_cancel(file_writer *w); /* NULL is fine */
 
 /* begin + put + commit. */
-heed_status heed__file_replace(heap *h, const char *path, const void *bytes, size_t n, heed_error *err);
+heed_status heed__file_replace(heed_context *ctx, const char *path, const void *bytes, size_t n, heed_error *err);
 
 /* Appends to a log (metrics.jsonl); made when missing. */
-heed_status heed__file_append(heap *h, const char *path, const void *bytes, size_t n, heed_error *err);
+heed_status heed__file_append(heed_context *ctx, const char *path, const void *bytes, size_t n, heed_error *err);
 
-bool heed__file_exists(const char *path);
-bool heed__folder_exists(const char *path);
-heed_status heed__folder_make(heap *h, const char *path, heed_error *err); /* parents too; fine when it exists */
+bool heed__file_exists(heed_context *ctx, const char *path);
+bool heed__folder_exists(heed_context *ctx, const char *path);
+heed_status heed__folder_make(heed_context *ctx, const char *path, heed_error *err); /* parents too; fine when it exists */
 
 /* "folder/name" in heap memory, NULL when memory ran out. */
-char *heed__path_join(heap *h, const char *folder, const char *name);
+char *heed__path_join(heed_context *ctx, const char *folder, const char *name);
 
 #endif
