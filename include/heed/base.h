@@ -18,11 +18,11 @@ extern "C" {
 #if defined(__GNUC__)
 #define HEED_API __attribute__((visibility("default")))
 #define HEED_MUST_CHECK __attribute__((warn_unused_result))
-#define HEED_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define HEED_PRINTF(text_at, args_at) __attribute__((format(printf, text_at, args_at)))
 #else
 #define HEED_API
 #define HEED_MUST_CHECK
-#define HEED_PRINTF(format, first)
+#define HEED_PRINTF(text_at, args_at)
 #endif
 
 /** What a call ended with. The numbers are pinned: programs may store them. */
