@@ -1,0 +1,78 @@
+/* Row primitives: the vector code below every element-wise op, reduction and norm. One table per instruction level.
+ *
+ * map primitives work on n elements; a step of 0 repeats the first element, 1 is dense. y may be the same memory as
+ * an input of step 1. Names and order: cpu/rows.def. */
+#ifndef CPU_ROWS_H
+#define CPU_ROWS_H
+
+#include "cpu/view.h"
+
+#define ROWS_MAX 16 /* rows handled by one call of a block primitive */
+
+typedef enum row_unary {
+#define ROW_UNARY(name) ROW_##name,
+#define ROW_BINARY(name)
+#include "cpu/rows.def"
+#undef ROW_UNARY
+#undef ROW_BINARY
+    ROW_UNARY_COUNT
+} row_unary;
+
+typedef enum row_binary {
+#define ROW_UNARY(name)
+#define ROW_BINARY(name) ROW_##name,
+#include "cpu/rows.def"
+#undef ROW_UNARY
+#undef ROW_BINARY
+    ROW_BINARY_COUNT
+} row_binary;
+
+/* A block of `count` rows of n floats, `stride` floats apart. */
+typedef struct rows {
+    float *data;
+    int64_t count, n, stride;
+} rows;
+
+typedef struct row_ops {
+    /* y[i] = f(x[i]) */
+    void (*unary[ROW_UNARY_COUNT])(float *y, const float *x, int64_t n);
+    /* y[i] = f(a[i * as], b[i * bs]); as, bs are 0 or 1 */
+    void (*binary[ROW_BINARY_COUNT])(float *y, const float *a, int64_t as, const float *b, int64_t bs, int64_t n);
+
+    /* Rows [begin, end) of a view whose last axis is dense, all leading axes flattened: the view's own memory where the
+     * rows are f32 and equally spaced, else widened or gathered into scratch (heed__row_scratch bytes). */
+    rows (*in)(const view *v, int64_t begin, int64_t end, void *scratch);
+    rows (*out)(const view *v, int64_t begin, int64_t end, void *scratch);
+    void (*commit)(const view *v, int64_t begin, rows y); /* narrows what `out` put into scratch; nothing for f32 in place */
+
+    /* Reductions: one number a row, always summed in the same order whatever the number of rows. */
+    void (*max)(float *m, rows x);   /* -inf for an empty row; NaN if one is there */
+    void (*sum)(float *s, rows x);
+    void (*dot)(float *s, rows x, rows y);
+    void (*sum_squares)(float *s, rows x, const float *mean); /* sum (x - mean)^2; mean NULL: 0 */
+
+    void (*exp_sum)(rows y, float *sum, rows x, const float *m);           /* y = exp(x - m), sum of y */
+    void (*divide)(rows y, const float *s);                                /* y /= s */
+    void (*subtract)(rows y, rows x, const float *s);                      /* y = x - s */
+    void (*softmax_grad)(rows dx, rows y, rows dy, const float *dot);      /* dx = y * (dy - dot) */
+    void (*normalize)(rows y, rows x, const float *mean, const float *rstd,
+                      const float *weight, const float *bias);             /* y = (x - mean) * rstd * weight + bias; each may be NULL */
+    void (*add_scaled)(float *y, const float *x, float a, int64_t n);      /* y += a * x */
+    void (*scale_to)(float *y, const float *x, float a, int64_t n);        /* y = a * x */
+    float (*total)(const float *x, int64_t n);                             /* sum of n floats, the order of `sum` */
+
+    /* Optimiser steps, one pass; formulas: ops/optimiser files. */
+    void (*adam)(float *p, float *m, float *v, float *vmax, const float *g, int64_t n, const float c[8]);
+    void (*sgd)(float *p, float *buf, const float *g, int64_t n, const float c[8]);
+    void (*rmsprop)(float *p, float *square, float *buf, const float *g, int64_t n, const float c[8]);
+
+    void (*widen_f16)(float *y, const uint16_t *x, int64_t n);
+    void (*narrow_f16)(uint16_t *y, const float *x, int64_t n); /* round to nearest even */
+    void (*widen_bf16)(float *y, const uint16_t *x, int64_t n);
+    void (*narrow_bf16)(uint16_t *y, const float *x, int64_t n);
+} row_ops;
+
+/* The table of a level, NULL when it is not built in. */
+const row_ops *heed__row_ops(heed_isa isa);
+
+#endif
