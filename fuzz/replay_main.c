@@ -4,11 +4,11 @@
  *
  * The empty input always runs first. A target that returns has passed; crashes and sanitizer reports fail. */
 
+#define _XOPEN_SOURCE 700
 #include <ftw.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
