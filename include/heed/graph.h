@@ -63,6 +63,11 @@ HEED_MUST_CHECK HEED_API heed_status heed_builder_finish(heed_graph **out, heed_
 /** Frees a graph; NULL is fine. */
 HEED_API void heed_graph_free(heed_graph *g);
 
+/** What the graph is for: layers read it (dropout, batch norm). A new builder is for evaluation. */
+typedef enum heed_mode { HEED_EVAL = 0, HEED_TRAIN } heed_mode;
+HEED_API void heed_set_mode(heed_builder *b, heed_mode mode);
+HEED_API heed_mode heed_get_mode(const heed_builder *b);
+
 /** Every node made until the matching pop lies in this scope; names of parameters become "scope.name". */
 HEED_API void heed_scope_push(heed_builder *b, const char *name);
 HEED_API void heed_scope_pop(heed_builder *b);

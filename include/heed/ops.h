@@ -58,6 +58,9 @@ HEED_API heed_value heed_select(heed_builder *b, heed_value condition, heed_valu
 /** To another dtype: float to integer truncates toward zero, clamps, NaN becomes 0; to bool: not equal to 0. */
 HEED_API heed_value heed_cast(heed_builder *b, heed_value x, heed_dtype dtype);
 
+/** x itself; a run in which an element is NaN or infinite ends here with HEED_ERR_NUMERIC, before any state changes. */
+HEED_API heed_value heed_check_finite(heed_builder *b, heed_value x);
+
 /** x, through which no gradient flows. */
 HEED_API heed_value heed_stop_grad(heed_builder *b, heed_value x);
 

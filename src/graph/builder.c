@@ -131,6 +131,16 @@ const heed_graph *heed__building(const heed_builder *b)
     return b->g;
 }
 
+void heed_set_mode(heed_builder *b, heed_mode mode)
+{
+    b->mode = mode;
+}
+
+heed_mode heed_get_mode(const heed_builder *b)
+{
+    return b->mode;
+}
+
 /* ---- scopes ---- */
 
 void heed_scope_push(heed_builder *b, const char *name)

@@ -22,6 +22,7 @@ struct heed_builder {
     const char *path;       /* set by passes: overrides the scope */
     const char *last_path;
     heed_value rng;
+    heed_mode mode;
     random_name *randoms;
     uint32_t n_randoms, room_randoms;
 };
