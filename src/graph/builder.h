@@ -28,7 +28,6 @@ struct heed_builder {
 };
 
 heed_value heed__leaf(heed_builder *b, const op_def *op, const char *path, const leaf_attrs *attrs);
-void heed__enter_path(heed_builder *b, const char *path);
 heed_status heed__infer_node(const op_def *op, const void *attrs, const heed_type *in, int n_in, heed_type *out,
                              int n_out, const heed_graph *body, heed_error *err);
 

@@ -86,5 +86,6 @@ void heed__copy_names(heed_builder *b, const heed_graph *from, const heed_value 
 
 /* The scope path used for nodes made from now on: set to that of the node being rewritten; NULL goes back to the stack's. */
 void heed__set_path(heed_builder *b, const char *path);
+void heed__enter_path(heed_builder *b, const char *path); /* the same with a copy in the builder's memory */
 
 #endif
