@@ -39,7 +39,7 @@ static arena_chunk *arena_chunk_new(arena *a, size_t size)
 
 void heed__arena_init(arena *a, heap *h)
 {
-    *a = (arena){.heap = h};
+    *a = (arena){ .heap = h };
 }
 
 void heed__arena_release(arena *a)

@@ -7,7 +7,7 @@
 
 static heed_isa context_best_isa(void)
 {
-    static const heed_isa best_first[] = {HEED_ISA_X86_64_V4, HEED_ISA_X86_64_V3, HEED_ISA_NEON};
+    static const heed_isa best_first[] = { HEED_ISA_X86_64_V4, HEED_ISA_X86_64_V3, HEED_ISA_NEON };
 
     for (size_t i = 0; i < sizeof best_first / sizeof best_first[0]; i++)
         if (heed_isa_available(best_first[i]))
@@ -17,7 +17,7 @@ static heed_isa context_best_isa(void)
 
 heed_status heed_context_new(heed_context **out, const heed_context_opts *opts, heed_error *err)
 {
-    const heed_context_opts none = {0};
+    const heed_context_opts none = { 0 };
     const heed_context_opts *o = opts ? opts : &none;
     const heed_isa isa = o->isa == HEED_ISA_AUTO ? context_best_isa() : o->isa;
     const int threads = o->threads ? o->threads : heed__os_cpus();

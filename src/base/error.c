@@ -12,10 +12,11 @@ static const struct {
     int exit_code;
 } error_table[] = {
     /* index: minus the status */
-    {"HEED_OK", 0},          {"HEED_ERR_MEMORY", 1},    {"HEED_ERR_USAGE", 2},   {"HEED_ERR_SHAPE", 3},
-    {"HEED_ERR_DTYPE", 3},   {"HEED_ERR_SPEC", 3},      {"HEED_ERR_FORMAT", 3},  {"HEED_ERR_LIMIT", 3},
-    {"HEED_ERR_IO", 3},      {"HEED_ERR_EXISTS", 2},    {"HEED_ERR_MISSING", 4}, {"HEED_ERR_DEVICE", 4},
-    {"HEED_ERR_NUMERIC", 1}, {"HEED_ERR_STOPPED", 130}, {"HEED_ERR_BUG", 1},
+    { "HEED_OK", 0 },          { "HEED_ERR_MEMORY", 1 },    { "HEED_ERR_USAGE", 2 },
+    { "HEED_ERR_SHAPE", 3 },   { "HEED_ERR_DTYPE", 3 },     { "HEED_ERR_SPEC", 3 },
+    { "HEED_ERR_FORMAT", 3 },  { "HEED_ERR_LIMIT", 3 },     { "HEED_ERR_IO", 3 },
+    { "HEED_ERR_EXISTS", 2 },  { "HEED_ERR_MISSING", 4 },   { "HEED_ERR_DEVICE", 4 },
+    { "HEED_ERR_NUMERIC", 1 }, { "HEED_ERR_STOPPED", 130 }, { "HEED_ERR_BUG", 1 },
 };
 #define ERROR_COUNT ((int)(sizeof error_table / sizeof error_table[0]))
 
@@ -70,7 +71,7 @@ static size_t error_escape(char *to, size_t room, const char *from, size_t n)
             memcpy(to + used, from + at, plain);
         } else {
             const unsigned char b = (unsigned char)from[at];
-            const char hex[4] = {'\\', 'x', digits[b >> 4], digits[b & 15]};
+            const char hex[4] = { '\\', 'x', digits[b >> 4], digits[b & 15] };
             memcpy(to + used, hex, 4);
         }
         used += want;

@@ -87,13 +87,13 @@ static void heap_give(heap *h, uint64_t n)
 
 heap *heed__heap_new(const heed_allocator *allocator, uint64_t limit_bytes)
 {
-    const heed_allocator system = {heap_system_resize, NULL};
+    const heed_allocator system = { heap_system_resize, NULL };
     const heed_allocator from = allocator ? *allocator : system;
     heap *h = from.resize(from.user, NULL, 0, sizeof *h);
 
     if (!h)
         return NULL;
-    *h = (heap){.allocator = from, .limit = limit_bytes, .huge = !allocator};
+    *h = (heap){ .allocator = from, .limit = limit_bytes, .huge = !allocator };
     return h;
 }
 
@@ -136,7 +136,7 @@ static void *heap_block(heap *h, size_t n, size_t size, size_t align, bool zeroe
     block = base + HEAP_HEAD;
     block += (align - ((uintptr_t)block & (align - 1))) & (align - 1);
     head = heap_head_of(block);
-    *head = (heap_head){.size = bytes, .offset = (uint32_t)(block - base), .extra = (uint32_t)extra};
+    *head = (heap_head){ .size = bytes, .offset = (uint32_t)(block - base), .extra = (uint32_t)extra };
     if (zeroed)
         memset(block, 0, bytes);
     return block;

@@ -20,11 +20,11 @@ static const struct {
     const char *name;
     bool built;
 } isa_table[] = {
-    [HEED_ISA_AUTO] = {"auto", false},
-    [HEED_ISA_PORTABLE] = {"portable", true},
-    [HEED_ISA_X86_64_V3] = {"x86-64-v3", ISA_X86},
-    [HEED_ISA_X86_64_V4] = {"x86-64-v4", ISA_X86},
-    [HEED_ISA_NEON] = {"neon", ISA_NEON},
+    [HEED_ISA_AUTO] = { "auto", false },
+    [HEED_ISA_PORTABLE] = { "portable", true },
+    [HEED_ISA_X86_64_V3] = { "x86-64-v3", ISA_X86 },
+    [HEED_ISA_X86_64_V4] = { "x86-64-v4", ISA_X86 },
+    [HEED_ISA_NEON] = { "neon", ISA_NEON },
 };
 #define ISA_COUNT ((int)(sizeof isa_table / sizeof isa_table[0]))
 

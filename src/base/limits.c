@@ -12,7 +12,7 @@ static uint64_t limits_or(uint64_t given, uint64_t fallback)
 
 heed_limits heed__limits(const heed_limits *given)
 {
-    const heed_limits none = {0};
+    const heed_limits none = { 0 };
     const heed_limits *g = given ? given : &none;
 
     return (heed_limits){

@@ -181,7 +181,7 @@ heed_status heed__pool_new(pool **out, heap *h, int threads, heed_error *err)
     for (; p->threads < threads; p->threads++) {
         pool_worker *w = &p->workers[p->threads - 1];
 
-        *w = (pool_worker){.pool = p, .index = p->threads};
+        *w = (pool_worker){ .pool = p, .index = p->threads };
         if (!heed__os_thread_start(&w->thread, pool_main, w)) {
             const int started = p->threads;
             heed__pool_free(p);

@@ -16,7 +16,7 @@ static char *text_empty(void)
 
 void heed__text_init(text *t, heap *h, size_t most)
 {
-    *t = (text){.heap = h, .data = text_empty(), .most = most ? most : TEXT_MOST};
+    *t = (text){ .heap = h, .data = text_empty(), .most = most ? most : TEXT_MOST };
 }
 
 void heed__text_release(text *t)

@@ -6,8 +6,9 @@ static const struct {
     const char *name;
     size_t size;
 } type_table[HEED_DTYPES] = {
-    [HEED_F32] = {"f32", 4}, [HEED_F64] = {"f64", 8}, [HEED_F16] = {"f16", 2}, [HEED_BF16] = {"bf16", 2},
-    [HEED_I64] = {"i64", 8}, [HEED_I32] = {"i32", 4}, [HEED_U8] = {"u8", 1},   [HEED_BOOL] = {"bool", 1},
+    [HEED_F32] = { "f32", 4 },   [HEED_F64] = { "f64", 8 },   [HEED_F16] = { "f16", 2 },
+    [HEED_BF16] = { "bf16", 2 }, [HEED_I64] = { "i64", 8 },   [HEED_I32] = { "i32", 4 },
+    [HEED_U8] = { "u8", 1 },     [HEED_BOOL] = { "bool", 1 },
 };
 
 static bool type_is_dtype(heed_dtype dtype)
@@ -55,7 +56,7 @@ bool heed_type_equal(const heed_type *a, const heed_type *b)
 
 heed_type heed_type_of(heed_dtype dtype, int rank, const int64_t *dims)
 {
-    heed_type type = {.dtype = dtype, .rank = rank < 0 || rank > HEED_MAX_RANK ? -1 : rank};
+    heed_type type = { .dtype = dtype, .rank = rank < 0 || rank > HEED_MAX_RANK ? -1 : rank };
 
     for (int i = 0; i < type.rank; i++)
         type.dims[i] = dims[i];
