@@ -5,6 +5,13 @@
 #include "graph/op.h"
 #include <heed/ops.h>
 
+/* heed__op_NAME of every line of ops.def. */
+#define OP(name) extern const op_def heed__op_##name;
+#define OP_IN(name, file) OP(name)
+#include "ops/ops.def"
+#undef OP
+#undef OP_IN
+
 /* Reductions of one axis, kept with size 1, so that the result broadcasts back. */
 heed_value heed__sum_axis(heed_builder *b, heed_value x, int axis);
 heed_value heed__max_axis(heed_builder *b, heed_value x, int axis);
