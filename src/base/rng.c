@@ -71,7 +71,7 @@ static double rng_ln(double u)
 }
 
 /* cos(2 pi u) for u in [0, 1): 4 u = q + r with |r| <= 1/2, exactly; then cos or sin of x = r pi / 2 by its series. */
-static double rng_cos_turn(double u)
+double heed__cos_turn(double u)
 {
     const double t = 4 * u;
     const int q = (int)(t + 0.5);
@@ -90,7 +90,7 @@ double heed__normal_f64(uint32_t a, uint32_t b)
 {
     const double u1 = (a + 0.5) * 0x1p-32, u2 = (b + 0.5) * 0x1p-32;
 
-    return sqrt(-2 * rng_ln(u1)) * rng_cos_turn(u2);
+    return sqrt(-2 * rng_ln(u1)) * heed__cos_turn(u2);
 }
 
 float heed__normal(uint32_t a, uint32_t b)

@@ -36,6 +36,9 @@ static inline float heed__unit(uint32_t word)
 double heed__normal_f64(uint32_t a, uint32_t b);
 float heed__normal(uint32_t a, uint32_t b); /* rounded to float */
 
+/* cos(2 pi u) for u in [0, 1) in double arithmetic that is the same on every compiler and CPU: for schedules too. */
+double heed__cos_turn(double u);
+
 /* Fisher-Yates: a permutation of 0 .. n-1, decided by r alone (n <= 2^32). Place i is exchanged with place
  * floor(word * (i + 1) / 2^32), word = column i of row 0. No word is rejected, so that each has its place; the chance of
  * one place differs from 1/(i + 1) by less than 2^-32, and by a factor within 1 +- 2^-32 n. */
