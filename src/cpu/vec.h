@@ -98,7 +98,11 @@ VEC_INLINE float sfma(float a, float b, float c)
 /* yes where the mask lane is all ones, no where it is zero. */
 VEC_INLINE vf vselect(vi mask, vf yes, vf no)
 {
+#if LEVEL == 3
+    return (vf)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask);
+#else
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+#endif
 }
 
 /* The larger; a NaN in either gives NaN (PyTorch's rule for max). */

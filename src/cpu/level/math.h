@@ -149,8 +149,9 @@ VEC_INLINE vf vf_erf(vf x)
     p = vfma(p, a, vsplat(-0x1.39cdc6p-6f));
     p = vfma(p, a, vsplat(0x1.a4fa5ep-4f));
     p = vfma(p, a, vsplat(0x1.45f2fap-1f));
-    p = vfma(p, a, vsplat(0x1.20dd76p+0f)); /* q / a, to 2^-28 of erf */
-    return vf_sign_of(math_expm1(-(p * a)), x);
+    p = vfma(p, a, vsplat(-0x1.d0e2a4p-25f));
+    p = vfma(a, vsplat(0x1.20dd76p+0f), a * p); /* q, to 2^-28 of erf; its first coefficient in two parts */
+    return vf_sign_of(math_expm1(-p), x);
 }
 
 /* ---- Double halves: sin, cos and pow reduce and sum in double, where plain a * b + c is exact enough. ---- */
@@ -310,23 +311,31 @@ VEC_INLINE vd math_exp2(vd t)
     return p * (vd)(((vuq)rounded << 52) + 0x3ff0000000000000u);
 }
 
-/* x^y as C's pow: at most 0.51 ULP; x^-1/2 is 1 / sqrt(x), at most 1 ULP; x^2, x, 1/x and sqrt(x) are rounded correctly.
+/* x^(1/2) as C's pow: unlike sqrt, +0 at -0 and infinity at -infinity. */
+VEC_INLINE vf math_pow_root(vf x)
+{
+    const vf a = vabs(x);
+
+    return vselect((vi)(x < 0.0f) & (vi)(a < MATH_INF), vsplat(__builtin_nanf("")), vsqrt(a));
+}
+
+/* x^y as C's pow: at most 0.51 ULP; x^-1/2 is 1 / sqrt(x), at most 1.5; x^2, x, 1/x and sqrt(x) are rounded correctly.
  * A negative x has a power for integer y only; x^0 = 1^y = 1 also beside a NaN. */
 VEC_INLINE vf vf_pow(vf x, vf y)
 {
-    const vf a = vabs(x), half = y * vsplat(0.5f), none = vsplat(__builtin_nanf(""));
+    const vf a = vabs(x), half = y * 0.5f, none = vsplat(__builtin_nanf("")), root = math_pow_root(x);
     const vi whole = (vi)(vf_floor(y) == y);
     const vi odd = whole & (vi)(vf_floor(half) != half);
-    const vf root = vsqrt(a);
-    vf r = vnarrow(math_exp2(math_log2(vwiden(a, 0)) * vwiden(y, 0)), math_exp2(math_log2(vwiden(a, 1)) * vwiden(y, 1)));
+    vf r = vnarrow(math_exp2(math_log2(vwiden(a, 0)) * vwiden(y, 0)),
+                   math_exp2(math_log2(vwiden(a, 1)) * vwiden(y, 1)));
 
     r = vselect((vi)(y == 2.0f), a * a, r);
     r = vselect((vi)(y == 1.0f), a, r);
-    r = vselect((vi)(y == 0.5f), root, r);
-    r = vselect((vi)(y == -0.5f), 1.0f / root, r);
     r = vselect((vi)(y == -1.0f), 1.0f / a, r);
     r = vselect((vi)(a == 1.0f), a, r); /* also 1^inf */
     r = vselect((vi)(x < 0.0f) & (vi)(a < MATH_INF) & ~whole, none, r);
+    r = vselect((vi)(y == 0.5f), root, r);
+    r = vselect((vi)(y == -0.5f), 1.0f / root, r);
     r = (vf)((vi)r | (odd & (vi)x & ~0x7fffffff));
     r = vselect((vi)(x != x) | (vi)(y != y), none, r);
     return vselect((vi)(x == 1.0f) | (vi)(y == 0.0f), vsplat(1.0f), r);
@@ -353,7 +362,7 @@ VEC_INLINE vf math_sigmoid_pair(vf x, vf *rest)
     return vselect(negative, small, large);
 }
 
-/* x sigmoid(x): at most 3.5 ULP. */
+/* x sigmoid(x): at most 3.5 ULP; below -87, where e^x is denormal, within 2^-142. */
 VEC_INLINE vf vf_silu(vf x)
 {
     return x * vf_sigmoid(x);
@@ -377,29 +386,29 @@ VEC_INLINE vf vf_softplus(vf x)
     return (vf)((vi)x & (vi)(x > 0.0f)) + math_log_sum((vf)(upper & (vi)vsplat(1.0f)), f);
 }
 
-/* Phi(x), the normal distribution function, and *bell = e^(-x^2/2). With u = 1 / (1 + |x|/4),
- *   Phi(-|x|) = e^(-x^2/2) u Q(u)         Q to 2^-26; rounding x^2/2 costs x^2/4 ULP
+/* Phi(x), the normal distribution function, and *bell = e^(-x^2/2). With v = |x| / (|x| + 4),
+ *   Phi(-|x|) = e^(-x^2/2) (1 - v) Q(v)   Q to 2^-26; rounding x^2/2 costs x^2/4 ULP
  * which keeps its relative precision where (1 + erf) / 2 would cancel. */
 VEC_INLINE vf math_normal(vf x, vf *bell)
 {
-    const vf u = 1.0f / vfma(vabs(x), vsplat(0.25f), vsplat(1.0f));
-    vf p = vsplat(0x1.38d87ap-6f);
+    const vf a = vabs(x), inverse = 1.0f / (a + 4.0f), v = a * inverse;
+    vf p = vsplat(-0x1.340b2cp-6f);
 
-    p = vfma(p, u, vsplat(-0x1.39a9cap-4f));
-    p = vfma(p, u, vsplat(0x1.59a8b8p-4f));
-    p = vfma(p, u, vsplat(-0x1.00d61ap-6f));
-    p = vfma(p, u, vsplat(0x1.97f758p-5f));
-    p = vfma(p, u, vsplat(0x1.1079acp-4f));
-    p = vfma(p, u, vsplat(0x1.43c192p-4f));
-    p = vfma(p, u, vsplat(0x1.80f9d4p-4f));
-    p = vfma(p, u, vsplat(0x1.9848a8p-4f));
-    p = vfma(p, u, vsplat(0x1.988718p-4f));
+    p = vfma(p, v, vsplat(0x1.815674p-4f));
+    p = vfma(p, v, vsplat(-0x1.41c0c2p-3f));
+    p = vfma(p, v, vsplat(0x1.0d2692p-5f));
+    p = vfma(p, v, vsplat(0x1.3ebcdap-3f));
+    p = vfma(p, v, vsplat(0x1.43f7a0p-4f));
+    p = vfma(p, v, vsplat(-0x1.98f576p-1f));
+    p = vfma(p, v, vsplat(0x1.4efa28p+0f));
+    p = vfma(p, v, vsplat(-0x1.188464p+0f));
+    p = vfma(p, v, vsplat(0.5f));
     *bell = vf_exp(x * x * -0.5f);
-    p = *bell * (p * u);
+    p = *bell * (p * (inverse * 4.0f));
     return vselect((vi)(x < 0.0f), p, 1.0f - p);
 }
 
-/* x Phi(x): at most 3 ULP above zero, 4 + x^2/2 below. */
+/* x Phi(x): at most 5 ULP above zero, 5 + x^2/2 below. */
 VEC_INLINE vf vf_gelu(vf x)
 {
     vf bell;

@@ -89,22 +89,33 @@ BINARY(TANH_GRAD, b * (1.0f - a * a))
 BINARY(SILU_GRAD, b * vf_silu_slope(a))
 BINARY(GELU_GRAD, b * vf_gelu_slope(a))
 BINARY(GELU_TANH_GRAD, b * vf_gelu_tanh_slope(a))
-BINARY(POW_GENERAL, vf_pow(a, b))
+BINARY(POW_ANY, vf_pow(a, b))
 
-/* One exponent for all, as in x^2 or x^0.5, takes the short way with the same bits as vf_pow. */
+/* One exponent for all, as in x^2, takes a short way with the bits of vf_pow. */
+UNARY(POW_2, x * x)
+UNARY(POW_HALF, math_pow_root(x))
+UNARY(POW_MINUS_HALF, 1.0f / math_pow_root(x))
+UNARY(POW_MINUS_1, 1.0f / x)
+
+static const struct {
+    float exponent;
+    void (*row)(float *y, const float *x, int64_t n);
+} pow_rows[] = {
+    {2.0f, unary_POW_2},
+    {0.5f, unary_POW_HALF},
+    {-0.5f, unary_POW_MINUS_HALF},
+    {-1.0f, unary_POW_MINUS_1},
+};
+
 static void binary_POW(float *to, const float *pa, int64_t as, const float *pb, int64_t bs, int64_t n)
 {
-    if (n > 0 && as && !bs) {
-        if (*pb == 2.0f) {
-            binary_MUL(to, pa, 1, pa, 1, n);
-            return;
-        }
-        if (*pb == -1.0f) {
-            binary_DIV(to, (const float[]){1.0f}, 0, pa, 1, n);
+    for (size_t i = 0; n > 0 && as && !bs && i < sizeof pow_rows / sizeof pow_rows[0]; i++) {
+        if (*pb == pow_rows[i].exponent) {
+            pow_rows[i].row(to, pa, n);
             return;
         }
     }
-    binary_POW_GENERAL(to, pa, as, pb, bs, n);
+    binary_POW_ANY(to, pa, as, pb, bs, n);
 }
 
 static void rows_add_scaled(float *y, const float *x, float a, int64_t n)
@@ -311,25 +322,34 @@ VEC_INLINE vf term_square(vf a, vf b, vf c)
 /* Sum over i of term(a[i], b[i], c). */
 VEC_INLINE float row_sum(const float *a, const float *b, vf c, int64_t n, sum_term *term)
 {
-    vf total[4] = {{0}};
+    vf total0 = {0}, total1 = {0}, total2 = {0}, total3 = {0};
 
     for (int64_t start = 0; start < n; start += BLOCK) {
         const int64_t end = i64_min(n, start + BLOCK);
-        vf sum[4] = {{0}};
-        int64_t i = start;
+        vf sum0 = {0}, sum1 = {0}, sum2 = {0}, sum3 = {0};
+        int64_t i = start, left;
 
-        for (; i <= end - 4 * VL; i += 4 * VL)
-            for (int j = 0; j < 4; j++)
-                sum[j] += term(vload(a + i + j * VL), vload(b + i + j * VL), c);
-        for (int j = 0; j < 4; j++) {
-            const int64_t left = end - i - j * VL;
-            if (left > 0)
-                sum[j] += keep_some(term(load_some(a + i + j * VL, left), load_some(b + i + j * VL, left), c), left);
+        for (; i <= end - 4 * VL; i += 4 * VL) {
+            sum0 += term(vload(a + i), vload(b + i), c);
+            sum1 += term(vload(a + i + VL), vload(b + i + VL), c);
+            sum2 += term(vload(a + i + 2 * VL), vload(b + i + 2 * VL), c);
+            sum3 += term(vload(a + i + 3 * VL), vload(b + i + 3 * VL), c);
         }
-        for (int j = 0; j < 4; j++)
-            total[j] += sum[j];
+        left = end - i;
+        if (left > 0)
+            sum0 += keep_some(term(load_some(a + i, left), load_some(b + i, left), c), left);
+        i += VL, left -= VL;
+        if (left > 0)
+            sum1 += keep_some(term(load_some(a + i, left), load_some(b + i, left), c), left);
+        i += VL, left -= VL;
+        if (left > 0)
+            sum2 += keep_some(term(load_some(a + i, left), load_some(b + i, left), c), left);
+        i += VL, left -= VL;
+        if (left > 0)
+            sum3 += keep_some(term(load_some(a + i, left), load_some(b + i, left), c), left);
+        total0 += sum0, total1 += sum1, total2 += sum2, total3 += sum3;
     }
-    return vsum_lanes((total[0] + total[1]) + (total[2] + total[3]));
+    return vsum_lanes((total0 + total1) + (total2 + total3));
 }
 
 static void rows_sum(float *s, rows x)
@@ -365,57 +385,37 @@ static void rows_max(float *m, rows x)
 
     for (int64_t r = 0; r < x.count; r++) {
         const float *const row = x.data + r * x.stride;
-        vf most[4] = {lowest, lowest, lowest, lowest};
+        vf most0 = lowest, most1 = lowest, most2 = lowest, most3 = lowest;
         int64_t i = 0;
 
-        for (; i <= x.n - 4 * VL; i += 4 * VL)
-            for (int j = 0; j < 4; j++)
-                most[j] = vmax(most[j], vload(row + i + j * VL));
+        for (; i <= x.n - 4 * VL; i += 4 * VL) {
+            most0 = vmax(most0, vload(row + i));
+            most1 = vmax(most1, vload(row + i + VL));
+            most2 = vmax(most2, vload(row + i + 2 * VL));
+            most3 = vmax(most3, vload(row + i + 3 * VL));
+        }
         for (; i <= x.n - VL; i += VL)
-            most[0] = vmax(most[0], vload(row + i));
+            most0 = vmax(most0, vload(row + i));
         if (i < x.n)
-            most[1] = vmax(most[1], vselect(vfirst(x.n - i), vload_part(row + i, x.n - i), lowest));
-        m[r] = vmax_lanes(vmax(vmax(most[0], most[1]), vmax(most[2], most[3])));
+            most1 = vmax(most1, vselect(vfirst(x.n - i), vload_part(row + i, x.n - i), lowest));
+        m[r] = vmax_lanes(vmax(vmax(most0, most1), vmax(most2, most3)));
     }
 }
 
-/* Exponential and sum in one pass; the order of the sum is row_sum's. */
+/* Two short loops a row: the second finds what the first left in L1. */
 static void rows_exp_sum(rows y, float *s, rows x, const float *m)
 {
     for (int64_t r = 0; r < x.count; r++) {
         const float *const from = x.data + r * x.stride;
         float *const to = y.data + r * y.stride;
         const vf most = vsplat(m[r]);
-        vf total[4] = {{0}};
+        int64_t i = 0;
 
-        for (int64_t start = 0; start < x.n; start += BLOCK) {
-            const int64_t end = i64_min(x.n, start + BLOCK);
-            vf sum[4] = {{0}};
-            int64_t i = start;
-
-            for (; i <= end - 4 * VL; i += 4 * VL) {
-                for (int j = 0; j < 4; j++) {
-                    const vf e = vf_exp(vload(from + i + j * VL) - most);
-                    vstore(to + i + j * VL, e);
-                    sum[j] += e;
-                }
-            }
-            for (int j = 0; j < 4; j++) {
-                const int64_t left = end - i - j * VL;
-                if (left >= VL) {
-                    const vf e = vf_exp(vload(from + i + j * VL) - most);
-                    vstore(to + i + j * VL, e);
-                    sum[j] += e;
-                } else if (left > 0) {
-                    const vf e = vf_exp(vload_part(from + i + j * VL, left) - most);
-                    vstore_part(to + i + j * VL, e, left);
-                    sum[j] += keep_some(e, left);
-                }
-            }
-            for (int j = 0; j < 4; j++)
-                total[j] += sum[j];
-        }
-        s[r] = vsum_lanes((total[0] + total[1]) + (total[2] + total[3]));
+        for (; i <= x.n - VL; i += VL)
+            vstore(to + i, vf_exp(vload(from + i) - most));
+        if (i < x.n)
+            vstore_part(to + i, vf_exp(vload_part(from + i, x.n - i) - most), x.n - i);
+        s[r] = row_sum(to, to, (vf){0}, x.n, term_plain);
     }
 }
 
