@@ -58,6 +58,18 @@ static int files_sync(const file_ops *f, int fd)
     return failed;
 }
 
+static int64_t files_size(const file_ops *f, int fd, bool *regular)
+{
+    int64_t size = -1;
+
+    for (int i = 0; i < FILES_RETRIES; i++) {
+        size = f->size(f->user, fd, regular);
+        if (size >= 0 || errno != EINTR)
+            break;
+    }
+    return size;
+}
+
 /* Reads up to n bytes; fewer only at the end of the file. -1 on failure. */
 static int64_t files_read(const file_ops *f, int fd, uint8_t *to, size_t n, uint64_t offset)
 {
@@ -108,7 +120,7 @@ static heed_status files_read_all(file_bytes *out, heed_context *ctx, int fd, co
 {
     const file_ops *f = ctx->files;
     bool regular = false;
-    const int64_t hint = f->size(f->user, fd, &regular);
+    const int64_t hint = files_size(f, fd, &regular);
     uint64_t room = hint < 0 ? 0 : (uint64_t)hint;
     uint64_t used = 0;
 
@@ -381,8 +393,7 @@ bool heed__folder_exists(heed_context *ctx, const char *path)
     const int fd = files_open(f, f->open_folder, path);
 
     if (fd < 0)
-        return errno ==
-               EACCES; /* there, though we may not look inside; ENOTDIR comes first when it is no folder */
+        return false;
     (void)files_close(f, fd);
     return true;
 }
