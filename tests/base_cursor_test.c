@@ -35,7 +35,8 @@ static void a_read_over_the_end_fails_and_gives_zero(void **state)
                                              : heed__u32be(&c);
 
             assert_int_equal(got != 0, have == sizes[kind]);
-            assert_int_equal(heed__cursor_status(&c, NULL, NULL), have == sizes[kind] ? HEED_OK : HEED_ERR_FORMAT);
+            assert_int_equal(heed__cursor_status(&c, NULL, NULL),
+                             have == sizes[kind] ? HEED_OK : HEED_ERR_FORMAT);
         }
     }
 }

@@ -207,8 +207,10 @@ static void levels_are_found_by_name(void **state)
     assert_false(heed_isa_available((heed_isa)99));
 #if defined(__x86_64__)
     assert_false(heed_isa_available(HEED_ISA_NEON));
-    assert_int_equal(heed__os_cpu_has(HEED_ISA_X86_64_V3), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
-    assert_int_equal(heed__os_cpu_has(HEED_ISA_X86_64_V4), __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"));
+    assert_int_equal(heed__os_cpu_has(HEED_ISA_X86_64_V3),
+                     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+    assert_int_equal(heed__os_cpu_has(HEED_ISA_X86_64_V4),
+                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"));
 #endif
 }
 
@@ -254,11 +256,14 @@ static void a_context_refuses_what_it_cannot_have(void **state)
     assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .threads = 1025 }, &err), HEED_ERR_LIMIT);
     assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .threads = -1 }, NULL), HEED_ERR_LIMIT);
     err = (heed_error){ 0 };
-    assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .isa = (heed_isa)99 }, &err), HEED_ERR_DEVICE);
+    assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .isa = (heed_isa)99 }, &err),
+                     HEED_ERR_DEVICE);
 #if defined(__x86_64__)
-    assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .isa = HEED_ISA_NEON }, NULL), HEED_ERR_DEVICE);
+    assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .isa = HEED_ISA_NEON }, NULL),
+                     HEED_ERR_DEVICE);
 #endif
-    assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .limits.memory_bytes = 100 }, NULL), HEED_ERR_MEMORY);
+    assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .limits.memory_bytes = 100 }, NULL),
+                     HEED_ERR_MEMORY);
     assert_null(ctx);
 }
 

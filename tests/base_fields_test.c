@@ -138,8 +138,10 @@ static void values_are_set_by_dotted_names(void **state)
 
 static void what_is_no_number_is_refused(void **state)
 {
-    static const char *const numbers[] = { "",    " 1",  "1 ",  "+1",   "01",   "1.",   ".5",    "1e",  "1e+",  "0x10", "nan", "inf",
-                                           "-",   "--1", "1,0", "1e5x", "-01",  "1.5.2", "1_000", "1d5", "NaN",  "-inf", "1e5.", "infinity" };
+    static const char *const numbers[] = {
+        "",  " 1",  "1 ",  "+1",   "01",  "1.",    ".5",    "1e",  "1e+", "0x10", "nan",  "inf",
+        "-", "--1", "1,0", "1e5x", "-01", "1.5.2", "1_000", "1d5", "NaN", "-inf", "1e5.", "infinity"
+    };
     static const char *const integers[] = { "1.0", "1e3", "-0", "1.5", "12a", "" };
     fixture *f = *state;
 
@@ -158,8 +160,20 @@ static void what_is_no_number_is_refused(void **state)
 
 static void numbers_have_their_exact_value(void **state)
 {
-    static const char *const texts[] = { "0", "-0", "-0.0", "1", "1.5", "3e-4", "1E5", "1e+5", "0.1", "123456789.123456789",
-                                         "1e-400", "2.2250738585072011e-308", "179769313486231570000e288", "0e0" };
+    static const char *const texts[] = { "0",
+                                         "-0",
+                                         "-0.0",
+                                         "1",
+                                         "1.5",
+                                         "3e-4",
+                                         "1E5",
+                                         "1e+5",
+                                         "0.1",
+                                         "123456789.123456789",
+                                         "1e-400",
+                                         "2.2250738585072011e-308",
+                                         "179769313486231570000e288",
+                                         "0e0" };
     fixture *f = *state;
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -200,9 +214,10 @@ static void numbers_out_of_range_are_refused_with_the_range(void **state)
 static void words_lists_and_groups_are_strict(void **state)
 {
     static const char *const cases[][2] = {
-        { "causal", "1" },   { "causal", "True" },  { "causal", "" },       { "kind", "dots" },   { "kind", "" },
-        { "kind", "0" },     { "formats", "png," }, { "formats", "png,png" }, { "formats", "gif" }, { "formats", "," },
-        { "axes", "1,,2" },  { "axes", "1," },      { "axes", "1;2" },      { "axes", "a" },      { "train", "x" },
+        { "causal", "1" },    { "causal", "True" }, { "causal", "" },      { "kind", "dots" },
+        { "kind", "" },       { "kind", "0" },      { "formats", "png," }, { "formats", "png,png" },
+        { "formats", "gif" }, { "formats", "," },   { "axes", "1,,2" },    { "axes", "1," },
+        { "axes", "1;2" },    { "axes", "a" },      { "train", "x" },
     };
     fixture *f = *state;
     heed_error err = { 0 };
@@ -223,8 +238,9 @@ static void printing_names_every_member_or_only_what_differs(void **state)
 
     heed__text_init(&t, f->h, 0);
     heed__fields_print(&t, sample_fields, &f->s, false);
-    assert_string_equal(t.data, "axis=-1, count=0, scale=0, eps=1e-05, causal=false, kind=dot, formats=png, name=fc, axes=, "
-                                "window=none, temperature=none, train.lr=0.0003, train.optimizer=adamw");
+    assert_string_equal(
+        t.data, "axis=-1, count=0, scale=0, eps=1e-05, causal=false, kind=dot, formats=png, name=fc, axes=, "
+                "window=none, temperature=none, train.lr=0.0003, train.optimizer=adamw");
     heed__text_clear(&t);
     heed__fields_print(&t, sample_fields, &f->s, true);
     assert_string_equal(t.data, "");
@@ -241,9 +257,12 @@ static void printing_names_every_member_or_only_what_differs(void **state)
 static void what_is_printed_reads_back_equal(void **state)
 {
     static const char *const given[][2] = {
-        { "axis", "-8" },        { "count", "1234567890123456789" }, { "scale", "0.1" },     { "eps", "0.30000000000000004" },
-        { "causal", "true" },    { "kind", "additive" },             { "formats", "svg,html" }, { "name", "x, \"y\"" },
-        { "axes", "3,1,2" },     { "window", "0" },                  { "temperature", "-0" }, { "train.lr", "1e-40" },
+        { "axis", "-8" },          { "count", "1234567890123456789" },
+        { "scale", "0.1" },        { "eps", "0.30000000000000004" },
+        { "causal", "true" },      { "kind", "additive" },
+        { "formats", "svg,html" }, { "name", "x, \"y\"" },
+        { "axes", "3,1,2" },       { "window", "0" },
+        { "temperature", "-0" },   { "train.lr", "1e-40" },
     };
     fixture *f = *state;
 
@@ -256,14 +275,16 @@ static void what_is_printed_reads_back_equal(void **state)
 
         assert_int_equal(heed__field_set(row, object, given[i][1], &f->a, NULL, NULL), HEED_OK);
         assert_false(heed__fields_equal(sample_fields, &before, &f->s));
-        assert_int_not_equal(heed__fields_hash(sample_fields, &before, 0), heed__fields_hash(sample_fields, &f->s, 0));
+        assert_int_not_equal(heed__fields_hash(sample_fields, &before, 0),
+                             heed__fields_hash(sample_fields, &f->s, 0));
         heed__text_init(&t, f->h, 0);
         heed__field_print(&t, row, object);
         again = before;
         object = (uint8_t *)&again + ((uint8_t *)object - (uint8_t *)&f->s);
         assert_int_equal(heed__field_set(row, object, t.data, &f->a, NULL, NULL), HEED_OK);
         assert_true(heed__fields_equal(sample_fields, &again, &f->s));
-        assert_int_equal(heed__fields_hash(sample_fields, &again, 0), heed__fields_hash(sample_fields, &f->s, 0));
+        assert_int_equal(heed__fields_hash(sample_fields, &again, 0),
+                         heed__fields_hash(sample_fields, &f->s, 0));
         heed__text_release(&t);
     }
 }
@@ -288,9 +309,16 @@ static void padding_and_unused_places_do_not_count(void **state)
 static void a_misspelt_name_finds_the_nearest(void **state)
 {
     static const char *const cases[][2] = {
-        { "axs", "axis" },         { "train.optimiser", "train.optimizer" }, { "lr", "train.lr" }, { "tempreature", "temperature" },
-        { "completely_else", "" }, { "", "" },                               { "train.", "train.lr" }, { "Causal", "causal" },
-        { "train.lr.x", "train.lr" }, { "axis.x", "axis" },
+        { "axs", "axis" },
+        { "train.optimiser", "train.optimizer" },
+        { "lr", "train.lr" },
+        { "tempreature", "temperature" },
+        { "completely_else", "" },
+        { "", "" },
+        { "train.", "train.lr" },
+        { "Causal", "causal" },
+        { "train.lr.x", "train.lr" },
+        { "axis.x", "axis" },
     };
 
     (void)state;

@@ -23,7 +23,8 @@ static int setup(void **state)
     fixture *f = calloc(1, sizeof *f);
 
     strcpy(f->folder, "/tmp/heed_files_XXXXXX");
-    if (!mkdtemp(f->folder) || heed_context_new(&f->ctx, &(heed_context_opts){ .threads = 1 }, NULL) != HEED_OK)
+    if (!mkdtemp(f->folder) ||
+        heed_context_new(&f->ctx, &(heed_context_opts){ .threads = 1 }, NULL) != HEED_OK)
         return 1;
     snprintf(f->file, sizeof f->file, "%s/file", f->folder);
     *state = f;

@@ -214,7 +214,8 @@ static void the_float_control_word_is_restored(void **state)
 
     (void)state;
     heed__os_float_leave(before);
-    assert_int_equal(heed__os_float_enter() & ~(uint64_t)0x3f, before & ~(uint64_t)0x3f); /* but for sticky flags */
+    assert_int_equal(heed__os_float_enter() & ~(uint64_t)0x3f,
+                     before & ~(uint64_t)0x3f); /* but for sticky flags */
     heed__os_float_leave(before);
     (void)inside;
 }

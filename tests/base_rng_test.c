@@ -57,22 +57,25 @@ static void uniform_numbers_begin_at_zero_and_stay_below_one(void **state)
 
 static double normal_by_libm(uint32_t a, uint32_t b)
 {
-    const long double u1 = ((long double)a + 0.5L) / 4294967296.0L, u2 = ((long double)b + 0.5L) / 4294967296.0L;
+    const long double u1 = ((long double)a + 0.5L) / 4294967296.0L,
+                      u2 = ((long double)b + 0.5L) / 4294967296.0L;
 
     return (double)(sqrtl(-2 * logl(u1)) * cosl(6.283185307179586476925286766559L * u2));
 }
 
 static void normal_numbers_are_as_libm_would_have_them(void **state)
 {
-    static const uint32_t edges[] = { 0,          1,          2,          0x3fffffff, 0x40000000, 0x40000001, 0x5a827999,
-                                      0xb504f333, 0x7fffffff, 0x80000000, 0xbfffffff, 0xc0000000, 0xfffffffe, 0xffffffff };
+    static const uint32_t edges[] = { 0,          1,          2,          0x3fffffff, 0x40000000,
+                                      0x40000001, 0x5a827999, 0xb504f333, 0x7fffffff, 0x80000000,
+                                      0xbfffffff, 0xc0000000, 0xfffffffe, 0xffffffff };
     const rng r = heed__rng(1, 0, "test");
     double worst = 0;
 
     (void)state;
     for (size_t i = 0; i < 14; i++)
         for (size_t k = 0; k < 14; k++)
-            worst = fmax(worst, fabs(heed__normal_f64(edges[i], edges[k]) - normal_by_libm(edges[i], edges[k])));
+            worst =
+                fmax(worst, fabs(heed__normal_f64(edges[i], edges[k]) - normal_by_libm(edges[i], edges[k])));
     for (uint32_t i = 0; i < 200000; i++) {
         const uint32_t a = heed__rng_word(&r, 0, i), b = heed__rng_word(&r, 1, i);
         worst = fmax(worst, fabs(heed__normal_f64(a, b) - normal_by_libm(a, b)));
@@ -89,7 +92,8 @@ static void normal_numbers_have_mean_zero_and_variance_one(void **state)
 
     (void)state;
     for (int i = 0; i < n; i++) {
-        const double z = (double)heed__normal(heed__rng_word(&r, 0, (uint32_t)i), heed__rng_word(&r, 1, (uint32_t)i));
+        const double z =
+            (double)heed__normal(heed__rng_word(&r, 0, (uint32_t)i), heed__rng_word(&r, 1, (uint32_t)i));
         sum += z;
         squares += z * z;
         fourths += z * z * z * z;
@@ -144,7 +148,8 @@ static void every_permutation_of_four_comes_equally_often(void **state)
 
 static void another_seed_step_or_path_gives_other_words(void **state)
 {
-    const rng base = heed__rng(1, 1, "a"), seed = heed__rng(2, 1, "a"), step = heed__rng(1, 2, "a"), path = heed__rng(1, 1, "b");
+    const rng base = heed__rng(1, 1, "a"), seed = heed__rng(2, 1, "a"), step = heed__rng(1, 2, "a"),
+              path = heed__rng(1, 1, "b");
     const uint32_t w = heed__rng_word(&base, 0, 0);
 
     (void)state;

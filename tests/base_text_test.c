@@ -86,7 +86,8 @@ static void json_strings_are_escaped(void **state)
 
     heed__text_init(&t, *state, 0);
     heed__text_json(&t, raw, sizeof raw - 1);
-    assert_string_equal(t.data, "\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u0000/\x7f\xc3\xa9\\ufffd\\ufffd\\ufffd\\ufffd\"");
+    assert_string_equal(
+        t.data, "\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\\u0000/\x7f\xc3\xa9\\ufffd\\ufffd\\ufffd\\ufffd\"");
     heed__text_release(&t);
 }
 
@@ -96,11 +97,26 @@ static void only_well_formed_utf8_has_a_length(void **state)
         const char *bytes;
         size_t left, length;
     } cases[] = {
-        { "", 0, 0 },           { "a", 1, 1 },           { "\xc2\x80", 2, 2 },         { "\xc1\xbf", 2, 0 },
-        { "\xc3", 1, 0 },       { "\xc3\xa9", 1, 0 },    { "\xe0\xa0\x80", 3, 3 },     { "\xe0\x9f\xbf", 3, 0 },
-        { "\xed\x9f\xbf", 3, 3 }, { "\xed\xa0\x80", 3, 0 }, { "\xef\xbf\xbf", 3, 3 },  { "\xf0\x90\x80\x80", 4, 4 },
-        { "\xf0\x8f\xbf\xbf", 4, 0 }, { "\xf4\x8f\xbf\xbf", 4, 4 }, { "\xf4\x90\x80\x80", 4, 0 }, { "\xf5\x80\x80\x80", 4, 0 },
-        { "\x80", 1, 0 },       { "\xe2\x82", 2, 0 },    { "\xe2\x82\x41", 3, 0 },     { "\xff", 1, 0 },
+        { "", 0, 0 },
+        { "a", 1, 1 },
+        { "\xc2\x80", 2, 2 },
+        { "\xc1\xbf", 2, 0 },
+        { "\xc3", 1, 0 },
+        { "\xc3\xa9", 1, 0 },
+        { "\xe0\xa0\x80", 3, 3 },
+        { "\xe0\x9f\xbf", 3, 0 },
+        { "\xed\x9f\xbf", 3, 3 },
+        { "\xed\xa0\x80", 3, 0 },
+        { "\xef\xbf\xbf", 3, 3 },
+        { "\xf0\x90\x80\x80", 4, 4 },
+        { "\xf0\x8f\xbf\xbf", 4, 0 },
+        { "\xf4\x8f\xbf\xbf", 4, 4 },
+        { "\xf4\x90\x80\x80", 4, 0 },
+        { "\xf5\x80\x80\x80", 4, 0 },
+        { "\x80", 1, 0 },
+        { "\xe2\x82", 2, 0 },
+        { "\xe2\x82\x41", 3, 0 },
+        { "\xff", 1, 0 },
     };
 
     (void)state;
@@ -114,12 +130,25 @@ static void numbers_are_as_short_as_they_can_be(void **state)
         double value;
         const char *shown;
     } cases[] = {
-        { 0, "0" },           { -0.0, "-0" },         { 0.1, "0.1" },         { 1.0 / 3, "0.3333333333333333" },
-        { 1e300, "1e+300" },  { 100, "100" },         { 12, "12" },
-        { 1e14, "100000000000000" }, { 1e15, "1e+15" }, { 1e-5, "1e-05" }, { 0.25e-3, "0.00025" }, { -123456789, "-123456789" },
-                 { 5e-324, "5e-324" },
-        { DBL_MAX, "1.7976931348623157e+308" },       { -2.5, "-2.5" },       { 0.1 + 0.2, "0.30000000000000004" },
-        { (double)NAN, "null" }, { (double)INFINITY, "null" }, { -(double)INFINITY, "null" },
+        { 0, "0" },
+        { -0.0, "-0" },
+        { 0.1, "0.1" },
+        { 1.0 / 3, "0.3333333333333333" },
+        { 1e300, "1e+300" },
+        { 100, "100" },
+        { 12, "12" },
+        { 1e14, "100000000000000" },
+        { 1e15, "1e+15" },
+        { 1e-5, "1e-05" },
+        { 0.25e-3, "0.00025" },
+        { -123456789, "-123456789" },
+        { 5e-324, "5e-324" },
+        { DBL_MAX, "1.7976931348623157e+308" },
+        { -2.5, "-2.5" },
+        { 0.1 + 0.2, "0.30000000000000004" },
+        { (double)NAN, "null" },
+        { (double)INFINITY, "null" },
+        { -(double)INFINITY, "null" },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -187,7 +216,8 @@ static bool comma_is_set(const char *name)
     return setlocale(LC_ALL, name) && strcmp(localeconv()->decimal_point, ",") == 0;
 }
 
-/* Takes a locale that writes 0,5: an installed one, or one made for this test where the system has the sources. */
+/* Takes a locale that writes 0,5: an installed one, or one made for this test where the system has the
+ * sources. */
 static bool comma_locale(void)
 {
     static const char *const names[] = { "de_DE.UTF-8", "fr_FR.UTF-8", "es_ES.UTF-8", "de_DE" };

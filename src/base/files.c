@@ -1,5 +1,5 @@
-/* Files. Each call of the system is tried again when a signal interrupted it, a bounded number of times, so that a system
- * that only interrupts cannot hang us. */
+/* Files. Each call of the system is tried again when a signal interrupted it, a bounded number of times,
+ * so that a system that only interrupts cannot hang us. */
 #include "base/files.h"
 #include "base/sizes.h"
 #include "base/text.h"
@@ -325,7 +325,8 @@ heed_status heed__file_commit(file_writer *w, heed_error *err)
         heed__file_cancel(w);
         return st;
     }
-    /* After a failed fsync the pages count as clean: trying again would prove nothing. The file is dropped. */
+    /* After a failed fsync the pages count as clean: trying again would prove nothing. The file is
+     * dropped. */
     if (files_sync(f, w->fd) != 0) {
         st = errno == ENOSPC || errno == EDQUOT ? files_write_failed(err, w->path, w->folder, 0, errno)
                                                 : files_fail(err, w->path, "fsync failed", errno);
@@ -425,7 +426,8 @@ static heed_status files_make_one(heed_context *ctx, const char *path, heed_erro
     if (failed) {
         const int error = errno;
 
-        /* EEXIST and EACCES: a folder into which we may not look (a file would be ENOTDIR); inside it may be well. */
+        /* EEXIST and EACCES: a folder into which we may not look (a file would be ENOTDIR); inside it may
+         * be well. */
         if (heed__folder_exists(ctx, path) || (error == EEXIST && errno == EACCES))
             return HEED_OK;
         return files_fail(err, path, "the folder cannot be made", error);
