@@ -209,7 +209,7 @@ static size_t fields_put_f32(uint8_t *to, float v)
 
 static heed_status fields_int_read(const fields_read *r, void *to, const char *value)
 {
-    int64_t v;
+    int64_t v = 0;
 
     TRY(fields_whole_i64(&v, r, value, INT32_MIN, INT32_MAX));
     *(int *)to = (int)v;
@@ -245,7 +245,7 @@ static size_t fields_i64_bytes(uint8_t *to, const void *from)
 
 static heed_status fields_f32_read(const fields_read *r, void *to, const char *value)
 {
-    double v;
+    double v = 0;
 
     TRY(fields_f64(&v, r, value, FLT_MAX));
     *(float *)to = (float)v;

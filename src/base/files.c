@@ -244,8 +244,10 @@ heed_status heed__file_begin(file_writer **out, heed_context *ctx, const char *p
     file_writer *w = heed__alloc(ctx->heap, 1, sizeof *w);
     heed_status st;
 
-    if (!w)
-        return heed__fail_memory(err, sizeof *w);
+    if (!w) {
+        heed__fail_memory(err, sizeof *w);
+        return HEED_ERR_MEMORY;
+    }
     *w = (file_writer){ .ctx = ctx, .fd = -1 };
     w->path = heed__copy_string(ctx->heap, path);
     w->folder = w->path ? files_folder(ctx->heap, path) : NULL;
@@ -358,7 +360,7 @@ heed_status heed__file_commit(file_writer *w, heed_error *err)
 heed_status heed__file_replace(heed_context *ctx, const char *path, const void *bytes, size_t n,
                                heed_error *err)
 {
-    file_writer *w;
+    file_writer *w = NULL;
     heed_status st;
 
     TRY(heed__file_begin(&w, ctx, path, err));
