@@ -7,8 +7,8 @@
 #include "base/os/os.h"
 
 struct heed_context {
-    heap *heap;
-    pool *pool;
+    struct heap *heap;
+    struct pool *pool;
     heed_limits limits; /* no zero left but memory_bytes */
     const file_ops *files; /* the system's; tests put their own */
     heed_isa isa;       /* never HEED_ISA_AUTO */

@@ -26,6 +26,6 @@ bool heed__literal(cursor *c, const char *bytes);   /* consumes it if it stands 
 const uint8_t *heed__bytes(cursor *c, uint64_t n);  /* NULL on failure or n == 0 */
 cursor heed__take(cursor *c, uint64_t n, uint64_t limit); /* a child that sees n bytes; fails if not there or n > limit */
 void heed__cursor_fail(cursor *c, heed_status code, const char *rule); /* rule: a literal, "the header ends in ..." */
-heed_status heed__cursor_status(const cursor *c, const char *name, heed_error *err); /* name: of the file, for the text */
+heed_status heed__cursor_status(const cursor *c, const char *name, heed_error *err); /* name: of the file, for err->path; may be NULL */
 
 #endif

@@ -26,10 +26,14 @@ void heed__release(heap *h, void *block);
 
 char *heed__copy_string(heap *h, const char *text); /* NULL on failure or when text is NULL */
 
+/* Bytes that a block of `bytes` takes from the allocator, its head and alignment included (heed__alloc: align 16). All
+ * counters and the limit count these. */
+uint64_t heed__heap_cost(size_t bytes, size_t align);
+
 uint64_t heed__heap_bytes(const heap *h);
 uint64_t heed__heap_peak(const heap *h);
 void heed__heap_peak_reset(heap *h);
-uint64_t heed__heap_calls(const heap *h); /* allocations and growths so far */
+uint64_t heed__heap_calls(const heap *h); /* allocations and resizes so far, failed ones too */
 
 /* Tests: the n-th allocation from now (1 = the next) fails; with `onward` all after it too. 0 turns it off. */
 void heed__heap_fail_at(heap *h, uint64_t n, bool onward);

@@ -14,26 +14,43 @@ typedef struct view {
 view heed__view(void *data, const heed_type *type);
 bool heed__view_dense(const view *v);
 
-/* Walking several views of one shape together. Dimensions are merged where all views allow it; what is left is an outer
- * walk and one inner run of `inner` elements with a stride for each view. */
+/* Rows of a view: all axes but the last, flattened. A scalar is one row of one element. */
+int64_t heed__view_rows(const view *v);
+int64_t heed__view_row_length(const view *v);
+
+/* at[i] = elements from v->data to row begin + i, for `count` rows. */
+void heed__view_row_offsets(const view *v, int64_t begin, int64_t count, int64_t *at);
+
+/* Walking several views of one shape together. Dimensions are merged where all views allow it (so broadcast strides of
+ * 0 merge with 0); what is left is an outer walk and one inner run of `inner` elements with a step for each view.
+ * Without elements there are no runs: outer = 0.
+ *
+ *   heed__walk(&w, 2, (const view *const[]){ &x, &y });
+ *   heed__walk_split(&w, 4096);
+ *   for (int64_t i = 0; i < w.outer; i++) {
+ *       const int64_t n = heed__walk_at(&w, i, at);    elements of this run
+ *       ...
+ *   } */
 #define WALK_VIEWS 8
 typedef struct walk {
     int views, rank;                            /* rank of the outer walk */
-    int64_t outer, inner;                       /* number of runs, elements of a run */
+    int64_t outer, inner;                       /* number of runs, elements of a run (the last piece: fewer) */
+    int64_t whole, pieces;                      /* elements of a run before it was split, and its pieces */
     int64_t dims[HEED_MAX_RANK];
     int64_t strides[WALK_VIEWS][HEED_MAX_RANK]; /* bytes */
-    int64_t step[WALK_VIEWS];                   /* elements inside a run */
+    int64_t step[WALK_VIEWS];                   /* elements from one to the next inside a run */
+    int64_t step_bytes[WALK_VIEWS];
     char *data[WALK_VIEWS];
 } walk;
 
-/* Prepares the walk; all views have the dims of v[0] (dtypes may differ). inner_rank: at least this many last dimensions stay inside
- * the run (1: merge as far as possible). */
+/* Prepares the walk; all views have the dims of v[0] (dtypes may differ). */
 void heed__walk(walk *w, int views, const view *const *v);
 
-/* Cuts runs longer than `most` elements, so that there are enough of them to share: a run becomes several outer ones. */
+/* Cuts runs longer than `most` elements, so that there are enough of them to share: a run becomes several outer ones.
+ * The last piece of a run may be shorter. Called at most once. */
 void heed__walk_split(walk *w, int64_t most);
 
-/* Pointers to the first element of run `index` for each view. */
-void heed__walk_at(const walk *w, int64_t index, void *at[WALK_VIEWS]);
+/* Pointers to the first element of run `index` for each view; returns the elements of this run. Any order, any thread. */
+__attribute__((warn_unused_result)) int64_t heed__walk_at(const walk *w, int64_t index, void *at[WALK_VIEWS]);
 
 #endif
