@@ -2,15 +2,13 @@
 #ifndef TESTS_CPU_LEVELS_H
 #define TESTS_CPU_LEVELS_H
 
+#include "cmocka_all.h"
+
 #include <heed/base.h>
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 static const heed_isa levels_all[] = { HEED_ISA_PORTABLE, HEED_ISA_X86_64_V3, HEED_ISA_X86_64_V4, HEED_ISA_NEON };
 
