@@ -34,6 +34,9 @@ static inline int64_t heed__dims_product(const heed_type *t, int begin, int end)
     return product;
 }
 
+/* The names of heed_dtype in its order: choices of attributes that are a dtype. */
+#define DTYPE_WORDS "f32|f64|f16|bf16|i64|i32|u8|bool"
+
 /* Reductions of one axis, kept with size 1, so that the result broadcasts back. */
 heed_value heed__sum_axis(heed_builder *b, heed_value x, int axis);
 heed_value heed__max_axis(heed_builder *b, heed_value x, int axis);
