@@ -57,7 +57,7 @@ VEC_INLINE vf vf_from_f16(vhu x)
 VEC_INLINE vhu vf_to_f16(vf x)
 {
 #if LEVEL == 4
-    return (vhu)_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT);
+    return (vhu)_mm512_maskz_cvtps_ph((__mmask16)0xffff, (__m512)x, _MM_FROUND_TO_NEAREST_INT);
 #elif LEVEL == 3
     return (vhu)_mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT);
 #else
