@@ -1,12 +1,6 @@
 /* Views and the walk over several of them; sizes small enough to follow by hand. */
 #include "cpu/view.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 static view dense(void *data, heed_type type)
 {
@@ -75,6 +69,20 @@ static void row_offsets_carry_over_all_leading_axes(void **state)
     assert_int_equal(at[2], 16);
     assert_int_equal(at[3], 8);
     assert_int_equal(heed__view_rows(&y), 6);
+}
+
+static void rows_are_equally_spaced_when_leading_axes_merge(void **state)
+{
+    const view x = dense(NULL, HEED_TYPE(HEED_F32, 2, 3, 1, 4)), swapped = exchanged(x, 0, 1);
+    const view column = exchanged(x, 1, 3), one = dense(NULL, HEED_TYPE(HEED_F32, 1, 1, 4));
+    int64_t stride;
+
+    (void)state;
+    assert_true(heed__view_row_stride(&x, &stride));
+    assert_int_equal(stride, 4);
+    assert_false(heed__view_row_stride(&swapped, &stride));
+    assert_false(heed__view_row_stride(&column, &stride)); /* [2,4,1,3]: 12, then 1 */
+    assert_true(heed__view_row_stride(&one, &stride));
 }
 
 static void dense_views_walk_as_one_run(void **state)
@@ -153,7 +161,8 @@ static void a_walk_over_nothing_has_no_runs(void **state)
 static void a_scalar_and_axes_of_one_walk_as_one_element(void **state)
 {
     float x = 0.0f;
-    const view scalar = dense(&x, heed_type_of(HEED_F32, 0, NULL)), ones = dense(&x, HEED_TYPE(HEED_F32, 1, 1, 1));
+    const view scalar = dense(&x, heed_type_of(HEED_F32, 0, NULL)),
+               ones = dense(&x, HEED_TYPE(HEED_F32, 1, 1, 1));
     void *at[WALK_VIEWS];
     walk w;
 
@@ -237,6 +246,7 @@ int main(void)
         cmocka_unit_test(strides_of_axes_of_one_element_do_not_count),
         cmocka_unit_test(empty_and_scalar_views_are_dense),
         cmocka_unit_test(row_offsets_carry_over_all_leading_axes),
+        cmocka_unit_test(rows_are_equally_spaced_when_leading_axes_merge),
         cmocka_unit_test(dense_views_walk_as_one_run),
         cmocka_unit_test(broadcast_axes_merge_with_each_other),
         cmocka_unit_test(a_transposed_view_is_visited_in_the_order_of_the_first),

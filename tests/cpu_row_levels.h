@@ -1,11 +1,9 @@
-/* The instruction levels that this build has and this CPU runs; the others are counted and printed. Numbers for tests. */
-#ifndef TESTS_CPU_LEVELS_H
-#define TESTS_CPU_LEVELS_H
+/* For tests of row primitives: the tables of all levels here, and floats by their bits. */
+#ifndef TESTS_CPU_ROW_LEVELS_H
+#define TESTS_CPU_ROW_LEVELS_H
 
 #include "cpu/rows.h"
-
-#include <stdio.h>
-#include <string.h>
+#include "cpu_levels.h"
 
 #define LEVELS_MAX 4
 #define COUNT(array) ((int)(sizeof(array) / sizeof(array)[0]))
@@ -20,25 +18,12 @@ static inline levels levels_here(void)
 {
     levels found = {0};
 
-    for (int isa = HEED_ISA_PORTABLE; isa <= HEED_ISA_NEON; isa++) {
-        const row_ops *const row = heed__row_ops((heed_isa)isa);
-
-        if (row && heed_isa_available((heed_isa)isa)) {
-            found.row[found.count] = row;
-            found.name[found.count++] = heed_isa_name((heed_isa)isa);
-        }
+    FOR_EACH_LEVEL(isa)
+    {
+        found.row[found.count] = heed__row_ops(isa);
+        found.name[found.count++] = heed_isa_name(isa);
     }
     return found;
-}
-
-static inline void levels_print(void)
-{
-    const levels here = levels_here();
-
-    printf("levels tested:");
-    for (int i = 0; i < here.count; i++)
-        printf(" %s", here.name[i]);
-    printf("; skipped: %d\n", LEVELS_MAX - here.count);
 }
 
 /* A fixed sequence of 32-bit words (the generator of Numerical Recipes), the same everywhere. */
