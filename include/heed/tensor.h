@@ -36,7 +36,8 @@ typedef struct heed_type {
     int64_t dims[HEED_MAX_RANK];
 } heed_type;
 
-/** Number of elements; -1 when it does not fit into an int64 or a size is negative. */
+/** Number of elements; -1 when a size or the rank is out of range, or when the product of the sizes, zeros taken as
+ *  ones, does not fit into an int64: so every stride fits too. */
 HEED_API int64_t heed_type_count(const heed_type *type);
 
 /** Same dtype, rank and sizes. */

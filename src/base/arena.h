@@ -6,7 +6,7 @@
 
 typedef struct arena_chunk arena_chunk;
 typedef struct arena {
-    heap *heap;         /* borrowed */
+    struct heap *heap;  /* borrowed */
     arena_chunk *chunk; /* newest first */
     size_t used;        /* bytes of the newest chunk */
 } arena;

@@ -1,16 +1,17 @@
-/* Every call to the operating system stands behind this header: base/os/posix.c now, another system is another file.
- * Tests replace the table of file calls to count them and to make each fail in turn. */
+/* Every call to the operating system stands behind this header: base/os/posix.c now, another system is
+ * another file. Tests replace the table of file calls to count them and to make each fail in turn. */
 #ifndef BASE_OS_H
 #define BASE_OS_H
 
 #include <heed/base.h>
+#include <stdarg.h>
 
 /* File calls: results and errno as POSIX gives them. */
 typedef struct file_ops {
     int (*open_read)(void *user, const char *path);
     int (*open_new)(void *user, const char *path); /* O_CREAT | O_EXCL | O_CLOEXEC, 0666 */
     int (*open_append)(void *user, const char *path);
-    int (*open_folder)(void *user, const char *path);
+    int (*open_folder)(void *user, const char *path); /* fails when it is none */
     int64_t (*size)(void *user, int fd, bool *regular); /* fstat; -1 on failure */
     int64_t (*read)(void *user, int fd, void *to, size_t n, uint64_t offset); /* pread */
     int64_t (*write)(void *user, int fd, const void *from, size_t n);
@@ -24,6 +25,8 @@ typedef struct file_ops {
 
 const file_ops *heed__file_ops(void);            /* the system's */
 int64_t heed__os_free_bytes(const char *path);   /* room on that file system; -1 unknown */
+int heed__os_process(void);                      /* the id of this process */
+void heed__os_error_text(char *to, size_t size, int error); /* the system's words for an errno */
 int heed__os_cpus(void);                         /* CPUs this process may use, at least 1 */
 double heed__os_seconds(void);                   /* monotonic clock */
 double heed__os_wall_seconds(void);              /* since 1970 */
@@ -31,9 +34,45 @@ bool heed__os_cpu_has(heed_isa isa);             /* does this CPU run that level
 void heed__os_cpu_name(char name[96]);           /* for run folders and benchmarks */
 uint64_t heed__os_peak_bytes(void);              /* resident high-water mark of the process; 0 unknown */
 
-/* Floating-point control: the default rounding with denormals kept, and back. A host that set flush-to-zero must not
- * change our bits. */
+/* Floating-point control: the default rounding with denormals kept, and back. A host that set
+ * flush-to-zero must not change our bits. */
 uint64_t heed__os_float_enter(void);
 void heed__os_float_leave(uint64_t saved);
+
+/* Asks for huge pages; advice only. */
+void heed__os_advise_huge(void *block, size_t bytes);
+
+/* Text and numbers that do not depend on the host's locale: vsnprintf, "%.*g" and strtod as in the locale
+ * "C". */
+int heed__os_format(char *to, size_t size, const char *format, va_list args) HEED_PRINTF(3, 0);
+void heed__os_print_number(char *to, size_t size, int digits, double value);
+double heed__os_read_number(const char *text);
+
+/* Threads. An os_thread stays where it is until it is joined. */
+typedef struct os_thread {
+    void (*fn)(void *user);
+    void *user;
+    uint64_t id;
+} os_thread;
+
+
+/* False when the system has no more. */
+bool heed__os_thread_start(os_thread *t, void (*fn)(void *user), void *user);
+void heed__os_thread_join(os_thread *t);
+void heed__os_relax(void); /* a pause in a spin loop */
+
+/* A gate: a mutex with one condition. wait is called with the lock held and may return without a reason. */
+typedef union os_gate {
+    uint8_t room[128];
+    uint64_t aligned;
+    void *aligned_too;
+} os_gate;
+
+void heed__os_gate_init(os_gate *g);
+void heed__os_gate_release(os_gate *g);
+void heed__os_gate_lock(os_gate *g);
+void heed__os_gate_unlock(os_gate *g);
+void heed__os_gate_wait(os_gate *g);
+void heed__os_gate_wake(os_gate *g, int sleepers); /* 1: one of them; more: all */
 
 #endif

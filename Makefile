@@ -1,0 +1,61 @@
+# heed: `make demo` and `make test` work on a bare Debian 12 with make, gcc and git.
+# CMake and Ninja do the work in build/; this file only names the jobs.
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+WERROR ?= $(if $(CI),ON,OFF)
+CMAKE_ARGS ?=
+DEMO_ARGS ?=
+SECONDS ?= 60
+
+.DEFAULT_GOAL := build
+.PHONY: help setup build demo test lint format sanitize fuzz bench check-all cross install vectors clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@echo "  variables: JOBS=$(JOBS) WERROR=$(WERROR) CMAKE_ARGS= DEMO_ARGS= SECONDS=$(SECONDS) PREFIX=$(PREFIX) DESTDIR="
+
+setup: ## install the packages that the default build needs
+	@tools/setup default
+
+build: setup ## the library and the command: build/heed, build/libheed.a (the default)
+	@tools/build $(BUILD) -DHEED_WERROR=$(WERROR) $(CMAKE_ARGS)
+	@ninja -C $(BUILD) -j$(JOBS)
+
+demo: build ## fetch Fashion-MNIST, train the attention model, print its accuracy
+	@tools/data/fetch fashion-mnist
+	@tools/demo $(DEMO_ARGS)
+
+test: build ## build and run every test
+	@tools/test $(BUILD) -j$(JOBS)
+
+lint: build ## rooms, banned calls, writable data, format, clang-tidy, scripts
+	@tools/lint/all
+
+format: ## let clang-format rewrite the sources
+	@tools/lint/format --fix
+
+sanitize: setup ## unit and op tests under the address, undefined and thread sanitizers
+	@JOBS=$(JOBS) tools/sanitize
+
+fuzz: setup ## run every fuzz target for SECONDS
+	@JOBS=$(JOBS) tools/fuzz $(SECONDS)
+
+bench: build ## measure
+	@tools/bench
+
+check-all: ## everything above, longer: what a release must pass
+	@JOBS=$(JOBS) tools/check_all
+
+cross: ## what of the core builds for other systems (zig as the compiler)
+	@JOBS=$(JOBS) tools/cross
+
+vectors: build ## compare with the stored PyTorch vectors, when tests/vectors.c is there
+	@if [ -x $(BUILD)/tests/vectors ]; then $(BUILD)/tests/vectors; else echo "no tests/vectors.c yet"; fi
+
+install: build ## command, libraries, headers, heed.pc, CMake package: PREFIX, DESTDIR
+	@cmake --install $(BUILD) --prefix $(PREFIX) --strip
+
+clean: ## remove build folders (not data, not runs)
+	@rm -rf build build-*

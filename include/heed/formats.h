@@ -1,0 +1,75 @@
+/* heed/formats.h: files that others read and write: safetensors, ONNX. Strict, limited, atomic. */
+#ifndef HEED_FORMATS_H
+#define HEED_FORMATS_H
+
+#include <heed/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- safetensors ---- */
+
+/** An opened file: names, types, offsets. Tensors are read on demand. One thread at a time. */
+typedef struct heed_safetensors heed_safetensors;
+
+/** Opens a file, or bytes in memory (borrowed until closed). Checks every rule of the format: HEED_ERR_FORMAT with file, offset and
+ *  rule; HEED_ERR_LIMIT; HEED_ERR_IO. */
+HEED_MUST_CHECK HEED_API heed_status heed_safetensors_open(heed_safetensors **out, heed_context *ctx, const char *path, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_safetensors_open_memory(heed_safetensors **out, heed_context *ctx, const void *bytes,
+                                                                  size_t size, heed_error *err);
+HEED_API void heed_safetensors_close(heed_safetensors *f);
+
+HEED_API int64_t heed_safetensors_count(const heed_safetensors *f);
+/** Name of tensor i in the file's order of data; its dtype as written ("F32"); its type (dtype HEED_DTYPES when heed has none for it). */
+HEED_API const char *heed_safetensors_name(const heed_safetensors *f, int64_t i);
+HEED_API const char *heed_safetensors_dtype(const heed_safetensors *f, int64_t i);
+HEED_API heed_type heed_safetensors_type(const heed_safetensors *f, int64_t i);
+/** Position of a name, -1 if there is none. */
+HEED_API int64_t heed_safetensors_find(const heed_safetensors *f, const char *name);
+/** Reads tensor i into memory of at least its size. HEED_ERR_DTYPE for dtypes heed has not. */
+HEED_MUST_CHECK HEED_API heed_status heed_safetensors_read(heed_safetensors *f, int64_t i, void *to, heed_error *err);
+/** Metadata: number of pairs, pair i. */
+HEED_API int64_t heed_safetensors_metadata(const heed_safetensors *f);
+HEED_API const char *heed_safetensors_key(const heed_safetensors *f, int64_t i, const char **value);
+
+typedef struct heed_named_tensor {
+    const char *name;
+    heed_tensor tensor;
+} heed_named_tensor;
+typedef struct heed_pair {
+    const char *key, *value;
+} heed_pair;
+/** Writes a file as the reference does, byte for byte: "format":"pt" and the given pairs as metadata. Atomic. The old file stays on any
+ *  failure. */
+HEED_MUST_CHECK HEED_API heed_status heed_safetensors_write(heed_context *ctx, const char *path, const heed_named_tensor *tensors, int64_t n,
+                                                            const heed_pair *metadata, int64_t pairs, heed_error *err);
+
+/* ---- weights and models ---- */
+
+/** Every tensor of that part of the store into one file; and back: names of the file must be those of the store (when it has any), all
+ *  missing, unexpected and mis-shaped ones are listed together. An empty store takes what the file has. */
+HEED_MUST_CHECK HEED_API heed_status heed_weights_save(const heed_weights *w, heed_weights_part part, const char *path, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_weights_load(heed_weights *w, heed_weights_part part, const char *path, heed_error *err);
+
+/** The model's weights as one safetensors file: PyTorch's names and layouts. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_save(const heed_model *m, const char *path, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_model_load(heed_model *m, const char *path, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_model_load_memory(heed_model *m, const void *bytes, size_t size, heed_error *err);
+
+/* ---- ONNX ---- */
+
+typedef struct heed_onnx_opts {
+    int opset;                /**< 0: 17 */
+    const char *const *input_names, *const *output_names; /**< NULL: those of the graph */
+    bool fixed_batch;         /**< false: the first dimension is written as "batch" */
+} heed_onnx_opts;
+/** Writes the graph with the weights as an ONNX file. Atomic. HEED_ERR_MISSING when built without protobuf-c or for an op without mapping
+ *  (named). */
+HEED_MUST_CHECK HEED_API heed_status heed_onnx_write(heed_context *ctx, const char *path, const heed_graph *g, const heed_weights *w,
+                                                     const heed_onnx_opts *opts, heed_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,19 @@
+/* heed/heed.h: everything. One page to start from: base.h (contexts, errors), tensor.h, graph.h (building), ops.h,
+ * attention.h, nn.h (layers), session.h (running), model.h, train.h, data.h, formats.h. */
+#ifndef HEED_H
+#define HEED_H
+
+#include <heed/base.h>
+#include <heed/tensor.h>
+#include <heed/graph.h>
+#include <heed/ops.h>
+#include <heed/attention.h>
+#include <heed/nn.h>
+#include <heed/session.h>
+#include <heed/model.h>
+#include <heed/formats.h>
+#include <heed/data.h>
+#include <heed/train.h>
+#include <heed/task.h>
+
+#endif

@@ -1,0 +1,62 @@
+/* heed/model.h: a model is a build function, its configuration and weights; plans for the shapes it meets are made and kept. */
+#ifndef HEED_MODEL_H
+#define HEED_MODEL_H
+
+#include <heed/session.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Builds the network on inputs of concrete shapes and returns its main result (logits). Called once for each set of shapes and
+ *  each mode; the same names must come out each time. `config` is what the model was made with. */
+typedef heed_value heed_build_fn(heed_builder *b, const heed_value *inputs, const void *config);
+
+typedef struct heed_model heed_model;
+
+typedef struct heed_model_opts {
+    uint64_t seed;
+    int plans;             /**< plans kept, least recently used out; 0: 8 */
+    heed_weights *weights; /**< shared store; NULL: one of its own */
+} heed_model_opts;
+
+/** A model; config is borrowed and must outlive it. Weights are made when a plan first needs them. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_new(heed_model **out, heed_context *ctx, heed_build_fn *build, const void *config,
+                                                    const heed_model_opts *opts, heed_error *err);
+HEED_API void heed_model_free(heed_model *m);
+
+/** Evaluates the network: outputs[0] is the result of the build function; further ones are the taps named by heed_model_taps. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_run(heed_model *m, const heed_tensor *inputs, int n_inputs,
+                                                    const heed_tensor *outputs, int n_outputs, heed_error *err);
+
+/** Type of the result for these inputs (makes the plan), and of taps. Output 0 is the result. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_output_type(heed_model *m, const heed_type *inputs, int n_inputs, int output,
+                                                            heed_type *out, heed_error *err);
+
+/** Taps delivered by later runs, ended by NULL (copied); NULL: none. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_taps(heed_model *m, const char *const *taps, heed_error *err);
+
+/** The plan for these inputs in evaluation, borrowed until the next call on the model. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_plan(heed_model *m, const heed_type *inputs, int n_inputs,
+                                                     const heed_plan **out, heed_error *err);
+
+/** The graph for these inputs: the caller frees it. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n_inputs, heed_mode mode,
+                                                      heed_graph **out, heed_error *err);
+
+/** Makes all weights now, for inputs of these types. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_init(heed_model *m, const heed_type *inputs, int n_inputs, heed_error *err);
+
+HEED_API heed_context *heed_model_context(const heed_model *m);
+HEED_API heed_weights *heed_model_weights(heed_model *m); /**< borrowed */
+HEED_API heed_build_fn *heed_model_build(const heed_model *m);
+HEED_API const void *heed_model_config(const heed_model *m);
+HEED_API uint64_t heed_model_seed(const heed_model *m);
+
+/** Parameters: trained numbers in all. */
+HEED_API int64_t heed_model_parameters(const heed_model *m);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

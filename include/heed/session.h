@@ -1,0 +1,120 @@
+/* heed/session.h: weights, plans and sessions: from a graph to numbers.
+ *
+ *   heed_weights   name -> tensor: parameters, running statistics, moments, rng. Outlives plans; shared by them.
+ *   heed_plan      one graph with concrete shapes, lowered, ordered and packed: kernels, offsets, bytes known beforehand.
+ *   heed_session   binds plans to one store of weights and one block of memory, and runs them without a heap call. */
+#ifndef HEED_SESSION_H
+#define HEED_SESSION_H
+
+#include <heed/graph.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- weights ---- */
+
+typedef struct heed_weights heed_weights;
+
+/** An empty store; counts references: heed_weights_keep adds one, heed_weights_free takes one away. One thread at a time. */
+HEED_MUST_CHECK HEED_API heed_status heed_weights_new(heed_weights **out, heed_context *ctx, heed_error *err);
+HEED_API heed_weights *heed_weights_keep(heed_weights *w);
+HEED_API void heed_weights_free(heed_weights *w);
+
+/** Number of tensors; name and tensor number i in order of their adding (*name is borrowed; the tensor borrows its data). */
+HEED_API int64_t heed_weights_count(const heed_weights *w);
+HEED_API heed_tensor heed_weights_at(const heed_weights *w, int64_t i, const char **name);
+
+/** The tensor of that name, data NULL and rank -1 if there is none. Its data may be written while no session runs. */
+HEED_API heed_tensor heed_weights_find(const heed_weights *w, const char *name);
+
+/** Adds a copy of the tensor, or overwrites the one of that name, whose type must be the same (HEED_ERR_SHAPE, _DTYPE). */
+HEED_MUST_CHECK HEED_API heed_status heed_weights_put(heed_weights *w, const char *name, heed_tensor tensor, heed_error *err);
+
+/** Makes every parameter and state of the graph that is not there yet, initialised under `seed`; those there must have the graph's
+ *  types. Initial values depend on seed and path only. */
+HEED_MUST_CHECK HEED_API heed_status heed_weights_init(heed_weights *w, const heed_graph *g, uint64_t seed, heed_error *err);
+
+/** SHA-256 over the saved tensors (name, type, bytes; in order of name) as 64 hex digits and a terminator. `all`: moments and rng too. */
+typedef enum heed_weights_part { HEED_WEIGHTS_MODEL = 0, HEED_WEIGHTS_ALL } heed_weights_part;
+HEED_MUST_CHECK HEED_API heed_status heed_weights_sha256(const heed_weights *w, heed_weights_part part, char out[65], heed_error *err);
+
+/** True for names that belong to the model file: not "rng", "optimizer.*" or "ema.*". */
+HEED_API bool heed_weights_in_model(const char *name);
+
+/* ---- plans ---- */
+
+typedef struct heed_plan heed_plan;
+
+typedef enum heed_kernels { HEED_KERNELS_FAST = 0, HEED_KERNELS_REFERENCE } heed_kernels;
+
+typedef struct heed_plan_opts {
+    const char *const *taps; /**< paths of taps to deliver after the outputs, ended by NULL; "encoder.*" takes all below */
+    heed_kernels kernels;    /**< REFERENCE: every composite opened, the last kernel of each list: for proofs */
+} heed_plan_opts;
+
+/** Lowers the graph and plans it for this context's level and threads. The graph may be freed after. HEED_ERR_MISSING when no
+ *  kernel serves a node, HEED_ERR_USAGE for an unknown tap. */
+HEED_MUST_CHECK HEED_API heed_status heed_plan_new(heed_plan **out, heed_context *ctx, const heed_graph *g,
+                                                   const heed_plan_opts *opts, heed_error *err);
+HEED_API void heed_plan_free(heed_plan *p);
+
+/** What a plan will need, known before anything is allocated for it. */
+typedef struct heed_plan_report {
+    int64_t steps, nodes, copies, in_place;
+    uint64_t block_bytes;    /**< activations, scratch and sums: the one block a run works in */
+    uint64_t sum_bytes;      /**< what the activations would need without sharing memory */
+    uint64_t weight_bytes;   /**< parameters and states it reads */
+    double flops;            /**< of one run; a multiply-add counts 2 */
+    int threads;
+    heed_isa isa;
+} heed_plan_report;
+HEED_API heed_plan_report heed_plan_describe(const heed_plan *p);
+
+/** A line a step: op, scope, types, kernel and why, bytes, FLOPs, offset. Given back by heed_text_free. */
+HEED_MUST_CHECK HEED_API heed_status heed_plan_print(char **out, const heed_plan *p, heed_error *err);
+
+/** Inputs in the order of heed_input; outputs in the order of heed_output, then the taps asked for. Names are borrowed. */
+HEED_API int heed_plan_inputs(const heed_plan *p);
+HEED_API int heed_plan_outputs(const heed_plan *p);
+HEED_API const char *heed_plan_input_name(const heed_plan *p, int i);
+HEED_API const char *heed_plan_output_name(const heed_plan *p, int i);
+HEED_API heed_type heed_plan_input_type(const heed_plan *p, int i);
+HEED_API heed_type heed_plan_output_type(const heed_plan *p, int i);
+
+/* ---- sessions ---- */
+
+typedef struct heed_session heed_session;
+
+typedef struct heed_session_opts {
+    uint64_t seed;         /**< of weights that plans need and the store lacks */
+    void *block;           /**< the caller's memory to run in, aligned to 64; NULL: the session allocates */
+    size_t block_bytes;    /**< its size; heed_session_add refuses plans that need more (HEED_ERR_LIMIT) */
+} heed_session_opts;
+
+/** A session over one store, which it keeps. One thread at a time. */
+HEED_MUST_CHECK HEED_API heed_status heed_session_new(heed_session **out, heed_context *ctx, heed_weights *w,
+                                                      const heed_session_opts *opts, heed_error *err);
+HEED_API void heed_session_free(heed_session *s);
+
+/** Binds a plan (kept alive by its owner until the session is freed) and gives its number in *id. All memory is taken here. */
+HEED_MUST_CHECK HEED_API heed_status heed_session_add(heed_session *s, const heed_plan *p, int *id, heed_error *err);
+
+/** Forgets a plan so that it may be freed. Its number may be given out again. */
+HEED_API void heed_session_remove(heed_session *s, int id);
+
+/** Runs plan `id`: inputs[i].data is read, outputs[i].data written (NULL: not wanted); types must be the plan's.
+ *  No heap call is made. HEED_ERR_LIMIT for a bad index, HEED_ERR_NUMERIC from heed_check_finite: then states keep
+ *  their old values and err names the node. */
+HEED_MUST_CHECK HEED_API heed_status heed_session_run(heed_session *s, int id, const heed_tensor *inputs, int n_inputs,
+                                                      const heed_tensor *outputs, int n_outputs, heed_error *err);
+
+/** The same run, node by node, looking for the first value that is NaN or infinite: HEED_ERR_NUMERIC with its node's path, or
+ *  HEED_OK. No state is changed. Slow. */
+HEED_MUST_CHECK HEED_API heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *inputs, int n_inputs,
+                                                           heed_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
