@@ -37,7 +37,8 @@ typedef struct row_ops {
     /* y[i] = f(x[i]) */
     void (*unary[ROW_UNARY_COUNT])(float *y, const float *x, int64_t n);
     /* y[i] = f(a[i * as], b[i * bs]); as, bs are 0 or 1 */
-    void (*binary[ROW_BINARY_COUNT])(float *y, const float *a, int64_t as, const float *b, int64_t bs, int64_t n);
+    void (*binary[ROW_BINARY_COUNT])(float *y, const float *a, int64_t as, const float *b, int64_t bs,
+                                     int64_t n);
 
     /* At most ROWS_MAX rows from `begin` on, none from `end` on, of a view of f32, f16 or bf16, all leading axes
      * flattened: the view's own memory where the rows are f32, dense and equally spaced, else widened or gathered
@@ -50,20 +51,20 @@ typedef struct row_ops {
 
     /* Reductions: one number a row. Element i goes to lane i mod 4 VL, lanes are added at fixed borders and in a fixed
      * tree: the order knows neither the number of rows nor where they lie, and zeros after a row change no bit. */
-    void (*max)(float *m, rows x);   /* -inf for an empty row; NaN if one is there */
+    void (*max)(float *m, rows x); /* -inf for an empty row; NaN if one is there */
     void (*sum)(float *s, rows x);
     void (*dot)(float *s, rows x, rows y);
     void (*sum_squares)(float *s, rows x, const float *mean); /* sum (x - mean)^2; mean NULL: 0 */
 
-    void (*exp_sum)(rows y, float *sum, rows x, const float *m);           /* y = exp(x - m), sum of y */
-    void (*divide)(rows y, const float *s);                                /* y /= s */
-    void (*subtract)(rows y, rows x, const float *s);                      /* y = x - s */
-    void (*softmax_grad)(rows dx, rows y, rows dy, const float *dot);      /* dx = y * (dy - dot) */
-    void (*normalize)(rows y, rows x, const float *mean, const float *rstd,
-                      const float *weight, const float *bias);             /* y = (x - mean) * rstd * weight + bias; each may be NULL */
-    void (*add_scaled)(float *y, const float *x, float a, int64_t n);      /* y += a * x */
-    void (*scale_to)(float *y, const float *x, float a, int64_t n);        /* y = a * x */
-    float (*total)(const float *x, int64_t n);                             /* sum of n floats, the order of `sum` */
+    void (*exp_sum)(rows y, float *sum, rows x, const float *m);      /* y = exp(x - m), sum of y */
+    void (*divide)(rows y, const float *s);                           /* y /= s */
+    void (*subtract)(rows y, rows x, const float *s);                 /* y = x - s */
+    void (*softmax_grad)(rows dx, rows y, rows dy, const float *dot); /* dx = y * (dy - dot) */
+    void (*normalize)(rows y, rows x, const float *mean, const float *rstd, const float *weight,
+                      const float *bias); /* y = (x - mean) * rstd * weight + bias; each may be NULL */
+    void (*add_scaled)(float *y, const float *x, float a, int64_t n); /* y += a * x */
+    void (*scale_to)(float *y, const float *x, float a, int64_t n);   /* y = a * x */
+    float (*total)(const float *x, int64_t n); /* sum of n floats, the order of `sum` */
 
     /* Optimiser steps, one pass over p, its moments and g. c: the coefficients named below. */
     void (*adam)(float *p, float *m, float *v, float *vmax, const float *g, int64_t n, const float c[8]);
@@ -82,13 +83,13 @@ typedef struct row_ops {
  * adam: h = clip g + decay p;  p = keep p;  m += (h - m) (1 - beta1);  v += (h h - v) (1 - beta2);
  *       w = v, or vmax = max(vmax, v) when vmax is not NULL;  p -= step m / (sqrt(w) root + eps) */
 enum {
-    ADAM_STEP,            /* lr / (1 - beta1^t) */
+    ADAM_STEP, /* lr / (1 - beta1^t) */
     ADAM_ONE_MINUS_BETA1,
     ADAM_ONE_MINUS_BETA2,
     ADAM_EPS,
-    ADAM_ROOT,            /* 1 / sqrt(1 - beta2^t) */
-    ADAM_DECAY,           /* L2: weight_decay of Adam; 0 for AdamW */
-    ADAM_KEEP,            /* decoupled: 1 - lr weight_decay of AdamW; 1 for Adam */
+    ADAM_ROOT,  /* 1 / sqrt(1 - beta2^t) */
+    ADAM_DECAY, /* L2: weight_decay of Adam; 0 for AdamW */
+    ADAM_KEEP,  /* decoupled: 1 - lr weight_decay of AdamW; 1 for Adam */
     ADAM_CLIP
 };
 

@@ -66,7 +66,7 @@ VEC_INLINE void vstore(float *p, vf v)
 
 VEC_INLINE vf vsplat(float x)
 {
-    return x - (vf){ 0 }; /* x - 0 keeps the sign of zero */
+    return x - (vf){0}; /* x - 0 keeps the sign of zero */
 }
 
 /* a * b + c: fused from v3 and NEON on, rounded twice at the portable level. */
@@ -192,7 +192,8 @@ VEC_INLINE float vsum_lanes(vf v)
 {
 #if LEVEL == 4 || LEVEL == 3
 #if LEVEL == 4
-    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    const __m256 eight =
+        _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 #else
     const __m256 eight = (__m256)v;
 #endif
@@ -214,7 +215,8 @@ VEC_INLINE float vmax_lanes(vf v)
         return __builtin_nanf("");
 #if LEVEL == 4 || LEVEL == 3
 #if LEVEL == 4
-    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    const __m256 eight =
+        _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 #else
     const __m256 eight = (__m256)v;
 #endif

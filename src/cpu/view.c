@@ -43,6 +43,25 @@ int64_t heed__view_row_length(const view *v)
     return v->type.rank > 0 ? v->type.dims[v->type.rank - 1] : 1;
 }
 
+bool heed__view_row_stride(const view *v, int64_t *stride)
+{
+    int64_t next = 0; /* what the next axis to the left must step by */
+    bool found = false;
+
+    *stride = 0;
+    for (int i = v->type.rank - 2; i >= 0; i--) {
+        if (v->type.dims[i] == 1)
+            continue;
+        if (!found)
+            *stride = v->strides[i];
+        else if (v->strides[i] != next)
+            return false;
+        found = true;
+        next = v->strides[i] * v->type.dims[i];
+    }
+    return true;
+}
+
 void heed__view_row_offsets(const view *v, int64_t begin, int64_t count, int64_t *at)
 {
     int64_t index[HEED_MAX_RANK], offset = 0, rest = begin;

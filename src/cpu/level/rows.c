@@ -11,19 +11,19 @@
 /* ---- Maps ---- */
 
 /* y[i] = VALUE, an expression of the vector x. */
-#define UNARY(NAME, VALUE)                                                                                        \
-    static void unary_##NAME(float *to, const float *from, int64_t n)                                             \
-    {                                                                                                             \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i <= n - VL; i += VL) {                                                                            \
-            const vf x = vload(from + i);                                                                         \
-            vstore(to + i, VALUE);                                                                                \
-        }                                                                                                         \
-        if (i < n) {                                                                                              \
-            const vf x = vload_part(from + i, n - i);                                                             \
-            vstore_part(to + i, VALUE, n - i);                                                                    \
-        }                                                                                                         \
+#define UNARY(NAME, VALUE)                                                                                   \
+    static void unary_##NAME(float *to, const float *from, int64_t n)                                        \
+    {                                                                                                        \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i <= n - VL; i += VL) {                                                                       \
+            const vf x = vload(from + i);                                                                    \
+            vstore(to + i, VALUE);                                                                           \
+        }                                                                                                    \
+        if (i < n) {                                                                                         \
+            const vf x = vload_part(from + i, n - i);                                                        \
+            vstore_part(to + i, VALUE, n - i);                                                               \
+        }                                                                                                    \
     }
 
 UNARY(COPY, x)
@@ -46,53 +46,55 @@ UNARY(GELU_TANH, vf_gelu_tanh(x))
 UNARY(SOFTPLUS, vf_softplus(x))
 
 /* y[i] = VALUE, an expression of the vectors a and b; A and B load them. */
-#define BINARY_LOOP(A, A_PART, B, B_PART, VALUE)                                                                  \
-    do {                                                                                                          \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i <= n - VL; i += VL) {                                                                            \
-            const vf a = A, b = B;                                                                                \
-            vstore(to + i, VALUE);                                                                                \
-        }                                                                                                         \
-        if (i < n) {                                                                                              \
-            const vf a = A_PART, b = B_PART;                                                                      \
-            vstore_part(to + i, VALUE, n - i);                                                                    \
-        }                                                                                                         \
+#define BINARY_LOOP(A, A_PART, B, B_PART, VALUE)                                                             \
+    do {                                                                                                     \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i <= n - VL; i += VL) {                                                                       \
+            const vf a = A, b = B;                                                                           \
+            vstore(to + i, VALUE);                                                                           \
+        }                                                                                                    \
+        if (i < n) {                                                                                         \
+            const vf a = A_PART, b = B_PART;                                                                 \
+            vstore_part(to + i, VALUE, n - i);                                                               \
+        }                                                                                                    \
     } while (0)
 
 /* A step of 0 repeats the first element: one loop for each of the four cases. */
-#define BINARY(NAME, VALUE)                                                                                       \
-    static void binary_##NAME(float *to, const float *pa, int64_t as, const float *pb, int64_t bs, int64_t n)     \
-    {                                                                                                             \
-        if (n <= 0)                                                                                               \
-            return;                                                                                               \
-        const vf a0 = vsplat(pa[0]), b0 = vsplat(pb[0]);                                                          \
-        if (as && bs)                                                                                             \
-            BINARY_LOOP(vload(pa + i), vload_part(pa + i, n - i), vload(pb + i), vload_part(pb + i, n - i), VALUE);\
-        else if (as)                                                                                              \
-            BINARY_LOOP(vload(pa + i), vload_part(pa + i, n - i), b0, b0, VALUE);                                 \
-        else if (bs)                                                                                              \
-            BINARY_LOOP(a0, a0, vload(pb + i), vload_part(pb + i, n - i), VALUE);                                 \
-        else                                                                                                      \
-            BINARY_LOOP(a0, a0, b0, b0, VALUE);                                                                   \
+#define BINARY(NAME, VALUE)                                                                                  \
+    static void binary_##NAME(float *to, const float *pa, int64_t as, const float *pb, int64_t bs,           \
+                              int64_t n)                                                                     \
+    {                                                                                                        \
+        if (n <= 0)                                                                                          \
+            return;                                                                                          \
+        const vf a0 = vsplat(pa[0]), b0 = vsplat(pb[0]);                                                     \
+        if (as && bs)                                                                                        \
+            BINARY_LOOP(vload(pa + i), vload_part(pa + i, n - i), vload(pb + i), vload_part(pb + i, n - i),  \
+                        VALUE);                                                                              \
+        else if (as)                                                                                         \
+            BINARY_LOOP(vload(pa + i), vload_part(pa + i, n - i), b0, b0, VALUE);                            \
+        else if (bs)                                                                                         \
+            BINARY_LOOP(a0, a0, vload(pb + i), vload_part(pb + i, n - i), VALUE);                            \
+        else                                                                                                 \
+            BINARY_LOOP(a0, a0, b0, b0, VALUE);                                                              \
     }
 
 BINARY(ADD, a + b)
 BINARY(SUB, a - b)
-BINARY(MUL, a * b)
+BINARY(MUL, a *b)
 BINARY(DIV, a / b)
 BINARY(MAX, vmax(a, b))
 BINARY(MIN, vmin(a, b))
-BINARY(RELU_GRAD, (vf)((vi)b & (vi)(a > 0.0f)))
-BINARY(SIGMOID_GRAD, b * a * (1.0f - a))
-BINARY(TANH_GRAD, b * (1.0f - a * a))
-BINARY(SILU_GRAD, b * vf_silu_slope(a))
-BINARY(GELU_GRAD, b * vf_gelu_slope(a))
-BINARY(GELU_TANH_GRAD, b * vf_gelu_tanh_slope(a))
+BINARY(RELU_GRAD, (vf)((vi)b &(vi)(a > 0.0f)))
+BINARY(SIGMOID_GRAD, b *a *(1.0f - a))
+BINARY(TANH_GRAD, b *(1.0f - a * a))
+BINARY(SILU_GRAD, b *vf_silu_slope(a))
+BINARY(GELU_GRAD, b *vf_gelu_slope(a))
+BINARY(GELU_TANH_GRAD, b *vf_gelu_tanh_slope(a))
 BINARY(POW_ANY, vf_pow(a, b))
 
 /* One exponent for all, as in x^2, takes a short way with the bits of vf_pow. */
-UNARY(POW_2, x * x)
+UNARY(POW_2, x *x)
 UNARY(POW_HALF, math_pow_root(x))
 UNARY(POW_MINUS_HALF, 1.0f / math_pow_root(x))
 UNARY(POW_MINUS_1, 1.0f / x)
@@ -136,40 +138,40 @@ static void rows_scale_to(float *y, const float *x, float a, int64_t n)
 
 /* ---- Storage: f16 and bf16 ---- */
 
-#define STORAGE(NAME)                                                                                             \
-    static void widen_##NAME(float *y, const uint16_t *x, int64_t n)                                              \
-    {                                                                                                             \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i <= n - VL; i += VL)                                                                              \
-            vstore(y + i, vf_from_##NAME(vhload(x + i)));                                                         \
-        if (i < n) {                                                                                              \
-            uint16_t part[VL] = {0};                                                                              \
-            for (int64_t j = 0; j < n - i; j++)                                                                   \
-                part[j] = x[i + j];                                                                               \
-            vstore_part(y + i, vf_from_##NAME(vhload(part)), n - i);                                              \
-        }                                                                                                         \
-    }                                                                                                             \
-    static void narrow_##NAME(uint16_t *y, const float *x, int64_t n)                                             \
-    {                                                                                                             \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i <= n - VL; i += VL)                                                                              \
-            vhstore(y + i, vf_to_##NAME(vload(x + i)));                                                           \
-        if (i < n) {                                                                                              \
-            uint16_t part[VL];                                                                                    \
-            vhstore(part, vf_to_##NAME(vload_part(x + i, n - i)));                                                \
-            for (int64_t j = 0; j < n - i; j++)                                                                   \
-                y[i + j] = part[j];                                                                               \
-        }                                                                                                         \
-    }                                                                                                             \
-    static void load_##NAME(float *y, const void *x, int64_t n)                                                   \
-    {                                                                                                             \
-        widen_##NAME(y, x, n);                                                                                    \
-    }                                                                                                             \
-    static void store_##NAME(void *y, const float *x, int64_t n)                                                  \
-    {                                                                                                             \
-        narrow_##NAME(y, x, n);                                                                                   \
+#define STORAGE(NAME)                                                                                        \
+    static void widen_##NAME(float *y, const uint16_t *x, int64_t n)                                         \
+    {                                                                                                        \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i <= n - VL; i += VL)                                                                         \
+            vstore(y + i, vf_from_##NAME(vhload(x + i)));                                                    \
+        if (i < n) {                                                                                         \
+            uint16_t part[VL] = {0};                                                                         \
+            for (int64_t j = 0; j < n - i; j++)                                                              \
+                part[j] = x[i + j];                                                                          \
+            vstore_part(y + i, vf_from_##NAME(vhload(part)), n - i);                                         \
+        }                                                                                                    \
+    }                                                                                                        \
+    static void narrow_##NAME(uint16_t *y, const float *x, int64_t n)                                        \
+    {                                                                                                        \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i <= n - VL; i += VL)                                                                         \
+            vhstore(y + i, vf_to_##NAME(vload(x + i)));                                                      \
+        if (i < n) {                                                                                         \
+            uint16_t part[VL];                                                                               \
+            vhstore(part, vf_to_##NAME(vload_part(x + i, n - i)));                                           \
+            for (int64_t j = 0; j < n - i; j++)                                                              \
+                y[i + j] = part[j];                                                                          \
+        }                                                                                                    \
+    }                                                                                                        \
+    static void load_##NAME(float *y, const void *x, int64_t n)                                              \
+    {                                                                                                        \
+        widen_##NAME(y, x, n);                                                                               \
+    }                                                                                                        \
+    static void store_##NAME(void *y, const float *x, int64_t n)                                             \
+    {                                                                                                        \
+        narrow_##NAME(y, x, n);                                                                              \
     }
 
 STORAGE(f16)
@@ -205,14 +207,20 @@ typedef struct block {
 
 static block rows_locate(const view *v, int64_t begin, int64_t end)
 {
-    block b = {.count = i64_min(end - begin, ROWS_MAX), .n = heed__view_row_length(v), .step = 1, .even = true};
+    block b = {
+        .count = i64_min(end - begin, ROWS_MAX), .n = heed__view_row_length(v), .step = 1, .even = true};
 
     if (b.count <= 0)
         return (block){.n = b.n, .step = 1, .even = true};
-    heed__view_row_offsets(v, begin, b.count, b.at);
     if (b.n > 1)
         b.step = v->strides[v->type.rank - 1];
-    b.stride = b.count > 1 ? b.at[1] - b.at[0] : b.n;
+    if (heed__view_row_stride(v, &b.stride)) {
+        for (int64_t i = 0; i < b.count; i++)
+            b.at[i] = (begin + i) * b.stride;
+        return b;
+    }
+    heed__view_row_offsets(v, begin, b.count, b.at);
+    b.stride = b.count > 1 ? b.at[1] - b.at[0] : 0;
     for (int64_t i = 2; i < b.count; i++)
         b.even = b.even && b.at[i] - b.at[i - 1] == b.stride;
     return b;
@@ -484,7 +492,8 @@ VEC_INLINE void store_some(float *p, vf v, int64_t left)
         vstore_part(p, v, left);
 }
 
-static void rows_adam(float *p, float *m, float *v, float *vmax_of, const float *g, int64_t n, const float c[8])
+static void rows_adam(float *p, float *m, float *v, float *vmax_of, const float *g, int64_t n,
+                      const float c[8])
 {
     const vf step = vsplat(-c[ADAM_STEP]), eps = vsplat(c[ADAM_EPS]), root = vsplat(c[ADAM_ROOT]);
     const vf to_m = vsplat(c[ADAM_ONE_MINUS_BETA1]), to_v = vsplat(c[ADAM_ONE_MINUS_BETA2]);
