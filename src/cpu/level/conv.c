@@ -129,24 +129,24 @@ static conv_plan conv_plan_dx(const conv_shape *s)
     return p;
 }
 
-/* Copies of n floats in vectors; the last one may overlap the one before. */
+/* Whole vectors; the last one may overlap the one before. */
 static inline void conv_copy(float *to, const float *from, int64_t n)
 {
+    int64_t q = 0;
+
     if (n >= VL) {
-        for (int64_t i = 0; i < n; i += VL) {
-            const int64_t q = kernel_min(i, n - VL);
-
+        for (; q <= n - VL; q += VL)
             vstore(to + q, vload(from + q));
-        }
+        if (q < n)
+            vstore(to + n - VL, vload(from + n - VL));
     } else if (n >= 4) {
-        for (int64_t i = 0; i < n; i += 4) {
-            const int64_t q = kernel_min(i, n - 4);
-
+        for (; q <= n - 4; q += 4)
             kernel_store4(to + q, kernel_load4(from + q));
-        }
+        if (q < n)
+            kernel_store4(to + n - 4, kernel_load4(from + n - 4));
     } else {
-        for (int64_t i = 0; i < n; i++)
-            to[i] = from[i];
+        for (; q < n; q++)
+            to[q] = from[q];
     }
 }
 
@@ -324,29 +324,26 @@ typedef struct conv_grid {
     const float *bias; /* NULL: none */
 } conv_grid;
 
-/* n floats of each row of the panel to their place. */
+/* n floats of each row of the panel to their place. Whole vectors; the last may overlap the one before. */
 static void conv_scatter(const conv_grid *g, const float *panel, int64_t width, float *out, int64_t n)
 {
     for (int64_t i = 0; i < g->m; i++, panel += width, out += g->out_m) {
-        const float bias = g->bias ? g->bias[i] : 0.0f;
+        const float bias = g->bias ? g->bias[i] : -0.0f; /* x + -0 is x for every x */
+        int64_t q = 0;
 
-        if (g->out_col != 1 || (n < 4 && g->bias)) {
-            for (int64_t q = 0; q < n; q++)
-                out[q * g->out_col] = g->bias ? panel[q] + bias : panel[q];
-        } else if (!g->bias) {
-            conv_copy(out, panel, n);
+        if (g->out_col != 1 || n < 4) {
+            for (; q < n; q++)
+                out[q * g->out_col] = panel[q] + bias;
         } else if (n >= VL) {
-            for (int64_t q = 0; q < n; q += VL) {
-                const int64_t at = kernel_min(q, n - VL);
-
-                vstore(out + at, vload(panel + at) + vsplat(bias));
-            }
+            for (; q <= n - VL; q += VL)
+                vstore(out + q, vload(panel + q) + bias);
+            if (q < n)
+                vstore(out + n - VL, vload(panel + n - VL) + bias);
         } else {
-            for (int64_t q = 0; q < n; q += 4) {
-                const int64_t at = kernel_min(q, n - 4);
-
-                kernel_store4(out + at, kernel_load4(panel + at) + bias);
-            }
+            for (; q <= n - 4; q += 4)
+                kernel_store4(out + q, kernel_load4(panel + q) + bias);
+            if (q < n)
+                kernel_store4(out + n - 4, kernel_load4(panel + n - 4) + bias);
         }
     }
 }
@@ -577,14 +574,18 @@ static void conv_dw_pixels(const conv_pixels *b, const conv_plan *p, const conv_
                            const conv_room *room)
 {
     const int64_t m = s->out_channels / s->groups, out = s->out[0] * s->out[1], n = end - begin;
+    const int64_t line = b->cols == s->out[1] ? b->rows * b->cols : b->cols; /* pixels that lie side by side in dy */
+    int64_t row = begin / b->cols, col = begin % b->cols; /* rows of all items */
+
+    for (int64_t q = 0; q < n; row++, col = 0)
+        for (const int64_t at = row / b->rows * p->item + row % b->rows * p->pitch; col < b->cols && q < n; col++)
+            room->pixel[q++] = at + col;
 
     for (int64_t q = begin; q < end;) {
-        const int64_t item = q / (b->rows * b->cols), row = q / b->cols % b->rows, col = q % b->cols;
-        const int64_t run = kernel_min(b->cols - col, end - q);
-        const float *dy = b->dy + item * b->item + (b->row + row) * s->out[1] + b->col + col;
+        const int64_t item = q / (b->rows * b->cols), r = q / b->cols % b->rows, c = q % b->cols;
+        const int64_t run = kernel_min(line - q % line, end - q);
+        const float *dy = b->dy + item * b->item + (b->row + r) * s->out[1] + b->col + c;
 
-        for (int64_t i = 0; i < run; i++)
-            room->pixel[q - begin + i] = item * p->item + row * p->pitch + col + i;
         for (int64_t j = 0; j < m; j += NR)
             kernel_transpose(room->panel + j * n + (q - begin) * NR, NR, dy + j * out, out, kernel_min(m - j, NR), run);
         q += run;
