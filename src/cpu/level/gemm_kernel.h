@@ -77,6 +77,10 @@ static inline __attribute__((always_inline)) void tile(const tile_form form, con
     }
     for (int64_t p = 0; p < k; p++) {
         const float *bp = form == PLANES ? b + at[p] : b;
+        if (panels > 1) { /* few rows: B comes from memory as fast as it can */
+            UNROLL for (int v = 0; v < panels; v++)
+                __builtin_prefetch(b + v * b_panel + 16 * NR);
+        }
         const int64_t q = form == TAPS ? at[p] : p;
         vf y[32];
 
@@ -254,8 +258,8 @@ static inline void kernel_transpose4(float *to, int64_t ld, const float *from, i
  * rows may overlap those before, which writes the same numbers twice. */
 static inline void kernel_transpose(float *to, int64_t ld, const float *from, int64_t rs, int64_t rows, int64_t n)
 {
-    for (int64_t p = 0; p < n; p += 16) {
-        const int64_t pe = kernel_min(p + 16, n), p4 = rows < 4 ? p : p + (pe - p) / 4 * 4;
+    for (int64_t p = 0; p < n; p += 32) {
+        const int64_t pe = kernel_min(p + 32, n), p4 = rows < 4 ? p : p + (pe - p) / 4 * 4;
 
         for (int64_t i = 0; i < rows && p4 > p; i += 4) {
             const int64_t i4 = kernel_min(i, rows - 4);
