@@ -27,6 +27,7 @@ static tile_fn *const conv_planes[NV][MR + 1] = TILE_TABLE(PLANES);
 static tile_fn *const conv_taps[NV][MR + 1] = TILE_TABLE(TAPS);
 
 #define PANEL_MAX (8 * VL)        /* columns of the widest kernel: what may be read beyond a plane's end */
+#define PANEL_FLOATS (2 * 1024)   /* results kept before they are copied out: 8 KiB of L1 */
 #define PLANES_FLOATS (64 * 1024) /* planes of a block: 256 KiB, beside the weights in L2 */
 
 /* One pass over one shape; [0] is the vertical axis, [1] the horizontal one. A block covers block[a] values of t. */
@@ -128,24 +129,24 @@ static conv_plan conv_plan_dx(const conv_shape *s)
     return p;
 }
 
-/* Copies of n floats in vectors; the last one may overlap the one before. */
+/* Whole vectors; the last one may overlap the one before. */
 static inline void conv_copy(float *to, const float *from, int64_t n)
 {
+    int64_t q = 0;
+
     if (n >= VL) {
-        for (int64_t i = 0; i < n; i += VL) {
-            const int64_t q = kernel_min(i, n - VL);
-
+        for (; q <= n - VL; q += VL)
             vstore(to + q, vload(from + q));
-        }
+        if (q < n)
+            vstore(to + n - VL, vload(from + n - VL));
     } else if (n >= 4) {
-        for (int64_t i = 0; i < n; i += 4) {
-            const int64_t q = kernel_min(i, n - 4);
-
+        for (; q <= n - 4; q += 4)
             kernel_store4(to + q, kernel_load4(from + q));
-        }
+        if (q < n)
+            kernel_store4(to + n - 4, kernel_load4(from + n - 4));
     } else {
-        for (int64_t i = 0; i < n; i++)
-            to[i] = from[i];
+        for (; q < n; q++)
+            to[q] = from[q];
     }
 }
 
@@ -163,38 +164,35 @@ static void conv_inside(const conv_plan *p, int a, int64_t first, int64_t width,
     *to = kernel_max(*from, *to);
 }
 
-/* The planes of one item for the block at t = (t0, t1) of n0 x n1. Rows are written in rising order, so that padding
- * which a row shares with the next one is written before the next row's numbers. */
+/* The planes of one item for the block at t = (t0, t1) of n0 x n1. Padding is zero from the beginning, and lies where it
+ * lay in the last item unless there are several blocks. */
 static void conv_build(const conv_plan *p, float *planes, const float *source, int64_t t0, int64_t t1, int64_t n0,
                        int64_t n1)
 {
-    const int64_t height = n0 + p->reach[0], width = n1 + p->reach[1];
-
-    for (int64_t j = 0; j < p->channels * p->phases[0] * p->phases[1]; j++) {
-        const int64_t j1 = j % p->phases[1], j0 = j / p->phases[1] % p->phases[0];
+    if (p->block[0] < p->end[0] - p->begin[0] || p->block[1] < p->end[1] - p->begin[1])
+        conv_zero(planes, p->item);
+    for (int64_t j = 0; j < p->phases[0] * p->phases[1]; j++) {
+        const int64_t j0 = j / p->phases[1], j1 = j % p->phases[1];
         const int64_t first0 = t0 * p->step[0] + j0 * p->dilation[0] % p->step[0] - p->lead[0];
         const int64_t first1 = t1 * p->step[1] + j1 * p->dilation[1] % p->step[1] - p->lead[1];
-        const float *image = source + j / (p->phases[0] * p->phases[1]) * p->size[0] * p->size[1];
-        float *row = planes + j * p->plane;
         int64_t top, bottom, left, right;
 
-        conv_inside(p, 0, first0, height, &top, &bottom);
-        conv_inside(p, 1, first1, width, &left, &right);
-        for (int64_t u = 0; u < height; u++, row += p->pitch) {
-            const float *from;
+        conv_inside(p, 0, first0, n0 + p->reach[0], &top, &bottom);
+        conv_inside(p, 1, first1, n1 + p->reach[1], &left, &right);
+        if (top == bottom || left == right)
+            continue;
+        for (int64_t c = 0; c < p->channels; c++) {
+            const float *from = source + (c * p->size[0] + first0 + top * p->step[0]) * p->size[1] + first1 +
+                                left * p->step[1];
+            float *row = planes + (c * p->phases[0] * p->phases[1] + j) * p->plane + top * p->pitch + left;
 
-            if (u < top || u >= bottom || left == right) {
-                conv_zero(row, width);
-                continue;
+            for (int64_t u = top; u < bottom; u++, row += p->pitch, from += p->step[0] * p->size[1]) {
+                if (p->step[1] == 1)
+                    conv_copy(row, from, right - left);
+                else
+                    for (int64_t q = 0; q < right - left; q++)
+                        row[q] = from[q * p->step[1]];
             }
-            from = image + (first0 + u * p->step[0]) * p->size[1] + first1 + left * p->step[1];
-            conv_zero(row, left);
-            if (p->step[1] == 1)
-                conv_copy(row + left, from, right - left);
-            else
-                for (int64_t c = left; c < right; c++, from += p->step[1])
-                    row[c] = *from;
-            conv_zero(row + right, width - right);
         }
     }
 }
@@ -202,13 +200,29 @@ static void conv_build(const conv_plan *p, float *planes, const float *source, i
 /* at[k] of forward and dw, k = (channel, kh, kw). */
 static void conv_offsets(int64_t *at, const conv_plan *p, const conv_shape *s)
 {
-    const int64_t period0 = conv_period(s, 0), period1 = conv_period(s, 1);
+    const int64_t period0 = conv_period(s, 0), period1 = conv_period(s, 1), taps = s->kernel[0] * s->kernel[1];
+    int64_t k = 0;
 
-    for (int64_t c = 0; c < p->channels; c++)
-        for (int64_t h = 0; h < s->kernel[0]; h++)
-            for (int64_t w = 0; w < s->kernel[1]; w++)
-                *at++ = ((c * p->phases[0] + h % period0) * p->phases[1] + w % period1) * p->plane +
-                        h * s->dilation[0] / s->stride[0] * p->pitch + w * s->dilation[1] / s->stride[1];
+    for (int64_t h = 0; h < s->kernel[0]; h++)
+        for (int64_t w = 0; w < s->kernel[1]; w++)
+            at[k++] = (h % period0 * p->phases[1] + w % period1) * p->plane +
+                      h * s->dilation[0] / s->stride[0] * p->pitch + w * s->dilation[1] / s->stride[1];
+    for (; k < p->channels * taps; k++)
+        at[k] = at[k - taps] + p->phases[0] * p->phases[1] * p->plane;
+}
+
+/* Vectors of positions that one kernel call computes for m channels: few channels take more of them. */
+static int64_t conv_vectors(int64_t m)
+{
+    return m == 1 ? 8 : m == 2 ? 4 : NV;
+}
+
+/* Positions computed before results are copied out: few channels make long copies. A multiple of the kernel's. */
+static int64_t conv_panel_width(int64_t m)
+{
+    const int64_t step = conv_vectors(m) * VL;
+
+    return kernel_max(1, kernel_min(PANEL_FLOATS / kernel_max(m * step, 1), 256 / step)) * step;
 }
 
 /* Where scratch memory goes. */
@@ -242,7 +256,7 @@ static conv_room conv_room_of(const conv_plan *p, int64_t k, int64_t m, bool dw,
     const size_t at = conv_take(&r, k, sizeof(int64_t));
     const size_t pixel = conv_take(&r, dw ? GEMM_KC : 0, sizeof(int64_t));
     const size_t planes = conv_take(&r, p->items * p->item + PANEL_MAX, sizeof(float));
-    const size_t panel = conv_take(&r, dw ? GEMM_KC * columns : kernel_max(m * NR, PANEL_MAX), sizeof(float));
+    const size_t panel = conv_take(&r, dw ? GEMM_KC * columns : m * conv_panel_width(m), sizeof(float));
     const size_t sums = conv_take(&r, dw ? k * columns : 0, sizeof(float));
 
     if (base) {
@@ -251,7 +265,7 @@ static conv_room conv_room_of(const conv_plan *p, int64_t k, int64_t m, bool dw,
         r.planes = (float *)(void *)(base + planes);
         r.panel = (float *)(void *)(base + panel);
         r.sums = (float *)(void *)(base + sums);
-        conv_zero(r.planes + p->items * p->item, PANEL_MAX);
+        conv_zero(r.planes, p->items * p->item + PANEL_MAX);
     }
     return r;
 }
@@ -276,13 +290,13 @@ size_t LEVEL_NAME(conv_packed_bytes)(const conv_shape *s)
 /* The packed A of m x k: for each K block, tile after tile. */
 static void conv_pack(float *packed, matrix w, int64_t m, int64_t k)
 {
-    const int64_t tiles = kernel_ceil(m, MR);
+    const kernel_parts tiles = kernel_cut(m, MR);
 
     for (int64_t p = 0; p < k; p += GEMM_KC) {
         const int64_t kc = kernel_min(k - p, GEMM_KC);
 
-        for (int64_t i = 0; i < tiles; i++) {
-            const int64_t row = kernel_cut(m, tiles, i), h = kernel_cut(m, tiles, i + 1) - row;
+        for (int64_t i = 0; i < tiles.count; i++) {
+            const int64_t row = kernel_part(tiles, i), h = kernel_part(tiles, i + 1) - row;
 
             kernel_pack_tile(packed + m * p + row * kc, (matrix){ w.data + row * w.rs + p * w.cs, w.rs, w.cs }, h,
                              kc);
@@ -298,7 +312,7 @@ void LEVEL_NAME(conv_prepare)(float *packed, const float *w, const conv_shape *s
         conv_pack(packed + g * m * k, (matrix){ w + g * m * k, k, 1 }, m, k);
 }
 
-/* Rows x columns of one output channel set from planes: out[o, r, c] = sum_k weights[o, k] planes[at[k] + r pitch + c]. */
+/* out[i, r, c] = bias[i] + sum_k weights[i, k] planes[at[k] + r pitch + c] for rows x cols pixels of m channels. */
 typedef struct conv_grid {
     const float *planes;
     const int64_t *at;
@@ -310,28 +324,61 @@ typedef struct conv_grid {
     const float *bias; /* NULL: none */
 } conv_grid;
 
-/* n floats of each row of the panel to their place. */
+/* n floats of each row of the panel to their place. Whole vectors; the last may overlap the one before. */
 static void conv_scatter(const conv_grid *g, const float *panel, int64_t width, float *out, int64_t n)
 {
     for (int64_t i = 0; i < g->m; i++, panel += width, out += g->out_m) {
-        const float bias = g->bias ? g->bias[i] : 0.0f;
+        const float bias = g->bias ? g->bias[i] : -0.0f; /* x + -0 is x for every x */
+        int64_t q = 0;
 
-        if (g->out_col != 1 || (n < 4 && g->bias)) {
-            for (int64_t q = 0; q < n; q++)
-                out[q * g->out_col] = g->bias ? panel[q] + bias : panel[q];
-        } else if (!g->bias) {
-            conv_copy(out, panel, n);
+        if (g->out_col != 1 || n < 4) {
+            for (; q < n; q++)
+                out[q * g->out_col] = panel[q] + bias;
         } else if (n >= VL) {
-            for (int64_t q = 0; q < n; q += VL) {
-                const int64_t at = kernel_min(q, n - VL);
-
-                vstore(out + at, vload(panel + at) + vsplat(bias));
-            }
+            for (; q <= n - VL; q += VL)
+                vstore(out + q, vload(panel + q) + bias);
+            if (q < n)
+                vstore(out + n - VL, vload(panel + n - VL) + bias);
         } else {
-            for (int64_t q = 0; q < n; q += 4) {
-                const int64_t at = kernel_min(q, n - 4);
+            for (; q <= n - 4; q += 4)
+                kernel_store4(out + q, kernel_load4(panel + q) + bias);
+            if (q < n)
+                kernel_store4(out + n - 4, kernel_load4(panel + n - 4) + bias);
+        }
+    }
+}
 
-                kernel_store4(out + at, kernel_load4(panel + at) + bias);
+/* Positions [from, from + n) of all channels, into the panel. */
+static void conv_run_panel(const conv_grid *g, int64_t from, int64_t n, int64_t width)
+{
+    const kernel_parts tiles = kernel_cut(g->m, MR);
+    const int64_t vectors = conv_vectors(g->m), step = vectors * VL;
+    tile_args t = { .ldc = width };
+
+    if (g->k == 0)
+        conv_zero(g->panel, g->m * width);
+    for (int64_t p = 0; p < g->k; p += GEMM_KC) {
+        t.k = kernel_min(g->k - p, GEMM_KC);
+        t.at = g->at + p;
+        t.add = p > 0;
+        for (int64_t q = 0; q < n; q += step) {
+            const int64_t nv = g->m <= 2 ? vectors : kernel_min(kernel_ceil(n - q, VL), NV);
+
+            t.b = g->planes + from + q;
+            t.a = g->weights + g->m * p;
+            t.c = g->panel + q;
+            for (int64_t i = 0; i < tiles.count; i++) {
+                const int64_t h = tiles.size + (i < tiles.larger);
+
+                t.a_step = h;
+                if (g->m == 1)
+                    tile_PLANES_1_1_8(&t);
+                else if (g->m == 2)
+                    tile_PLANES_2_1_4(&t);
+                else
+                    conv_planes[nv - 1][h](&t);
+                t.a += h * t.k;
+                t.c += h * width;
             }
         }
     }
@@ -339,41 +386,22 @@ static void conv_scatter(const conv_grid *g, const float *panel, int64_t width, 
 
 static void conv_run_grid(const conv_grid *g)
 {
-    const int64_t positions = (g->rows - 1) * g->pitch + g->cols;
-    const int64_t width = (g->m == 1 ? 8 : g->m == 2 ? 4 : NV) * VL;
-    const int64_t tiles = kernel_ceil(g->m, MR);
+    const int64_t positions = (g->rows - 1) * g->pitch + g->cols, width = conv_panel_width(g->m);
+    int64_t row = 0, col = 0;
 
     for (int64_t at = 0; at < positions; at += width) {
         const int64_t n = kernel_min(positions - at, width);
-        tile_args t = { .b = g->planes + at, .ldc = width };
 
-        if (g->k == 0)
-            conv_zero(g->panel, g->m * width);
-        for (int64_t p = 0; p < g->k; p += GEMM_KC) {
-            t.k = kernel_min(g->k - p, GEMM_KC);
-            t.at = g->at + p;
-            t.add = p > 0;
-            for (int64_t i = 0; i < tiles; i++) {
-                const int64_t row = kernel_cut(g->m, tiles, i), h = kernel_cut(g->m, tiles, i + 1) - row;
-
-                t.a = g->weights + g->m * p + row * t.k;
-                t.a_step = h;
-                t.c = g->panel + row * width;
-                if (g->m == 1)
-                    tile_PLANES_1_1_8(&t);
-                else if (g->m == 2)
-                    tile_PLANES_2_1_4(&t);
-                else
-                    conv_planes[(n - 1) / VL][h](&t);
-            }
-        }
+        conv_run_panel(g, at, n, width);
         for (int64_t q = 0; q < n;) {
-            const int64_t row = (at + q) / g->pitch, col = (at + q) % g->pitch;
+            const int64_t run = kernel_min(g->pitch - col, n - q), wanted = kernel_min(g->cols - col, run);
 
-            if (col < g->cols)
-                conv_scatter(g, g->panel + q, width, g->out + row * g->out_row + col * g->out_col,
-                             kernel_min(g->cols - col, n - q));
-            q += g->pitch - col;
+            if (wanted > 0)
+                conv_scatter(g, g->panel + q, width, g->out + row * g->out_row + col * g->out_col, wanted);
+            q += run;
+            col += run;
+            if (col == g->pitch)
+                row++, col = 0;
         }
     }
 }
@@ -418,7 +446,8 @@ void LEVEL_NAME(conv_forward)(float *y, const float *x, const float *packed, con
 static int64_t conv_dx_weights(float *to, const float *w, const conv_shape *s, int64_t f0, int64_t f1)
 {
     const int64_t m = s->in_channels / s->groups, o_count = s->out_channels / s->groups;
-    const int64_t k = o_count * conv_taps_in(s, 0, f0) * conv_taps_in(s, 1, f1), tiles = kernel_ceil(m, MR);
+    const int64_t k = o_count * conv_taps_in(s, 0, f0) * conv_taps_in(s, 1, f1);
+    const kernel_parts tiles = kernel_cut(m, MR);
     int64_t p = 0;
 
     for (int64_t o = 0; o < o_count; o++)
@@ -428,8 +457,8 @@ static int64_t conv_dx_weights(float *to, const float *w, const conv_shape *s, i
 
                 if (h * s->dilation[0] % s->stride[0] != f0 || c * s->dilation[1] % s->stride[1] != f1)
                     continue;
-                for (int64_t t = 0; t < tiles; t++) {
-                    const int64_t row = kernel_cut(m, tiles, t), high = kernel_cut(m, tiles, t + 1) - row;
+                for (int64_t t = 0; t < tiles.count; t++) {
+                    const int64_t row = kernel_part(tiles, t), high = kernel_part(tiles, t + 1) - row;
 
                     for (int64_t i = 0; i < high; i++)
                         to[m * block + row * kc + (p - block) * high + i] =
@@ -456,13 +485,19 @@ void LEVEL_NAME(conv_dx_prepare)(float *packed, const float *w, const conv_shape
 static void conv_dx_offsets(int64_t *at, const conv_plan *p, const conv_shape *s)
 {
     for (int64_t f0 = 0; f0 < s->stride[0]; f0++)
-        for (int64_t f1 = 0; f1 < s->stride[1]; f1++)
-            for (int64_t o = 0; o < p->channels; o++)
-                for (int64_t h = 0; h < s->kernel[0]; h++)
-                    for (int64_t w = 0; w < s->kernel[1]; w++)
-                        if (h * s->dilation[0] % s->stride[0] == f0 && w * s->dilation[1] % s->stride[1] == f1)
-                            *at++ = o * p->plane + (p->reach[0] - h * s->dilation[0] / s->stride[0]) * p->pitch +
-                                    p->reach[1] - w * s->dilation[1] / s->stride[1];
+        for (int64_t f1 = 0; f1 < s->stride[1]; f1++) {
+            const int64_t taps = conv_taps_in(s, 0, f0) * conv_taps_in(s, 1, f1);
+            int64_t k = 0;
+
+            for (int64_t h = 0; h < s->kernel[0]; h++)
+                for (int64_t w = 0; w < s->kernel[1]; w++)
+                    if (h * s->dilation[0] % s->stride[0] == f0 && w * s->dilation[1] % s->stride[1] == f1)
+                        at[k++] = (p->reach[0] - h * s->dilation[0] / s->stride[0]) * p->pitch + p->reach[1] -
+                                  w * s->dilation[1] / s->stride[1];
+            for (; k < p->channels * taps; k++)
+                at[k] = at[k - taps] + p->plane;
+            at += p->channels * taps;
+        }
 }
 
 /* The pixels of one phase inside a block: t from *from to *to, along one axis. */
@@ -539,14 +574,18 @@ static void conv_dw_pixels(const conv_pixels *b, const conv_plan *p, const conv_
                            const conv_room *room)
 {
     const int64_t m = s->out_channels / s->groups, out = s->out[0] * s->out[1], n = end - begin;
+    const int64_t line = b->cols == s->out[1] ? b->rows * b->cols : b->cols; /* pixels that lie side by side in dy */
+    int64_t row = begin / b->cols, col = begin % b->cols; /* rows of all items */
+
+    for (int64_t q = 0; q < n; row++, col = 0)
+        for (const int64_t at = row / b->rows * p->item + row % b->rows * p->pitch; col < b->cols && q < n; col++)
+            room->pixel[q++] = at + col;
 
     for (int64_t q = begin; q < end;) {
-        const int64_t item = q / (b->rows * b->cols), row = q / b->cols % b->rows, col = q % b->cols;
-        const int64_t run = kernel_min(b->cols - col, end - q);
-        const float *dy = b->dy + item * b->item + (b->row + row) * s->out[1] + b->col + col;
+        const int64_t item = q / (b->rows * b->cols), r = q / b->cols % b->rows, c = q % b->cols;
+        const int64_t run = kernel_min(line - q % line, end - q);
+        const float *dy = b->dy + item * b->item + (b->row + r) * s->out[1] + b->col + c;
 
-        for (int64_t i = 0; i < run; i++)
-            room->pixel[q - begin + i] = item * p->item + row * p->pitch + col + i;
         for (int64_t j = 0; j < m; j += NR)
             kernel_transpose(room->panel + j * n + (q - begin) * NR, NR, dy + j * out, out, kernel_min(m - j, NR), run);
         q += run;
@@ -556,14 +595,14 @@ static void conv_dw_pixels(const conv_pixels *b, const conv_plan *p, const conv_
 /* sums[panel][tap][NR] += taps x pixels times pixels x channels. */
 static void conv_dw_product(const conv_room *room, int64_t m, int64_t k, int64_t pixels)
 {
-    const int64_t tiles = kernel_ceil(k, MR);
+    const kernel_parts tiles = kernel_cut(k, MR);
     const float *row[MR];
     tile_args t = { .k = pixels, .row = row, .at = room->pixel, .ldc = NR, .add = true };
 
     for (int64_t j = 0; j < m; j += NR) {
         t.b = room->panel + j * pixels;
-        for (int64_t i = 0; i < tiles; i++) {
-            const int64_t tap = kernel_cut(k, tiles, i), h = kernel_cut(k, tiles, i + 1) - tap;
+        for (int64_t i = 0; i < tiles.count; i++) {
+            const int64_t tap = kernel_part(tiles, i), h = kernel_part(tiles, i + 1) - tap;
 
             for (int64_t q = 0; q < h; q++)
                 row[q] = room->planes + room->at[tap + q];
@@ -595,13 +634,13 @@ void LEVEL_NAME(conv_dw)(float *dw, const float *x, const float *dy, const conv_
                                             .col = c,
                                             .rows = kernel_min(s->out[0] - r, p.block[0]),
                                             .cols = kernel_min(s->out[1] - c, p.block[1]) };
-                    const int64_t pixels = items * b.rows * b.cols, parts = kernel_ceil(pixels, GEMM_KC);
+                    const kernel_parts parts = kernel_cut(items * b.rows * b.cols, GEMM_KC);
 
                     for (int64_t q = 0; q < items; q++)
                         conv_build(&p, room.planes + q * p.item, x + ((i + q) * s->groups + g) * p.channels * in, r,
                                    c, b.rows, b.cols);
-                    for (int64_t q = 0; q < parts; q++) {
-                        const int64_t from = kernel_cut(pixels, parts, q), to = kernel_cut(pixels, parts, q + 1);
+                    for (int64_t q = 0; q < parts.count; q++) {
+                        const int64_t from = kernel_part(parts, q), to = kernel_part(parts, q + 1);
 
                         conv_dw_pixels(&b, &p, s, from, to, &room);
                         conv_dw_product(&room, m, k, to - from);

@@ -133,13 +133,13 @@ static void gemm_few_rows(tile_args t, int64_t h, const float *packed, int64_t n
 static void gemm_block(float *c, int64_t ldc, matrix a, int64_t m, const float *packed, int64_t n, int64_t k,
                        int64_t k_all, bool add, float *scratch)
 {
-    const int64_t tiles = kernel_ceil(m, MR);
+    const kernel_parts tiles = kernel_cut(m, MR);
     const bool direct = a.rs == 1 || (a.cs == 1 && n <= 4 * NR);
     tile_args t = { .k = k, .ldc = ldc, .add = add };
 
     if (!direct) {
-        for (int64_t i = 0; i < tiles; i++) {
-            const int64_t at = kernel_cut(m, tiles, i), h = kernel_cut(m, tiles, i + 1) - at;
+        for (int64_t i = 0; i < tiles.count; i++) {
+            const int64_t at = kernel_part(tiles, i), h = kernel_part(tiles, i + 1) - at;
 
             kernel_pack_tile(scratch + at * k, (matrix){ a.data + at * a.rs, a.rs, a.cs }, h, k);
         }
@@ -148,8 +148,8 @@ static void gemm_block(float *c, int64_t ldc, matrix a, int64_t m, const float *
         const int64_t w = kernel_min(n - j * NR, NR), nv = kernel_ceil(w, VL);
 
         t.b = packed + j * NR * k_all;
-        for (int64_t i = 0; i < tiles; i++) {
-            const int64_t at = kernel_cut(m, tiles, i), h = kernel_cut(m, tiles, i + 1) - at;
+        for (int64_t i = 0; i < tiles.count; i++) {
+            const int64_t at = kernel_part(tiles, i), h = kernel_part(tiles, i + 1) - at;
             const float *row[MR];
             tile_fn *f = gemm_packed[nv - 1][h];
 

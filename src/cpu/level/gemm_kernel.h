@@ -34,7 +34,7 @@
 #define NV 2
 #endif
 #define NR (NV * VL)
-#define MC (LEVEL == 4 ? 112 : 96) /* rows of A packed at a time: MC * GEMM_KC floats stay in L2 */
+#define MC (LEVEL == 4 ? 196 : 192) /* rows of A packed at a time: MC * GEMM_KC floats stay in L2 */
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -77,6 +77,10 @@ static inline __attribute__((always_inline)) void tile(const tile_form form, con
     }
     for (int64_t p = 0; p < k; p++) {
         const float *bp = form == PLANES ? b + at[p] : b;
+        if (panels > 1) { /* few rows: B comes from memory as fast as it can */
+            UNROLL for (int v = 0; v < panels; v++)
+                __builtin_prefetch(b + v * b_panel + 16 * NR);
+        }
         const int64_t q = form == TAPS ? at[p] : p;
         vf y[32];
 
@@ -93,14 +97,18 @@ static inline __attribute__((always_inline)) void tile(const tile_form form, con
         if (form != PLANES)
             b += NR;
     }
-    UNROLL for (int i = 0; i < h; i++) {
-        float *c = t->c + i * t->ldc;
+    float *c = t->c;
+    const int64_t ldc = t->ldc;
 
-        UNROLL for (int v = 0; v < w; v++) {
-            float *cv = c + (v / nv) * NR + (v % nv) * VL;
-
-            vstore(cv, t->add ? vload(cv) + r[i * w + v] : r[i * w + v]);
+    if (t->add) {
+        UNROLL for (int i = 0; i < h; i++) {
+            UNROLL for (int v = 0; v < w; v++)
+                r[i * w + v] = vload(c + i * ldc + (v / nv) * NR + (v % nv) * VL) + r[i * w + v];
         }
+    }
+    UNROLL for (int i = 0; i < h; i++) {
+        UNROLL for (int v = 0; v < w; v++)
+            vstore(c + i * ldc + (v / nv) * NR + (v % nv) * VL, r[i * w + v]);
     }
 }
 
@@ -194,10 +202,21 @@ static inline int64_t kernel_ceil(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* n things in `parts` parts that differ by one at most: where part t begins. */
-static inline int64_t kernel_cut(int64_t n, int64_t parts, int64_t t)
+/* n things in parts whose sizes differ by one at most: where part t begins. */
+typedef struct kernel_parts {
+    int64_t count, size, larger; /* `larger` parts are one longer than size */
+} kernel_parts;
+
+static inline kernel_parts kernel_cut(int64_t n, int64_t at_most)
 {
-    return t * (n / parts) + kernel_min(t, n % parts);
+    const int64_t count = kernel_ceil(n, at_most);
+
+    return (kernel_parts){ count, count ? n / count : 0, count ? n % count : 0 };
+}
+
+static inline int64_t kernel_part(kernel_parts p, int64_t t)
+{
+    return t * p.size + kernel_min(t, p.larger);
 }
 
 typedef float vf4 __attribute__((vector_size(16)));
@@ -239,8 +258,8 @@ static inline void kernel_transpose4(float *to, int64_t ld, const float *from, i
  * rows may overlap those before, which writes the same numbers twice. */
 static inline void kernel_transpose(float *to, int64_t ld, const float *from, int64_t rs, int64_t rows, int64_t n)
 {
-    for (int64_t p = 0; p < n; p += 16) {
-        const int64_t pe = kernel_min(p + 16, n), p4 = rows < 4 ? p : p + (pe - p) / 4 * 4;
+    for (int64_t p = 0; p < n; p += 32) {
+        const int64_t pe = kernel_min(p + 32, n), p4 = rows < 4 ? p : p + (pe - p) / 4 * 4;
 
         for (int64_t i = 0; i < rows && p4 > p; i += 4) {
             const int64_t i4 = kernel_min(i, rows - 4);
