@@ -176,6 +176,47 @@ heed_status heed__file_read(file_bytes *out, heed_context *ctx, const char *path
     return HEED_OK;
 }
 
+heed_status heed__file_open(file_reader *out, heed_context *ctx, const char *path, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    file_reader r = { .ctx = ctx, .fd = files_open(f, f->open_read, path) };
+    bool regular = false;
+    int64_t size;
+
+    if (r.fd < 0)
+        return files_fail(err, path, "the file cannot be opened", errno);
+    size = files_size(f, r.fd, &regular);
+    if (size < 0 || !regular) {
+        const heed_status st = size < 0
+                                   ? files_fail(err, path, "the file's size cannot be asked for", errno)
+                                   : heed__fail_at(err, HEED_ERR_IO, path, "this is no regular file; name a file");
+
+        heed__file_close(&r);
+        return st;
+    }
+    r.size = (uint64_t)size;
+    *out = r;
+    return HEED_OK;
+}
+
+heed_status heed__file_part(const file_reader *r, const char *path, void *to, size_t n, uint64_t offset, heed_error *err)
+{
+    const int64_t got = files_read(r->ctx->files, r->fd, to, n, offset);
+
+    if (got < 0)
+        return files_fail(err, path, "the file cannot be read", errno);
+    if ((size_t)got < n)
+        return heed__fail_at(err, HEED_ERR_IO, path, "the file became shorter while it was read");
+    return HEED_OK;
+}
+
+void heed__file_close(file_reader *r)
+{
+    if (r->fd >= 0)
+        (void)files_close(r->ctx->files, r->fd);
+    r->fd = -1;
+}
+
 /* The folder of a path in heap memory: "a/b" for "a/b/c", "." for "c", "/" for "/c". */
 static char *files_folder(heap *h, const char *path)
 {

@@ -22,6 +22,17 @@ typedef struct file_bytes {
 heed_status heed__file_read(file_bytes *out, heed_context *ctx, const char *path, uint64_t limit,
                             heed_error *err);
 
+/* Parts of a regular file, read by offset and never mapped: a file that shrinks meanwhile is an error, not a signal. */
+typedef struct file_reader {
+    heed_context *ctx;
+    int fd;
+    uint64_t size; /* when it was opened */
+} file_reader;
+heed_status heed__file_open(file_reader *out, heed_context *ctx, const char *path, heed_error *err);
+heed_status heed__file_part(const file_reader *r, const char *path, void *to, size_t n, uint64_t offset,
+                            heed_error *err);
+void heed__file_close(file_reader *r); /* nothing was written, so its failure says nothing */
+
 /* Writing one file: begin, put as often as needed, then commit or cancel (either ends it; cancel after a
  * failure). */
 typedef struct file_writer file_writer;
