@@ -1,9 +1,10 @@
-/* The vector functions against libm in double: bounds in ULP over all exponents, special values, large inputs, and one
- * digest that every compiler must reproduce at the portable level. */
+/* The vector functions against libm in double: bounds in ULP over all exponents, special values, large
+ * inputs, and one digest that every compiler must reproduce at the portable level. */
 #include "cpu/reference.h"
 #include "cpu_row_levels.h"
 
 #include <math.h>
+
 #define BATCH 4096
 
 /* The distance between floats at `want`, which may lie beyond the largest. */

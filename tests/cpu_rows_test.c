@@ -1,8 +1,10 @@
-/* Row primitives: tails, steps, in place, the order of sums, rows through scratch, f16 and bf16, optimiser steps. */
+/* Row primitives: tails, steps, in place, the order of sums, rows through scratch, f16 and bf16, optimiser
+ * steps. */
 #include "cpu/reference.h"
 #include "cpu_row_levels.h"
 
 #include <math.h>
+
 #define LONGEST 67 /* more than four vectors of 16 lanes and a part */
 #define GUARD 16
 #define SENTINEL 12345.678f
@@ -367,7 +369,8 @@ static void rows_of_a_dense_view_are_its_own_memory(void **state)
     }
 }
 
-/* [2,3,4] seen as [3,2,4]: rows 0 12 4 16 8 20, which are not equally spaced; and one column of it, [3,2] with step 4. */
+/* [2,3,4] seen as [3,2,4]: rows 0 12 4 16 8 20, which are not equally spaced; and one column of it, [3,2]
+ * with step 4. */
 static void rows_that_are_not_equally_spaced_go_through_scratch(void **state)
 {
     float data[24], copy[24], scratch[ROWS_MAX * 16];

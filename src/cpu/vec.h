@@ -6,9 +6,9 @@
  *   v4         -march=x86-64-v4        16   _mm512_fmadd_ps
  *   neon       -march=armv8-a           4   vfmaq_f32
  *
- * Vector types are the compilers' vector extensions, so + - * / & | < and ?: are lane-wise IEEE operations and give the same
- * bits from gcc and clang. A multiply-add is always written vfma: compiled with -std=c11 -ffp-contract=off neither
- * compiler fuses by itself, and rounding is then the same everywhere.
+ * Vector types are the compilers' vector extensions, so + - * / & | < and ?: are lane-wise IEEE operations
+ * and give the same bits from gcc and clang. A multiply-add is always written vfma: compiled with -std=c11
+ * -ffp-contract=off neither compiler fuses by itself, and rounding is then the same everywhere.
  *
  * HEED_LEVEL is portable, v3, v4 or neon; LEVEL_NAME(gemm) makes heed__gemm_v3 and so on. */
 #ifndef CPU_VEC_H
@@ -135,8 +135,9 @@ VEC_INLINE vf vsqrt(vf a)
 #endif
 }
 
-/* The first `count` of VL lanes (0 < count < VL): the rest of a row that is no multiple of VL long. Memory behind
- * them is neither read nor written; the other lanes are zero. So a tail has the bits of a full vector. */
+/* The first `count` of VL lanes (0 < count < VL): the rest of a row that is no multiple of VL long. Memory
+ * behind them is neither read nor written; the other lanes are zero. So a tail has the bits of a full
+ * vector. */
 VEC_INLINE vi vfirst(int64_t count)
 {
 #if LEVEL == 4

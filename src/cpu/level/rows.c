@@ -1,7 +1,7 @@
 /* Row primitives, compiled once per instruction level: element-wise maps, row reductions, optimiser steps.
  *
- * Every loop runs over full vectors and ends with a part of one (vload_part), computed by the same code, so an element
- * has the same bits wherever it stands in a row. */
+ * Every loop runs over full vectors and ends with a part of one (vload_part), computed by the same code, so
+ * an element has the same bits wherever it stands in a row. */
 #include "cpu/level/half.h"
 #include "cpu/level/math.h"
 #include "cpu/rows.h"
@@ -292,8 +292,8 @@ static void rows_commit(const view *v, int64_t begin, rows y)
 
 /* ---- Reductions ---- */
 
-/* Four vectors of partial sums. Element i belongs to lane i mod 4 VL; every BLOCK elements the partial sums are moved to
- * a second set, which keeps the rounding error of long sums small. */
+/* Four vectors of partial sums. Element i belongs to lane i mod 4 VL; every BLOCK elements the partial sums
+ * are moved to a second set, which keeps the rounding error of long sums small. */
 #define BLOCK (64 * 4 * VL)
 
 VEC_INLINE vf load_some(const float *p, int64_t left)
