@@ -66,7 +66,7 @@ VEC_INLINE void vstore(float *p, vf v)
 
 VEC_INLINE vf vsplat(float x)
 {
-    return x - (vf){0}; /* x - 0 keeps the sign of zero */
+    return x - (vf){ 0 }; /* x - 0 keeps the sign of zero */
 }
 
 /* a * b + c: fused from v3 and NEON on, rounded twice at the portable level. */
@@ -131,7 +131,7 @@ VEC_INLINE vf vsqrt(vf a)
 #elif LEVEL == 5
     return (vf)vsqrtq_f32((float32x4_t)a);
 #else
-    return (vf){__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
+    return (vf){ __builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3]) };
 #endif
 }
 
@@ -141,11 +141,11 @@ VEC_INLINE vf vsqrt(vf a)
 VEC_INLINE vi vfirst(int64_t count)
 {
 #if LEVEL == 4
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const vi lane = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
 #elif LEVEL == 3
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    const vi lane = { 0, 1, 2, 3, 4, 5, 6, 7 };
 #else
-    const vi lane = {0, 1, 2, 3};
+    const vi lane = { 0, 1, 2, 3 };
 #endif
     return (vi)(lane < (int32_t)count);
 }
@@ -157,7 +157,7 @@ VEC_INLINE vf vload_part(const float *p, int64_t count)
 #elif LEVEL == 3
     return (vf)_mm256_maskload_ps(p, (__m256i)vfirst(count));
 #else
-    return (vf){p[0], count > 1 ? p[1] : 0, count > 2 ? p[2] : 0, 0};
+    return (vf){ p[0], count > 1 ? p[1] : 0, count > 2 ? p[2] : 0, 0 };
 #endif
 }
 

@@ -166,7 +166,7 @@ typedef float vhalf __attribute__((vector_size(VL * 2)));
 
 VEC_INLINE vd vdsplat(double x)
 {
-    return x - (vd){0};
+    return x - (vd){ 0 };
 }
 
 VEC_INLINE vd vdselect(vq mask, vd yes, vd no)
@@ -197,8 +197,8 @@ VEC_INLINE vf vnarrow(vd first, vd second)
  * 96 bits from there on give the quadrant and a fraction that is right to 2^-60. */
 static inline double math_reduce_large(float x, int64_t *quadrant)
 {
-    static const uint32_t two_over_pi[] = {0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0,
-                                           0xdb629599, 0x3c439041, 0xfe5163ab, 0xdebbc561};
+    static const uint32_t two_over_pi[] = { 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0,
+                                            0xdb629599, 0x3c439041, 0xfe5163ab, 0xdebbc561 };
     uint32_t bits;
     uint64_t word[3];
 
