@@ -1,9 +1,10 @@
-/* The vector functions against libm in double: bounds in ULP over all exponents, special values, large inputs, and one
- * digest that every compiler must reproduce at the portable level. */
+/* The vector functions against libm in double: bounds in ULP over all exponents, special values, large
+ * inputs, and one digest that every compiler must reproduce at the portable level. */
 #include "cpu/reference.h"
 #include "cpu_row_levels.h"
 
 #include <math.h>
+
 #define BATCH 4096
 
 /* The distance between floats at `want`, which may lie beyond the largest. */
@@ -51,24 +52,24 @@ static const struct {
     double bound;
     double (*more)(double x);
 } bounds[] = {
-    {ROW_COPY, "copy", 0.0, NULL},
-    {ROW_NEG, "neg", 0.0, NULL},
-    {ROW_ABS, "abs", 0.0, NULL},
-    {ROW_FLOOR, "floor", 0.0, NULL},
-    {ROW_SQRT, "sqrt", 0.5, NULL},
-    {ROW_RSQRT, "rsqrt", 1.5, NULL},
-    {ROW_EXP, "exp", 1.1, NULL},
-    {ROW_LOG, "log", 1.0, NULL},
-    {ROW_SIN, "sin", 0.51, NULL},
-    {ROW_COS, "cos", 0.51, NULL},
-    {ROW_TANH, "tanh", 2.5, NULL},
-    {ROW_ERF, "erf", 2.5, NULL},
-    {ROW_RELU, "relu", 0.0, NULL},
-    {ROW_SIGMOID, "sigmoid", 2.5, NULL},
-    {ROW_SILU, "silu", 3.5, more_silu},
-    {ROW_GELU, "gelu", 5.0, more_gelu},
-    {ROW_GELU_TANH, "gelu_tanh", 5.0, more_gelu_tanh},
-    {ROW_SOFTPLUS, "softplus", 2.0, NULL},
+    { ROW_COPY, "copy", 0.0, NULL },
+    { ROW_NEG, "neg", 0.0, NULL },
+    { ROW_ABS, "abs", 0.0, NULL },
+    { ROW_FLOOR, "floor", 0.0, NULL },
+    { ROW_SQRT, "sqrt", 0.5, NULL },
+    { ROW_RSQRT, "rsqrt", 1.5, NULL },
+    { ROW_EXP, "exp", 1.1, NULL },
+    { ROW_LOG, "log", 1.0, NULL },
+    { ROW_SIN, "sin", 0.51, NULL },
+    { ROW_COS, "cos", 0.51, NULL },
+    { ROW_TANH, "tanh", 2.5, NULL },
+    { ROW_ERF, "erf", 2.5, NULL },
+    { ROW_RELU, "relu", 0.0, NULL },
+    { ROW_SIGMOID, "sigmoid", 2.5, NULL },
+    { ROW_SILU, "silu", 3.5, more_silu },
+    { ROW_GELU, "gelu", 5.0, more_gelu },
+    { ROW_GELU_TANH, "gelu_tanh", 5.0, more_gelu_tanh },
+    { ROW_SOFTPLUS, "softplus", 2.0, NULL },
 };
 
 /* The floats whose bits are first, first + step, ... below end. */
@@ -129,11 +130,11 @@ static void exp_holds_its_bound_for_every_float_from_8_to_16(void **state)
 
 static void special_values_are_those_of_c(void **state)
 {
-    const float special[] = {0.0f, -0.0f,     INFINITY,        -INFINITY,
-                             NAN,  0x1p-149f, -0x1p-149f,      0x1p-126f,
-                             1.0f, -1.0f,     0x1.fffffep127f, -0x1.fffffep127f};
-    const row_unary same[] = {ROW_COPY, ROW_NEG, ROW_ABS, ROW_FLOOR, ROW_SQRT, ROW_EXP,
-                              ROW_LOG,  ROW_SIN, ROW_COS, ROW_TANH,  ROW_ERF,  ROW_RELU};
+    const float special[] = { 0.0f, -0.0f,     INFINITY,        -INFINITY,
+                              NAN,  0x1p-149f, -0x1p-149f,      0x1p-126f,
+                              1.0f, -1.0f,     0x1.fffffep127f, -0x1.fffffep127f };
+    const row_unary same[] = { ROW_COPY, ROW_NEG, ROW_ABS, ROW_FLOOR, ROW_SQRT, ROW_EXP,
+                               ROW_LOG,  ROW_SIN, ROW_COS, ROW_TANH,  ROW_ERF,  ROW_RELU };
     const levels here = levels_here();
 
     (void)state;
@@ -156,12 +157,12 @@ static void special_values_are_those_of_c(void **state)
 
 static void finite_inputs_give_finite_activations_and_slopes(void **state)
 {
-    const float large[] = {1e4f,      -1e4f,     50.0f,  -50.0f, 88.8f, -88.8f,          104.5f,
-                           -104.5f,   1e20f,     -1e20f, 0.0f,   -0.0f, 0x1.fffffep127f, -0x1.fffffep127f,
-                           0x1p-149f, -0x1p-149f};
-    const row_unary maps[] = {ROW_SIN,     ROW_COS,  ROW_TANH, ROW_ERF,       ROW_RELU,
-                              ROW_SIGMOID, ROW_SILU, ROW_GELU, ROW_GELU_TANH, ROW_SOFTPLUS};
-    const row_binary slopes[] = {ROW_RELU_GRAD, ROW_SILU_GRAD, ROW_GELU_GRAD, ROW_GELU_TANH_GRAD};
+    const float large[] = { 1e4f,      -1e4f,     50.0f,  -50.0f, 88.8f, -88.8f,          104.5f,
+                            -104.5f,   1e20f,     -1e20f, 0.0f,   -0.0f, 0x1.fffffep127f, -0x1.fffffep127f,
+                            0x1p-149f, -0x1p-149f };
+    const row_unary maps[] = { ROW_SIN,     ROW_COS,  ROW_TANH, ROW_ERF,       ROW_RELU,
+                               ROW_SIGMOID, ROW_SILU, ROW_GELU, ROW_GELU_TANH, ROW_SOFTPLUS };
+    const row_binary slopes[] = { ROW_RELU_GRAD, ROW_SILU_GRAD, ROW_GELU_GRAD, ROW_GELU_TANH_GRAD };
     const float one = 1.0f;
     const levels here = levels_here();
 
@@ -206,7 +207,7 @@ static void sines_of_large_numbers_are_right(void **state)
 
 static void slopes_are_within_1e_6(void **state)
 {
-    const row_binary slopes[] = {ROW_SILU_GRAD, ROW_GELU_GRAD, ROW_GELU_TANH_GRAD};
+    const row_binary slopes[] = { ROW_SILU_GRAD, ROW_GELU_GRAD, ROW_GELU_TANH_GRAD };
     static float x[BATCH], dy[BATCH], y[BATCH];
     const levels here = levels_here();
     uint32_t seed = 2;
@@ -243,31 +244,31 @@ static void check_pow(const row_ops *row, const float *x, const float *y, int64_
 
 static void powers_are_those_of_c(void **state)
 {
-    const float special[] = {0.0f,
-                             -0.0f,
-                             1.0f,
-                             -1.0f,
-                             2.0f,
-                             -2.0f,
-                             3.0f,
-                             -3.0f,
-                             0.5f,
-                             -0.5f,
-                             1.5f,
-                             -2.5f,
-                             0.99f,
-                             -0.99f,
-                             1.01f,
-                             1e9f,
-                             INFINITY,
-                             -INFINITY,
-                             NAN,
-                             0x1p-149f,
-                             -0x1p-149f,
-                             0x1.fffffep127f,
-                             -0x1.fffffep127f,
-                             16777215.0f,
-                             16777216.0f};
+    const float special[] = { 0.0f,
+                              -0.0f,
+                              1.0f,
+                              -1.0f,
+                              2.0f,
+                              -2.0f,
+                              3.0f,
+                              -3.0f,
+                              0.5f,
+                              -0.5f,
+                              1.5f,
+                              -2.5f,
+                              0.99f,
+                              -0.99f,
+                              1.01f,
+                              1e9f,
+                              INFINITY,
+                              -INFINITY,
+                              NAN,
+                              0x1p-149f,
+                              -0x1p-149f,
+                              0x1.fffffep127f,
+                              -0x1.fffffep127f,
+                              16777215.0f,
+                              16777216.0f };
     static float x[BATCH], y[BATCH];
     const levels here = levels_here();
 
@@ -322,7 +323,7 @@ static uint32_t digest_of(const row_ops *row)
             crc = digest(crc, y, BATCH);
         }
         for (int n = 1; n < 700; n += 9) {
-            const rows block = {a, 5, n, n + 3}, other = {b, 5, n, n}, out = {y, 5, n, n};
+            const rows block = { a, 5, n, n + 3 }, other = { b, 5, n, n }, out = { y, 5, n, n };
             float m[5], s[5];
 
             row->max(m, block);

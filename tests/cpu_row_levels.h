@@ -16,7 +16,7 @@ typedef struct levels {
 
 static inline levels levels_here(void)
 {
-    levels found = {0};
+    levels found = { 0 };
 
     FOR_EACH_LEVEL(isa)
     {

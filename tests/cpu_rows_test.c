@@ -1,8 +1,10 @@
-/* Row primitives: tails, steps, in place, the order of sums, rows through scratch, f16 and bf16, optimiser steps. */
+/* Row primitives: tails, steps, in place, the order of sums, rows through scratch, f16 and bf16, optimiser
+ * steps. */
 #include "cpu/reference.h"
 #include "cpu_row_levels.h"
 
 #include <math.h>
+
 #define LONGEST 67 /* more than four vectors of 16 lanes and a part */
 #define GUARD 16
 #define SENTINEL 12345.678f
@@ -107,7 +109,7 @@ static void a_step_of_zero_repeats_the_first_element(void **state)
 
 static void simple_maps_of_two_are_exact(void **state)
 {
-    const row_binary exact[] = {ROW_ADD, ROW_SUB, ROW_MUL, ROW_DIV, ROW_MAX, ROW_MIN, ROW_RELU_GRAD};
+    const row_binary exact[] = { ROW_ADD, ROW_SUB, ROW_MUL, ROW_DIV, ROW_MAX, ROW_MIN, ROW_RELU_GRAD };
     float a[LONGEST], b[LONGEST], y[LONGEST];
     const levels here = levels_here();
 
@@ -132,7 +134,7 @@ static void simple_maps_of_two_are_exact(void **state)
 
 static void a_nan_survives_max_min_and_relu(void **state)
 {
-    const float a[] = {NAN, 1.0f, NAN, 2.0f}, b[] = {1.0f, NAN, NAN, 3.0f};
+    const float a[] = { NAN, 1.0f, NAN, 2.0f }, b[] = { 1.0f, NAN, NAN, 3.0f };
     const levels here = levels_here();
     float y[4];
 
@@ -150,7 +152,7 @@ static void a_nan_survives_max_min_and_relu(void **state)
 static void sums_are_close_to_exact(void **state)
 {
     static float x[100000], y[100000];
-    const int sizes[] = {0, 1, 7, 49, 64, 1000, 4096, 4097, 100000};
+    const int sizes[] = { 0, 1, 7, 49, 64, 1000, 4096, 4097, 100000 };
     const levels here = levels_here();
 
     (void)state;
@@ -169,9 +171,9 @@ static void sums_are_close_to_exact(void **state)
                 dot += (double)x[i] * (double)y[i];
                 squares += ((double)x[i] - 0.25) * ((double)x[i] - 0.25);
             }
-            here.row[l]->sum(got, (rows){x, 1, n, n});
-            here.row[l]->dot(got + 1, (rows){x, 1, n, n}, (rows){y, 1, n, n});
-            here.row[l]->sum_squares(got + 2, (rows){x, 1, n, n}, &mean);
+            here.row[l]->sum(got, (rows){ x, 1, n, n });
+            here.row[l]->dot(got + 1, (rows){ x, 1, n, n }, (rows){ y, 1, n, n });
+            here.row[l]->sum_squares(got + 2, (rows){ x, 1, n, n }, &mean);
             assert_true(fabs((double)got[0] - sum) <= 1e-6 * terms);
             assert_true(fabs((double)got[1] - dot) <= 1e-6 * terms);
             assert_true(fabs((double)got[2] - squares) <= 2e-6 * squares);
@@ -195,10 +197,10 @@ static void a_sum_does_not_know_where_its_row_lies(void **state)
             memcpy(moved + 1, x, (size_t)n * sizeof *x);
             memcpy(padded, x, (size_t)n * sizeof *x);
             memset(padded + n, 0, (COUNT(padded) - (size_t)n) * sizeof *x);
-            here.row[l]->sum(&alone, (rows){x, 1, n, n});
-            here.row[l]->sum(block, (rows){x, 3, n, 0}); /* stride 0: one row three times */
-            here.row[l]->sum(&other, (rows){moved + 1, 1, n, n});
-            here.row[l]->sum(&behind_zeros, (rows){padded, 1, n + 300, n + 300});
+            here.row[l]->sum(&alone, (rows){ x, 1, n, n });
+            here.row[l]->sum(block, (rows){ x, 3, n, 0 }); /* stride 0: one row three times */
+            here.row[l]->sum(&other, (rows){ moved + 1, 1, n, n });
+            here.row[l]->sum(&behind_zeros, (rows){ padded, 1, n + 300, n + 300 });
             assert_true(alone == block[0] && alone == block[1] && alone == block[2]);
             assert_true(alone == other);
             assert_true(alone == behind_zeros);
@@ -213,16 +215,16 @@ static void the_maximum_is_found_anywhere(void **state)
 
     (void)state;
     for (int l = 0; l < here.count; l++) {
-        here.row[l]->max(&m, (rows){x, 1, 0, 0});
+        here.row[l]->max(&m, (rows){ x, 1, 0, 0 });
         assert_true(m == -INFINITY);
         for (int n = 1; n <= LONGEST; n++) {
             for (int at = 0; at < n; at++) {
                 fill(x, LONGEST, 11, -9.0f, -1.0f);
                 x[at] = -0.5f;
-                here.row[l]->max(&m, (rows){x, 1, n, n});
+                here.row[l]->max(&m, (rows){ x, 1, n, n });
                 assert_true(m == -0.5f);
                 x[at] = NAN;
-                here.row[l]->max(&m, (rows){x, 1, n, n});
+                here.row[l]->max(&m, (rows){ x, 1, n, n });
                 assert_true(isnan(m));
             }
         }
@@ -232,7 +234,7 @@ static void the_maximum_is_found_anywhere(void **state)
 static void softmax_of_primitives_sums_to_one(void **state)
 {
     static float x[3 * 1000], y[3 * 1000], dy[3 * 1000], dx[3 * 1000];
-    const int sizes[] = {1, 16, 49, 64, 67, 1000};
+    const int sizes[] = { 1, 16, 49, 64, 67, 1000 };
     const levels here = levels_here();
 
     (void)state;
@@ -242,14 +244,14 @@ static void softmax_of_primitives_sums_to_one(void **state)
     for (int l = 0; l < here.count; l++) {
         for (int k = 0; k < COUNT(sizes); k++) {
             const int n = sizes[k];
-            const rows from = {x, 3, n, n}, to = {y, 3, n, n}, grad = {dy, 3, n, n};
+            const rows from = { x, 3, n, n }, to = { y, 3, n, n }, grad = { dy, 3, n, n };
             float m[3], s[3], dot[3];
 
             here.row[l]->max(m, from);
             here.row[l]->exp_sum(to, s, from, m);
             here.row[l]->divide(to, s);
             here.row[l]->dot(dot, to, grad);
-            here.row[l]->softmax_grad((rows){dx, 3, n, n}, to, grad, dot);
+            here.row[l]->softmax_grad((rows){ dx, 3, n, n }, to, grad, dot);
             for (int r = 0; r < 3; r++) {
                 double sum = 0.0, exact_dot = 0.0, all = 0.0;
 
@@ -274,20 +276,20 @@ static void softmax_of_primitives_sums_to_one(void **state)
 
 static void masked_elements_vanish_and_a_row_of_them_is_nan(void **state)
 {
-    const float x[] = {-INFINITY, 1.0f, -INFINITY, 1.0f}, none[] = {-INFINITY, -INFINITY};
+    const float x[] = { -INFINITY, 1.0f, -INFINITY, 1.0f }, none[] = { -INFINITY, -INFINITY };
     const levels here = levels_here();
     float y[4], m, s;
 
     (void)state;
     for (int l = 0; l < here.count; l++) {
         memcpy(y, x, sizeof y);
-        here.row[l]->max(&m, (rows){y, 1, 4, 4});
-        here.row[l]->exp_sum((rows){y, 1, 4, 4}, &s, (rows){y, 1, 4, 4}, &m);
-        here.row[l]->divide((rows){y, 1, 4, 4}, &s);
+        here.row[l]->max(&m, (rows){ y, 1, 4, 4 });
+        here.row[l]->exp_sum((rows){ y, 1, 4, 4 }, &s, (rows){ y, 1, 4, 4 }, &m);
+        here.row[l]->divide((rows){ y, 1, 4, 4 }, &s);
         assert_true(y[0] == 0.0f && y[1] == 0.5f && y[2] == 0.0f && y[3] == 0.5f);
         memcpy(y, none, sizeof none);
-        here.row[l]->max(&m, (rows){y, 1, 2, 2});
-        here.row[l]->exp_sum((rows){y, 1, 2, 2}, &s, (rows){y, 1, 2, 2}, &m);
+        here.row[l]->max(&m, (rows){ y, 1, 2, 2 });
+        here.row[l]->exp_sum((rows){ y, 1, 2, 2 }, &s, (rows){ y, 1, 2, 2 }, &m);
         assert_true(isnan(y[0]) && isnan(s));
     }
 }
@@ -295,7 +297,7 @@ static void masked_elements_vanish_and_a_row_of_them_is_nan(void **state)
 static void normalize_takes_any_of_its_four_parts(void **state)
 {
     float x[2 * 50], y[2 * 50], weight[50], bias[50];
-    const float mean[] = {0.5f, -1.0f}, rstd[] = {2.0f, 0.3f};
+    const float mean[] = { 0.5f, -1.0f }, rstd[] = { 2.0f, 0.3f };
     const levels here = levels_here();
 
     (void)state;
@@ -305,7 +307,7 @@ static void normalize_takes_any_of_its_four_parts(void **state)
     for (int l = 0; l < here.count; l++) {
         for (int n = 0; n <= 50; n += n < 34 ? 1 : 16) {
             for (int parts = 0; parts < 16; parts++) {
-                here.row[l]->normalize((rows){y, 2, n, n}, (rows){x, 2, n, n}, parts & 1 ? mean : NULL,
+                here.row[l]->normalize((rows){ y, 2, n, n }, (rows){ x, 2, n, n }, parts & 1 ? mean : NULL,
                                        parts & 2 ? rstd : NULL, parts & 4 ? weight : NULL,
                                        parts & 8 ? bias : NULL);
                 for (int i = 0; i < 2 * n; i++) {
@@ -325,7 +327,7 @@ static void normalize_takes_any_of_its_four_parts(void **state)
 static void scaled_rows_are_added_and_subtracted(void **state)
 {
     float x[LONGEST], y[LONGEST + 2 * GUARD], z[LONGEST];
-    const float s[] = {0.5f, -1.0f};
+    const float s[] = { 0.5f, -1.0f };
     const levels here = levels_here();
 
     (void)state;
@@ -339,7 +341,7 @@ static void scaled_rows_are_added_and_subtracted(void **state)
             for (int i = 0; i < n; i++)
                 assert_true(fabsf(y[GUARD + i] - x[i]) < 1e-6f);
         }
-        here.row[l]->subtract((rows){z, 2, 33, 33}, (rows){x, 2, 33, 33}, s);
+        here.row[l]->subtract((rows){ z, 2, 33, 33 }, (rows){ x, 2, 33, 33 }, s);
         for (int i = 0; i < 66; i++)
             assert_true(z[i] == x[i] - s[i / 33]);
     }
@@ -367,7 +369,8 @@ static void rows_of_a_dense_view_are_its_own_memory(void **state)
     }
 }
 
-/* [2,3,4] seen as [3,2,4]: rows 0 12 4 16 8 20, which are not equally spaced; and one column of it, [3,2] with step 4. */
+/* [2,3,4] seen as [3,2,4]: rows 0 12 4 16 8 20, which are not equally spaced; and one column of it, [3,2]
+ * with step 4. */
 static void rows_that_are_not_equally_spaced_go_through_scratch(void **state)
 {
     float data[24], copy[24], scratch[ROWS_MAX * 16];
@@ -410,7 +413,7 @@ static void rows_that_are_not_equally_spaced_go_through_scratch(void **state)
 
 static void halves_are_widened_and_narrowed_on_the_way(void **state)
 {
-    const uint16_t one_two[] = {0x3c00, 0x4000, 0x3f80, 0x4000}; /* 1 2 as f16, then as bf16 */
+    const uint16_t one_two[] = { 0x3c00, 0x4000, 0x3f80, 0x4000 }; /* 1 2 as f16, then as bf16 */
     float scratch[ROWS_MAX * 16];
     const levels here = levels_here();
 
@@ -439,7 +442,7 @@ static void halves_are_widened_and_narrowed_on_the_way(void **state)
 
 static void an_output_without_memory_has_scratch_rows(void **state)
 {
-    float scratch[ROWS_MAX * 16] = {0};
+    float scratch[ROWS_MAX * 16] = { 0 };
     const heed_type type = HEED_TYPE(HEED_F32, 3, 4), numbers = HEED_TYPE(HEED_I64, 3, 4);
     const view v = heed__view(NULL, &type), other = heed__view(scratch, &numbers);
     const levels here = levels_here();
@@ -518,7 +521,8 @@ static void narrowing_rounds_to_the_nearest_and_ties_to_even(void **state)
             const float low = f16_value((uint16_t)h),
                         high = h == 0x7bff ? 65536.0f : f16_value((uint16_t)(h + 1));
             const float middle = 0.5f * (low + high);
-            const float x[] = {float_of(bits_of(middle) - 1), middle, float_of(bits_of(middle) + 1), -middle};
+            const float x[] = { float_of(bits_of(middle) - 1), middle, float_of(bits_of(middle) + 1),
+                                -middle };
             const int even = h + (h & 1);
             uint16_t y[4];
 
@@ -530,7 +534,7 @@ static void narrowing_rounds_to_the_nearest_and_ties_to_even(void **state)
         }
         for (uint32_t h = 0; h < 0x7f80; h++) {
             const uint32_t middle = h << 16 | 0x8000;
-            const float x[] = {float_of(middle - 1), float_of(middle), float_of(middle + 1)};
+            const float x[] = { float_of(middle - 1), float_of(middle), float_of(middle + 1) };
             uint16_t y[3];
 
             here.row[l]->narrow_bf16(y, x, 3);
@@ -597,8 +601,8 @@ static void adam_follows_its_formula(void **state)
     (void)state;
     for (int l = 0; l < here.count; l++) {
         for (int kind = 0; kind < 4; kind++) { /* bit 0: amsgrad; bit 1: AdamW, else Adam with L2 */
-            float p[PARAMS], m[PARAMS] = {0}, v[PARAMS] = {0}, most[PARAMS] = {0}, g[PARAMS];
-            double rp[PARAMS], rm[PARAMS] = {0}, rv[PARAMS] = {0}, rmost[PARAMS] = {0};
+            float p[PARAMS], m[PARAMS] = { 0 }, v[PARAMS] = { 0 }, most[PARAMS] = { 0 }, g[PARAMS];
+            double rp[PARAMS], rm[PARAMS] = { 0 }, rv[PARAMS] = { 0 }, rmost[PARAMS] = { 0 };
 
             fill(p, PARAMS, 20, -1.0f, 1.0f);
             for (int i = 0; i < PARAMS; i++)
@@ -648,7 +652,7 @@ static void sgd_follows_its_formula(void **state)
             const double lr = 0.05, momentum = 0.9, dampening = kind == 1 ? 0.2 : 0.0, decay = 0.01,
                          clip = 0.5;
             float p[PARAMS], buf[PARAMS], g[PARAMS];
-            double rp[PARAMS], rbuf[PARAMS] = {0};
+            double rp[PARAMS], rbuf[PARAMS] = { 0 };
 
             fill(p, PARAMS, 21, -1.0f, 1.0f);
             fill(buf, PARAMS, 22, -1.0f, 1.0f); /* the first step does not read it */
@@ -696,8 +700,8 @@ static void rmsprop_follows_its_formula(void **state)
                 [RMSPROP_MOMENTUM] = (float)momentum,
                 [RMSPROP_CLIP] = (float)clip,
             };
-            float p[PARAMS], square[PARAMS] = {0}, buf[PARAMS] = {0}, g[PARAMS];
-            double rp[PARAMS], rsquare[PARAMS] = {0}, rbuf[PARAMS] = {0};
+            float p[PARAMS], square[PARAMS] = { 0 }, buf[PARAMS] = { 0 }, g[PARAMS];
+            double rp[PARAMS], rsquare[PARAMS] = { 0 }, rbuf[PARAMS] = { 0 };
 
             fill(p, PARAMS, 23, -1.0f, 1.0f);
             for (int i = 0; i < PARAMS; i++)

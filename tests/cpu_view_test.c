@@ -93,7 +93,7 @@ static void dense_views_walk_as_one_run(void **state)
     walk w;
 
     (void)state;
-    heed__walk(&w, 2, (const view *const[]){&va, &vb});
+    heed__walk(&w, 2, (const view *const[]){ &va, &vb });
     assert_int_equal(w.outer, 1);
     assert_int_equal(w.inner, 24);
     assert_int_equal(w.step[0], 1);
@@ -112,7 +112,7 @@ static void broadcast_axes_merge_with_each_other(void **state)
 
     (void)state;
     vb.strides[0] = vb.strides[1] = 0; /* a bias: [4] seen as [2,3,4] */
-    heed__walk(&w, 2, (const view *const[]){&va, &vb});
+    heed__walk(&w, 2, (const view *const[]){ &va, &vb });
     assert_int_equal(w.rank, 1);
     assert_int_equal(w.outer, 6);
     assert_int_equal(w.inner, 4);
@@ -121,7 +121,7 @@ static void broadcast_axes_merge_with_each_other(void **state)
     assert_ptr_equal(at[1], b);
 
     vb.strides[2] = 0; /* a scalar: all merges, with a step of 0 */
-    heed__walk(&w, 2, (const view *const[]){&va, &vb});
+    heed__walk(&w, 2, (const view *const[]){ &va, &vb });
     assert_int_equal(w.outer, 1);
     assert_int_equal(w.inner, 24);
     assert_int_equal(w.step[1], 0);
@@ -137,7 +137,7 @@ static void a_transposed_view_is_visited_in_the_order_of_the_first(void **state)
     walk w;
 
     (void)state;
-    heed__walk(&w, 2, (const view *const[]){&va, &vb});
+    heed__walk(&w, 2, (const view *const[]){ &va, &vb });
     assert_int_equal(w.outer, 2);
     assert_int_equal(w.inner, 3);
     assert_int_equal(w.step[1], 2);
@@ -152,7 +152,7 @@ static void a_walk_over_nothing_has_no_runs(void **state)
     walk w;
 
     (void)state;
-    heed__walk(&w, 1, (const view *const[]){&v});
+    heed__walk(&w, 1, (const view *const[]){ &v });
     heed__walk_split(&w, 16);
     assert_int_equal(w.outer, 0);
     assert_int_equal(w.inner, 0);
@@ -167,11 +167,11 @@ static void a_scalar_and_axes_of_one_walk_as_one_element(void **state)
     walk w;
 
     (void)state;
-    heed__walk(&w, 1, (const view *const[]){&scalar});
+    heed__walk(&w, 1, (const view *const[]){ &scalar });
     assert_int_equal(w.outer, 1);
     assert_int_equal(heed__walk_at(&w, 0, at), 1);
     assert_ptr_equal(at[0], &x);
-    heed__walk(&w, 1, (const view *const[]){&ones});
+    heed__walk(&w, 1, (const view *const[]){ &ones });
     assert_int_equal(w.outer, 1);
     assert_int_equal(w.inner, 1);
 }
@@ -185,7 +185,7 @@ static void a_split_run_ends_with_a_shorter_piece(void **state)
 
     (void)state;
     v.strides[0] = 10;
-    heed__walk(&w, 1, (const view *const[]){&v});
+    heed__walk(&w, 1, (const view *const[]){ &v });
     heed__walk_split(&w, 3);
     assert_int_equal(w.outer, 6); /* 3 3 1, 3 3 1 */
     assert_int_equal(heed__walk_at(&w, 1, at), 3);
@@ -198,7 +198,7 @@ static void a_split_run_ends_with_a_shorter_piece(void **state)
 
 static void every_element_is_visited_once_however_it_is_cut(void **state)
 {
-    int32_t data[120] = {0};
+    int32_t data[120] = { 0 };
     const view x = dense(data, HEED_TYPE(HEED_I32, 2, 3, 4, 5));
 
     (void)state;
@@ -208,7 +208,7 @@ static void every_element_is_visited_once_however_it_is_cut(void **state)
                 const view y = exchanged(x, i, j);
                 walk w;
 
-                heed__walk(&w, 1, (const view *const[]){&y});
+                heed__walk(&w, 1, (const view *const[]){ &y });
                 heed__walk_split(&w, most);
                 for (int64_t run = 0; run < w.outer; run++) {
                     void *at[WALK_VIEWS];
@@ -233,7 +233,7 @@ static void a_view_without_memory_stays_without(void **state)
     walk w;
 
     (void)state;
-    heed__walk(&w, 1, (const view *const[]){&v});
+    heed__walk(&w, 1, (const view *const[]){ &v });
     heed__walk_split(&w, 2);
     assert_int_equal(heed__walk_at(&w, 1, at), 2);
     assert_null(at[0]);

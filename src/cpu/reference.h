@@ -1,5 +1,5 @@
-/* What each element-wise row primitive means, in double: the f64 kernels of the ops, and what tests hold the vector
- * code against. f64 is the proving dtype, so libm is good enough here. */
+/* What each element-wise row primitive means, in double: the f64 kernels of the ops, and what tests hold the
+ * vector code against. f64 is the proving dtype, so libm is good enough here. */
 #ifndef CPU_REFERENCE_H
 #define CPU_REFERENCE_H
 

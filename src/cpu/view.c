@@ -5,7 +5,7 @@
 
 view heed__view(void *data, const heed_type *type)
 {
-    view v = {.data = data, .type = *type};
+    view v = { .data = data, .type = *type };
     int64_t stride = 1;
 
     for (int i = type->rank - 1; i >= 0; i--) {
@@ -88,14 +88,14 @@ void heed__walk(walk *w, int views, const view *const *v)
 {
     const heed_type *const type = &v[0]->type;
 
-    *w = (walk){.views = views, .outer = 1, .pieces = 1};
+    *w = (walk){ .views = views, .outer = 1, .pieces = 1 };
     w->rank = -1; /* until the first axis: the run itself is entry `rank` while axes are gathered */
     for (int axis = 0; axis < type->rank; axis++) {
         const int64_t n = type->dims[axis];
         bool merges = w->rank >= 0;
 
         if (n == 0) {
-            *w = (walk){.views = views, .pieces = 1};
+            *w = (walk){ .views = views, .pieces = 1 };
             return;
         }
         if (n == 1)

@@ -1,7 +1,8 @@
 /* f16 and bf16 as storage: widened to float exactly, narrowed to the nearest, ties to even.
  *
- * The levels that have conversion instructions (F16C) use them; the others compute the same bits: overflow gives
- * infinity, small numbers become denormal, a NaN stays one, quiet, with the upper bits of its payload. */
+ * The levels that have conversion instructions (F16C) use them; the others compute the same bits: overflow
+ * gives infinity, small numbers become denormal, a NaN stays one, quiet, with the upper bits of its
+ * payload. */
 #ifndef CPU_LEVEL_HALF_H
 #define CPU_LEVEL_HALF_H
 

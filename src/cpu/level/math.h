@@ -1,8 +1,9 @@
 /* Vector mathematics in float: exp, log, tanh, erf, sin, cos, pow and the activations built on them.
  *
- * Only lane-wise + - * /, square root, vfma, integer operations and selects are used, so every compiler gives the
- * same bits at a level, and no libm is asked. Polynomials are minimax fits of the error named beside them; the bounds
- * in ULP hold at every level (at the portable level vfma rounds twice) and are what tests/cpu_math_test.c checks.
+ * Only lane-wise + - * /, square root, vfma, integer operations and selects are used, so every compiler gives
+ * the same bits at a level, and no libm is asked. Polynomials are minimax fits of the error named beside
+ * them; the bounds in ULP hold at every level (at the portable level vfma rounds twice) and are what
+ * tests/cpu_math_test.c checks.
  *
  * A NaN gives a NaN. Unless a comment says more, infinities and results below FLT_MIN are right. */
 #ifndef CPU_LEVEL_MATH_H
@@ -56,8 +57,8 @@ VEC_INLINE vf math_exp_reduce(vf x, vf *k, vu *bits)
 
 /* e^x: at most 1.1 ULP, denormal results included; above 88.7228 infinity, below -103.9721 zero.
  *
- * 2^k is multiplied in two steps, because k reaches from -150 to 128. What would round to zero is made zero by a
- * mask: CPUs that handle denormals in microcode then lose no time on the -inf of a masked softmax. */
+ * 2^k is multiplied in two steps, because k reaches from -150 to 128. What would round to zero is made zero
+ * by a mask: CPUs that handle denormals in microcode then lose no time on the -inf of a masked softmax. */
 VEC_INLINE vf vf_exp(vf x)
 {
     const vi vanishes = (vi)(x < -104.0f);
@@ -156,7 +157,7 @@ VEC_INLINE vf vf_erf(vf x)
     return vf_sign_of(math_expm1(-p), x);
 }
 
-/* ---- Double halves: sin, cos and pow reduce and sum in double, where plain a * b + c is exact enough. ---- */
+/* ---- Halves in double: sin, cos and pow need more bits than a float has; there a * b + c is enough ---- */
 
 typedef double vd __attribute__((vector_size(VL * 4))); /* half the lanes of a vf */
 typedef int64_t vq __attribute__((vector_size(VL * 4)));
@@ -165,7 +166,7 @@ typedef float vhalf __attribute__((vector_size(VL * 2)));
 
 VEC_INLINE vd vdsplat(double x)
 {
-    return x - (vd){0};
+    return x - (vd){ 0 };
 }
 
 VEC_INLINE vd vdselect(vq mask, vd yes, vd no)
@@ -191,13 +192,13 @@ VEC_INLINE vf vnarrow(vd first, vd second)
     return y;
 }
 
-/* |x| >= 2^28, or no number: x mod pi/2 with 256 bits of 2/pi (Payne and Hanek 1983). x = m 2^e with an integer m of
- * 24 bits, so the bits of 2/pi that weigh 4 or more after the shift by e only add whole turns; 96 bits from there on
- * give the quadrant and a fraction that is right to 2^-60. */
+/* |x| >= 2^28, or no number: x mod pi/2 with 256 bits of 2/pi (Payne and Hanek 1983). x = m 2^e with an
+ * integer m of 24 bits, so the bits of 2/pi that weigh 4 or more after the shift by e only add whole turns;
+ * 96 bits from there on give the quadrant and a fraction that is right to 2^-60. */
 static inline double math_reduce_large(float x, int64_t *quadrant)
 {
-    static const uint32_t two_over_pi[] = {0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0,
-                                           0xdb629599, 0x3c439041, 0xfe5163ab, 0xdebbc561};
+    static const uint32_t two_over_pi[] = { 0xa2f9836e, 0x4e441529, 0xfc2757d1, 0xf534ddc0,
+                                            0xdb629599, 0x3c439041, 0xfe5163ab, 0xdebbc561 };
     uint32_t bits;
     uint64_t word[3];
 
@@ -277,7 +278,8 @@ VEC_INLINE vf vf_cos(vf x)
     return math_sin_turned(x, 1);
 }
 
-/* log2(x) for a float x >= 0: within 2^-50 (1 + |log2 x|). x = 2^k m, s = (m - 1) / (m + 1), log2 m = 2 atanh(s) / ln2. */
+/* log2(x) for a float x >= 0: within 2^-50 (1 + |log2 x|). x = 2^k m with m between sqrt(1/2) and sqrt(2);
+ * s = (m - 1) / (m + 1), log2 m = 2 atanh(s) / ln2. */
 VEC_INLINE vd math_log2(vd x)
 {
     const vuq bits = (vuq)x - 0x3fe6a09e667f3bcdu; /* of sqrt(1/2) */
@@ -323,8 +325,8 @@ VEC_INLINE vf math_pow_root(vf x)
     return vselect((vi)(x < 0.0f) & (vi)(a < MATH_INF), vsplat(__builtin_nanf("")), vsqrt(a));
 }
 
-/* x^y as C's pow: at most 0.51 ULP; x^-1/2 is 1 / sqrt(x), at most 1.5; x^2, x, 1/x and sqrt(x) are rounded correctly.
- * A negative x has a power for integer y only; x^0 = 1^y = 1 also beside a NaN. */
+/* x^y as C's pow: at most 0.51 ULP; x^-1/2 is 1 / sqrt(x), at most 1.5; x^2, x, 1/x and sqrt(x) are rounded
+ * correctly. A negative x has a power for integer y only; x^0 = 1^y = 1 also beside a NaN. */
 VEC_INLINE vf vf_pow(vf x, vf y)
 {
     const vf a = vabs(x), half = y * 0.5f, none = vsplat(__builtin_nanf("")), root = math_pow_root(x);
@@ -380,7 +382,8 @@ VEC_INLINE vf vf_silu_slope(vf x)
     return s * vfma(x, rest, vsplat(1.0f));
 }
 
-/* log(1 + e^x) = max(x, 0) + log(1 + e^-|x|): at most 2 ULP. Above sqrt(2), 1 + e is halved, which is exact. */
+/* log(1 + e^x) = max(x, 0) + log(1 + e^-|x|): at most 2 ULP. Above sqrt(2), 1 + e is halved, which is
+ * exact. */
 VEC_INLINE vf vf_softplus(vf x)
 {
     const vf e = vf_exp(-vabs(x));
@@ -428,7 +431,8 @@ VEC_INLINE vf vf_gelu_slope(vf x)
     return vfma(x * 0x1.988454p-2f, bell, phi); /* 1 / sqrt(2 pi) */
 }
 
-/* x (1 + tanh u) / 2 = x sigmoid(2u),  u = sqrt(2/pi) (x + 0.044715 x^3): at most 5 ULP, 5 + 8 |u| below zero. */
+/* x (1 + tanh u) / 2 = x sigmoid(2u),  u = sqrt(2/pi) (x + 0.044715 x^3): at most 5 ULP, 5 + 8 |u| below
+ * zero. */
 VEC_INLINE vf vf_gelu_tanh(vf x)
 {
     return x * vf_sigmoid(x * vfma(x * x, vsplat(0x1.2444f2p-4f), vsplat(0x1.988454p+0f)));

@@ -1,7 +1,7 @@
 /* Row primitives, compiled once per instruction level: element-wise maps, row reductions, optimiser steps.
  *
- * Every loop runs over full vectors and ends with a part of one (vload_part), computed by the same code, so an element
- * has the same bits wherever it stands in a row. */
+ * Every loop runs over full vectors and ends with a part of one (vload_part), computed by the same code, so
+ * an element has the same bits wherever it stands in a row. */
 #include "cpu/level/half.h"
 #include "cpu/level/math.h"
 #include "cpu/rows.h"
@@ -38,7 +38,7 @@ UNARY(SIN, vf_sin(x))
 UNARY(COS, vf_cos(x))
 UNARY(TANH, vf_tanh(x))
 UNARY(ERF, vf_erf(x))
-UNARY(RELU, vmax(x, (vf){0}))
+UNARY(RELU, vmax(x, (vf){ 0 }))
 UNARY(SIGMOID, vf_sigmoid(x))
 UNARY(SILU, vf_silu(x))
 UNARY(GELU, vf_gelu(x))
@@ -103,10 +103,10 @@ static const struct {
     float exponent;
     void (*row)(float *y, const float *x, int64_t n);
 } pow_rows[] = {
-    {2.0f, unary_POW_2},
-    {0.5f, unary_POW_HALF},
-    {-0.5f, unary_POW_MINUS_HALF},
-    {-1.0f, unary_POW_MINUS_1},
+    { 2.0f, unary_POW_2 },
+    { 0.5f, unary_POW_HALF },
+    { -0.5f, unary_POW_MINUS_HALF },
+    { -1.0f, unary_POW_MINUS_1 },
 };
 
 static void binary_POW(float *to, const float *pa, int64_t as, const float *pb, int64_t bs, int64_t n)
@@ -146,7 +146,7 @@ static void rows_scale_to(float *y, const float *x, float a, int64_t n)
         for (; i <= n - VL; i += VL)                                                                         \
             vstore(y + i, vf_from_##NAME(vhload(x + i)));                                                    \
         if (i < n) {                                                                                         \
-            uint16_t part[VL] = {0};                                                                         \
+            uint16_t part[VL] = { 0 };                                                                       \
             for (int64_t j = 0; j < n - i; j++)                                                              \
                 part[j] = x[i + j];                                                                          \
             vstore_part(y + i, vf_from_##NAME(vhload(part)), n - i);                                         \
@@ -192,9 +192,9 @@ static const struct {
     void (*store)(void *y, const float *x, int64_t n);
     int64_t size;
 } storage[HEED_DTYPES] = {
-    [HEED_F32] = {load_f32, store_f32, 4},
-    [HEED_F16] = {load_f16, store_f16, 2},
-    [HEED_BF16] = {load_bf16, store_bf16, 2},
+    [HEED_F32] = { load_f32, store_f32, 4 },
+    [HEED_F16] = { load_f16, store_f16, 2 },
+    [HEED_BF16] = { load_bf16, store_bf16, 2 },
 };
 
 /* Where a block of rows lies in a view. */
@@ -208,10 +208,11 @@ typedef struct block {
 static block rows_locate(const view *v, int64_t begin, int64_t end)
 {
     block b = {
-        .count = i64_min(end - begin, ROWS_MAX), .n = heed__view_row_length(v), .step = 1, .even = true};
+        .count = i64_min(end - begin, ROWS_MAX), .n = heed__view_row_length(v), .step = 1, .even = true
+    };
 
     if (b.count <= 0)
-        return (block){.n = b.n, .step = 1, .even = true};
+        return (block){ .n = b.n, .step = 1, .even = true };
     if (b.n > 1)
         b.step = v->strides[v->type.rank - 1];
     if (heed__view_row_stride(v, &b.stride)) {
@@ -233,7 +234,7 @@ static bool rows_in_place(const view *v, const block *b)
 
 static rows rows_scratch(const block *b, void *scratch)
 {
-    return (rows){scratch, b->count, b->n, heed__rows_scratch_stride(b->n)};
+    return (rows){ scratch, b->count, b->n, heed__rows_scratch_stride(b->n) };
 }
 
 static rows rows_in(const view *v, int64_t begin, int64_t end, void *scratch)
@@ -242,9 +243,9 @@ static rows rows_in(const view *v, int64_t begin, int64_t end, void *scratch)
     const int64_t size = storage[v->type.dtype].size;
 
     if (rows_in_place(v, &b))
-        return (rows){(float *)v->data + b.at[0], b.count, b.n, b.stride};
+        return (rows){ (float *)v->data + b.at[0], b.count, b.n, b.stride };
     if (!v->data || size == 0)
-        return (rows){.n = b.n};
+        return (rows){ .n = b.n };
 
     const rows x = rows_scratch(&b, scratch);
     for (int64_t i = 0; i < b.count; i++) {
@@ -265,9 +266,9 @@ static rows rows_out(const view *v, int64_t begin, int64_t end, void *scratch)
     const block b = rows_locate(v, begin, end);
 
     if (rows_in_place(v, &b))
-        return (rows){(float *)v->data + b.at[0], b.count, b.n, b.stride};
+        return (rows){ (float *)v->data + b.at[0], b.count, b.n, b.stride };
     if (storage[v->type.dtype].size == 0)
-        return (rows){.n = b.n};
+        return (rows){ .n = b.n };
     return rows_scratch(&b, scratch);
 }
 
@@ -292,8 +293,8 @@ static void rows_commit(const view *v, int64_t begin, rows y)
 
 /* ---- Reductions ---- */
 
-/* Four vectors of partial sums. Element i belongs to lane i mod 4 VL; every BLOCK elements the partial sums are moved to
- * a second set, which keeps the rounding error of long sums small. */
+/* Four vectors of partial sums. Element i belongs to lane i mod 4 VL; every BLOCK elements the partial sums
+ * are moved to a second set, which keeps the rounding error of long sums small. */
 #define BLOCK (64 * 4 * VL)
 
 VEC_INLINE vf load_some(const float *p, int64_t left)
@@ -330,11 +331,11 @@ VEC_INLINE vf term_square(vf a, vf b, vf c)
 /* Sum over i of term(a[i], b[i], c). */
 VEC_INLINE float row_sum(const float *a, const float *b, vf c, int64_t n, sum_term *term)
 {
-    vf total0 = {0}, total1 = {0}, total2 = {0}, total3 = {0};
+    vf total0 = { 0 }, total1 = { 0 }, total2 = { 0 }, total3 = { 0 };
 
     for (int64_t start = 0; start < n; start += BLOCK) {
         const int64_t end = i64_min(n, start + BLOCK);
-        vf sum0 = {0}, sum1 = {0}, sum2 = {0}, sum3 = {0};
+        vf sum0 = { 0 }, sum1 = { 0 }, sum2 = { 0 }, sum3 = { 0 };
         int64_t i = start, left;
 
         for (; i <= end - 4 * VL; i += 4 * VL) {
@@ -364,19 +365,19 @@ static void rows_sum(float *s, rows x)
 {
     for (int64_t i = 0; i < x.count; i++) {
         const float *const row = x.data + i * x.stride;
-        s[i] = row_sum(row, row, (vf){0}, x.n, term_plain);
+        s[i] = row_sum(row, row, (vf){ 0 }, x.n, term_plain);
     }
 }
 
 static float rows_total(const float *x, int64_t n)
 {
-    return row_sum(x, x, (vf){0}, n, term_plain);
+    return row_sum(x, x, (vf){ 0 }, n, term_plain);
 }
 
 static void rows_dot(float *s, rows x, rows y)
 {
     for (int64_t i = 0; i < x.count; i++)
-        s[i] = row_sum(x.data + i * x.stride, y.data + i * y.stride, (vf){0}, x.n, term_product);
+        s[i] = row_sum(x.data + i * x.stride, y.data + i * y.stride, (vf){ 0 }, x.n, term_product);
 }
 
 static void rows_sum_squares(float *s, rows x, const float *mean)
@@ -423,7 +424,7 @@ static void rows_exp_sum(rows y, float *s, rows x, const float *m)
             vstore(to + i, vf_exp(vload(from + i) - most));
         if (i < x.n)
             vstore_part(to + i, vf_exp(vload_part(from + i, x.n - i) - most), x.n - i);
-        s[r] = row_sum(to, to, (vf){0}, x.n, term_plain);
+        s[r] = row_sum(to, to, (vf){ 0 }, x.n, term_plain);
     }
 }
 
