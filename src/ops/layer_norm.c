@@ -34,10 +34,8 @@ typedef struct {
 } layer_norm_attrs;
 static const op_field layer_norm_fields[] = { FIELD_F64(layer_norm_attrs, eps), FIELD_END };
 
-static heed_status layer_norm_affine(op_infer *t, int slot, const char *name)
+static heed_status layer_norm_affine(op_infer *t, int slot, const char *name, const heed_type *x)
 {
-    const heed_type *x = &t->in[X];
-
     if (heed__given(t, slot) && (t->in[slot].rank != 1 || t->in[slot].dims[0] != x->dims[x->rank - 1]))
         return heed__refuse(t, HEED_ERR_SHAPE, "%s must have the %lld elements of x's last axis", name,
                             (long long)x->dims[x->rank - 1]);
@@ -57,8 +55,8 @@ static heed_status layer_norm_infer(op_infer *t)
 {
     if (t->in[X].rank < 1)
         return heed__refuse(t, HEED_ERR_SHAPE, "x has no axis");
-    if (layer_norm_affine(t, WEIGHT, "weight") != HEED_OK || layer_norm_affine(t, BIAS, "bias") != HEED_OK)
-        return HEED_ERR_SHAPE;
+    TRY(layer_norm_affine(t, WEIGHT, "weight", &t->in[X]));
+    TRY(layer_norm_affine(t, BIAS, "bias", &t->in[X]));
     t->out[MEAN] = t->out[RSTD] = layer_norm_row_type(&t->in[X]);
     return HEED_OK;
 }
@@ -242,7 +240,7 @@ static heed_status layer_norm_grad_infer(op_infer *t)
             return heed__refuse(t, HEED_ERR_SHAPE, "mean and rstd must have one number for each row of x");
     }
     t->out[DWEIGHT] = t->out[DBIAS] = heed_type_of(x->dtype, 1, &x->dims[x->rank - 1]);
-    return HEED_OK;
+    return layer_norm_affine(t, G_WEIGHT, "weight", x);
 }
 
 static heed_value layer_norm_columns(heed_builder *b, heed_value x, heed_dtype dtype)
