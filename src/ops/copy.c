@@ -47,7 +47,7 @@ static int64_t lines_together(const pieces *p, int64_t left)
 
     if (d < 0 || p->taken > 0 || p->w.step[1] == 1 || p->w.strides[1][d] != p->width[1])
         return 1;
-    return i64_max(1, i64_min(i64_min(BLOCK, p->w.dims[d] - p->index[d]), left / p->w.inner));
+    return i64_max(1, i64_min(i64_min(BLOCK, p->w.dims[d] - p->index[d]), left / p->length));
 }
 
 void heed__copy_elements(const view *to, const view *from, int64_t begin, int64_t end)
@@ -97,6 +97,18 @@ view heed__item(const view *v, int axes, int64_t item)
         rest.strides[i - axes] = v->strides[i];
     }
     rest.data = (char *)v->data + offset * (int64_t)heed_dtype_size(v->type.dtype);
+    return rest;
+}
+
+view heed__without(const view *v, int axis)
+{
+    view rest = { .data = v->data, .type = { .dtype = v->type.dtype } };
+
+    for (int i = 0; i < v->type.rank; i++)
+        if (i != axis) {
+            rest.strides[rest.type.rank] = v->strides[i];
+            rest.type.dims[rest.type.rank++] = v->type.dims[i];
+        }
     return rest;
 }
 

@@ -254,7 +254,7 @@ static int64_t reduce_last_chunk(const op_call *c)
 
 static size_t reduce_last_scratch(const op_call *c)
 {
-    return c->in[0].type.dtype == HEED_F32 ? 0 : ROWS_MAX * (size_t)reduce_form_of(c).n * sizeof(float);
+    return c->in[0].type.dtype == HEED_F32 ? 0 : heed__rows_scratch_bytes(reduce_form_of(c).n);
 }
 
 static void reduce_last(const op_call *c, int64_t begin, int64_t end, const reduction *r)
@@ -288,7 +288,7 @@ static int64_t reduce_split_count(const op_call *c)
 
 static size_t reduce_split_scratch(const op_call *c)
 {
-    return c->in[0].type.dtype == HEED_F32 ? 0 : SEGMENT * sizeof(float);
+    return c->in[0].type.dtype == HEED_F32 ? 0 : (size_t)heed__rows_scratch_stride(SEGMENT) * sizeof(float);
 }
 
 static size_t reduce_split_partial(const op_call *c)

@@ -14,7 +14,7 @@ void heed__pieces(pieces *p, int views, const view *const *v, int64_t begin)
     heed__walk(&p->w, views, v);
     run = p->w.inner > 0 ? begin / p->w.inner : 0;
     p->taken = p->w.inner > 0 ? begin % p->w.inner : 0;
-    heed__walk_at(&p->w, run, at);
+    p->length = heed__walk_at(&p->w, run, at);
     for (int i = 0; i < views; i++) {
         p->run[i] = at[i];
         p->width[i] = (int64_t)heed_dtype_size(v[i]->type.dtype);
@@ -41,12 +41,12 @@ static void next_run(pieces *p)
 
 int64_t heed__take_piece(pieces *p, int64_t most, void **at)
 {
-    const int64_t n = i64_min(most, p->w.inner - p->taken);
+    const int64_t n = i64_min(most, p->length - p->taken);
 
     for (int i = 0; i < p->w.views; i++)
         at[i] = p->run[i] + p->taken * p->w.step[i] * p->width[i];
     p->taken += n;
-    if (p->taken == p->w.inner)
+    if (p->taken == p->length)
         next_run(p);
     return n;
 }

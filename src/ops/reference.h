@@ -21,7 +21,7 @@ typedef struct pieces {
     int64_t width[WALK_VIEWS];     /* bytes of an element */
     int64_t index[HEED_MAX_RANK];  /* of the run */
     char *run[WALK_VIEWS];         /* its first elements */
-    int64_t taken;                 /* elements of the run that lie behind us */
+    int64_t length, taken;         /* elements of the run, and those that lie behind us */
 } pieces;
 
 /* Begins at element `begin` (row-major) of views that have the sizes of v[0]. */
@@ -102,6 +102,9 @@ view heed__part(const view *v, int axis, int64_t begin, int64_t count);
 
 /* One item of the leading `axes` dimensions, row-major: what is left of v. */
 view heed__item(const view *v, int axes, int64_t item);
+
+/* The first elements of v's lines along an axis, as a view without that axis. */
+view heed__without(const view *v, int axis);
 
 #define COPY_CHUNK 65536 /* elements */
 #define COPY_KERNEL(run_) { .name = "copy", .layout = STRIDED, .chunk = COPY_CHUNK, .count = heed__element_count, .run = run_ }

@@ -27,13 +27,13 @@ static void operand_begin(operand *o, const view *v, int64_t begin, bool repeats
 
 static int64_t operand_left(const operand *o)
 {
-    return o->p.w.inner - o->p.taken;
+    return o->p.length - o->p.taken;
 }
 
 /* How many elements to handle next, at most n. */
 static int64_t operand_length(const operand *o, int64_t n)
 {
-    if (o->in_place && (o->p.w.inner >= LONG_RUN || operand_left(o) >= n))
+    if (o->in_place && (o->p.length >= LONG_RUN || operand_left(o) >= n))
         return i64_min(n, operand_left(o));
     return i64_min(n, TILE);
 }
