@@ -4,7 +4,7 @@
  *   m = m + (h - m) (1 - beta1);   v = v + (h^2 - v) (1 - beta2);   amsgrad: vmax = max(vmax, v), which stands for v below
  *   p = p - lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
  *
- * step counts from 1. lr, step, clip are f32 scalars; powers of beta are taken in double. The outputs may overwrite p, m, v, vmax.
+ * step counts 1, 2, ... lr, step, clip are f32 scalars; powers of beta are taken in double. The outputs may overwrite p, m, v, vmax.
  * PyTorch's formulas. Kingma, Ba 2015; Loshchilov, Hutter 2019; Reddi, Kale, Kumar 2018. */
 
 #include "cpu/rows.h"
@@ -55,10 +55,11 @@ static heed_status adam_infer(op_infer *t)
     return HEED_OK;
 }
 
-/* 1 - beta^step in double, as p's dtype. */
+/* 1 - beta^step in double, as p's dtype; step is rounded up to a whole number. */
 static heed_value adam_correction(heed_builder *b, double beta, heed_value step, heed_dtype dtype)
 {
-    heed_value power = heed_pow(b, heed_scalar(b, HEED_F64, beta), heed_cast(b, step, HEED_F64));
+    heed_value whole = heed_neg(b, heed_floor(b, heed_neg(b, heed_cast(b, step, HEED_F64))));
+    heed_value power = heed_pow(b, heed_scalar(b, HEED_F64, beta), whole);
     return heed__as(b, heed_sub(b, heed_scalar(b, HEED_F64, 1), power), dtype);
 }
 
@@ -122,7 +123,7 @@ static void adam_run(const op_call *c, int64_t begin, int64_t end)
 {
     const adam_hyper *h = c->attrs;
     const double lr = (double)*(const float *)c->in[LR].data;
-    const int64_t step = (int64_t)*(const float *)c->in[STEP].data;
+    const int64_t step = (int64_t)ceilf(*(const float *)c->in[STEP].data);
     const bool clips = c->n_in > CLIP && c->in[CLIP].data;
     const float k[8] = {
         [ADAM_STEP] = (float)(lr / (1 - adam_power(h->beta1, step))),
@@ -141,6 +142,8 @@ static void adam_run(const op_call *c, int64_t begin, int64_t end)
         float *v = heed__step_block(c, NEW_V, V, i, n);
         float *vmax = h->amsgrad ? heed__step_block(c, NEW_VMAX, VMAX, i, n) : NULL;
         c->row->adam(p, m, v, vmax, (const float *)c->in[G].data + i, n, k);
+        if (!h->amsgrad && c->out[NEW_VMAX].data) /* means nothing, but is defined */
+            c->row->unary[ROW_COPY]((float *)c->out[NEW_VMAX].data + i, v, n);
     }
 }
 

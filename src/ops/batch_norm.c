@@ -276,14 +276,12 @@ static const op_slot batch_norm_grad_out[] = { { .name = "dx", .same_as = "x" },
 static heed_status batch_norm_grad_infer(op_infer *t)
 {
     const heed_type *x = &t->in[G_X];
-    heed_type sums;
 
     if (x->rank < 2 || !heed_type_equal(&t->in[G_DY], x))
         return heed__refuse(t, HEED_ERR_SHAPE, "wants x and dy [B,C,...] of one shape");
-    sums = heed_type_of(heed__sum_dtype(x->dtype), 1, &x->dims[1]);
-    if (!heed_type_equal(&t->in[G_MEAN], &sums) || !heed_type_equal(&t->in[G_VAR], &sums) ||
-        (heed__given(t, G_WEIGHT) && !batch_norm_is_vector(&t->in[G_WEIGHT], x)))
-        return heed__refuse(t, HEED_ERR_SHAPE, "mean, var and weight must have one number for each channel");
+    for (int i = G_MEAN; i <= G_WEIGHT; i++)
+        if (heed__given(t, i) && !batch_norm_is_vector(&t->in[i], x))
+            return heed__refuse(t, HEED_ERR_SHAPE, "mean, var and weight must have one number for each channel");
     t->out[DWEIGHT] = t->out[DBIAS] = heed_type_of(x->dtype, 1, &x->dims[1]);
     return HEED_OK;
 }
@@ -295,8 +293,9 @@ static void batch_norm_grad_decompose(op_decompose *d)
     const heed_dtype sums = heed__sum_dtype(type.dtype);
     const double n = batch_norm_number(&type), share = n > 0 ? 1 / n : 0;
     heed_value dy = heed__as(d->b, d->in[G_DY], sums), x = heed__as(d->b, d->in[G_X], sums);
-    heed_value rstd = batch_norm_rstd(d->b, d->in[G_VAR], a->eps);
-    heed_value u = heed_mul(d->b, heed_sub(d->b, x, batch_norm_spread(d->b, d->in[G_MEAN], type.rank)), batch_norm_spread(d->b, rstd, type.rank));
+    heed_value rstd = batch_norm_rstd(d->b, heed__as(d->b, d->in[G_VAR], sums), a->eps);
+    heed_value mean = batch_norm_spread(d->b, heed__as(d->b, d->in[G_MEAN], sums), type.rank);
+    heed_value u = heed_mul(d->b, heed_sub(d->b, x, mean), batch_norm_spread(d->b, rstd, type.rank));
     heed_value dweight = heed_sum(d->b, heed_mul(d->b, dy, u), batch_norm_axes(type.rank), HEED_DROP_AXES);
     heed_value dbias = heed_sum(d->b, dy, batch_norm_axes(type.rank), HEED_DROP_AXES), scale = rstd;
     heed_value along = heed_mul(d->b, u, batch_norm_spread(d->b, heed_mul_scalar(d->b, dweight, share), type.rank));

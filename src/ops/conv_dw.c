@@ -35,8 +35,7 @@ static heed_status conv_dw_infer(op_infer *t)
     w.dims[1] = a->groups > 0 ? x->dims[1] / a->groups : 0;
     for (int i = 0; i < a->size.n; i++)
         w.dims[2 + i] = a->size.v[i];
-    if (heed__conv_type(t, a, x, &w, &y) != HEED_OK)
-        return t->err ? t->err->code : HEED_ERR_SHAPE;
+    TRY(heed__conv_type(t, a, x, &w, &y));
     if (!heed_type_equal(&y, dy))
         return heed__refuse(t, HEED_ERR_SHAPE, "dy does not have the sizes that a convolution of x with such a weight gives");
     t->out[0] = w;

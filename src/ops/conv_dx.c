@@ -31,8 +31,7 @@ static heed_status conv_dx_infer(op_infer *t)
         return heed__refuse(t, HEED_ERR_LIMIT, "too many channels");
     for (int i = 0; i < a->size.n; i++)
         x.dims[2 + i] = a->size.v[i];
-    if (heed__conv_type(t, a, &x, w, &y) != HEED_OK)
-        return t->err ? t->err->code : HEED_ERR_SHAPE;
+    TRY(heed__conv_type(t, a, &x, w, &y));
     if (!heed_type_equal(&y, dy))
         return heed__refuse(t, HEED_ERR_SHAPE, "dy does not have the sizes that a convolution of x and weight gives");
     t->out[0] = x;

@@ -163,14 +163,12 @@ static const op_slot softmax_cross_entropy_grad_out[] = { { .name = "dlogits", .
 static heed_status softmax_cross_entropy_grad_infer(op_infer *t)
 {
     const heed_type *x = &t->in[LOGITS];
-    heed_type each;
 
     if (x->rank != 2 || t->in[TARGET].rank != 1 || t->in[TARGET].dims[0] != x->dims[0])
         return heed__refuse(t, HEED_ERR_SHAPE, "wants logits [N,C] and a target [N]");
-    each = heed_type_of(heed__sum_dtype(x->dtype), 1, x->dims);
     for (int i = G_LSE; i < t->n_in; i++)
-        if (heed__given(t, i) && !heed_type_equal(&t->in[i], &each))
-            return heed__refuse(t, HEED_ERR_SHAPE, "lse, dloss and dlse must be [N] in the dtype of sums");
+        if (heed__given(t, i) && (t->in[i].rank != 1 || t->in[i].dims[0] != x->dims[0]))
+            return heed__refuse(t, HEED_ERR_SHAPE, "lse, dloss and dlse must be [N]");
     return HEED_OK;
 }
 
@@ -180,19 +178,27 @@ static void softmax_cross_entropy_grad_decompose(op_decompose *d)
     const heed_type type = heed_value_type(d->b, d->in[LOGITS]);
     const heed_dtype sums = heed__sum_dtype(type.dtype);
     heed_value x = heed__as(d->b, d->in[LOGITS], sums), zero = heed_scalar(d->b, sums, 0), dx = { 0 };
-    heed_value p = heed_exp(d->b, heed_sub(d->b, x, heed_unsqueeze(d->b, d->in[G_LSE], 1)));
+    heed_value p = heed_exp(d->b, heed_sub(d->b, x, heed_unsqueeze(d->b, heed__as(d->b, d->in[G_LSE], sums), 1)));
 
     if (d->n_in > G_DLOSS && d->in[G_DLOSS].id) {
         heed_value counts = cross_entropy_counts(d->b, d->in[TARGET], a->ignore_index);
         heed_value hit = heed_cast(d->b, cross_entropy_hit(d->b, x, d->in[TARGET]), sums);
-        heed_value dloss = heed_unsqueeze(d->b, heed_select(d->b, counts, d->in[G_DLOSS], zero), 1);
+        heed_value dloss = heed_unsqueeze(d->b, heed_select(d->b, counts, heed__as(d->b, d->in[G_DLOSS], sums), zero), 1);
         dx = heed_mul(d->b, heed_sub(d->b, p, hit), dloss);
     }
     if (d->n_in > G_DLSE && d->in[G_DLSE].id) {
-        heed_value more = heed_mul(d->b, p, heed_unsqueeze(d->b, d->in[G_DLSE], 1));
+        heed_value more = heed_mul(d->b, p, heed_unsqueeze(d->b, heed__as(d->b, d->in[G_DLSE], sums), 1));
         dx = dx.id ? heed_add(d->b, dx, more) : more;
     }
     d->out[0] = dx.id ? heed__as(d->b, dx, type.dtype) : heed__zeros(d->b, &type);
+}
+
+static bool softmax_cross_entropy_grad_accepts(const op_call *c)
+{
+    for (int i = G_LSE; i < c->n_in; i++)
+        if (c->in[i].type.rank >= 0 && c->in[i].type.dtype != HEED_F32)
+            return false;
+    return cross_entropy_accepts(c);
 }
 
 static const float *cross_entropy_vector(const op_call *c, int slot)
@@ -228,7 +234,7 @@ static void softmax_cross_entropy_grad_run(const op_call *c, int64_t begin, int6
 }
 
 static const op_kernel softmax_cross_entropy_grad_cpu[] = {
-    { .name = "rows", .layout = ROWS, .chunk = 64, .accepts = cross_entropy_accepts, .count = cross_entropy_rows,
+    { .name = "rows", .layout = ROWS, .chunk = 64, .accepts = softmax_cross_entropy_grad_accepts, .count = cross_entropy_rows,
       .scratch = heed__row_scratch, .run = softmax_cross_entropy_grad_run,
       .dense_in = 1u << TARGET | 1u << G_LSE | 1u << G_DLOSS | 1u << G_DLSE },
     KERNEL_END,

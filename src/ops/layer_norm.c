@@ -17,6 +17,7 @@
 #include <heed/ops.h>
 
 #include <math.h>
+#include <string.h>
 
 enum { X, WEIGHT, BIAS };
 static const op_slot layer_norm_in[] = {
@@ -33,10 +34,8 @@ typedef struct {
 } layer_norm_attrs;
 static const op_field layer_norm_fields[] = { FIELD_F64(layer_norm_attrs, eps), FIELD_END };
 
-static heed_status layer_norm_affine(op_infer *t, int slot, const char *name)
+static heed_status layer_norm_affine(op_infer *t, int slot, const char *name, const heed_type *x)
 {
-    const heed_type *x = &t->in[X];
-
     if (heed__given(t, slot) && (t->in[slot].rank != 1 || t->in[slot].dims[0] != x->dims[x->rank - 1]))
         return heed__refuse(t, HEED_ERR_SHAPE, "%s must have the %lld elements of x's last axis", name,
                             (long long)x->dims[x->rank - 1]);
@@ -56,8 +55,8 @@ static heed_status layer_norm_infer(op_infer *t)
 {
     if (t->in[X].rank < 1)
         return heed__refuse(t, HEED_ERR_SHAPE, "x has no axis");
-    if (layer_norm_affine(t, WEIGHT, "weight") != HEED_OK || layer_norm_affine(t, BIAS, "bias") != HEED_OK)
-        return HEED_ERR_SHAPE;
+    TRY(layer_norm_affine(t, WEIGHT, "weight", &t->in[X]));
+    TRY(layer_norm_affine(t, BIAS, "bias", &t->in[X]));
     t->out[MEAN] = t->out[RSTD] = layer_norm_row_type(&t->in[X]);
     return HEED_OK;
 }
@@ -234,11 +233,14 @@ static heed_status layer_norm_grad_infer(op_infer *t)
 
     if (!heed_type_equal(&t->in[G_DY], x) || x->rank < 1)
         return heed__refuse(t, HEED_ERR_SHAPE, "x and dy differ in shape, or have no axis");
-    a_row = layer_norm_row_type(x);
-    if (!heed_type_equal(&t->in[G_RSTD], &a_row) || (heed__given(t, G_MEAN) && !heed_type_equal(&t->in[G_MEAN], &a_row)))
-        return heed__refuse(t, HEED_ERR_SHAPE, "mean and rstd must have one number for each row of x");
+    for (int i = G_MEAN; i <= G_RSTD; i++) {
+        a_row = layer_norm_row_type(x);
+        a_row.dtype = t->in[i].dtype;
+        if (heed__given(t, i) && !heed_type_equal(&t->in[i], &a_row))
+            return heed__refuse(t, HEED_ERR_SHAPE, "mean and rstd must have one number for each row of x");
+    }
     t->out[DWEIGHT] = t->out[DBIAS] = heed_type_of(x->dtype, 1, &x->dims[x->rank - 1]);
-    return HEED_OK;
+    return layer_norm_affine(t, G_WEIGHT, "weight", x);
 }
 
 static heed_value layer_norm_columns(heed_builder *b, heed_value x, heed_dtype dtype)
@@ -254,10 +256,10 @@ static void layer_norm_grad_decompose(op_decompose *d)
 {
     const heed_dtype dtype = heed_value_type(d->b, d->in[G_X]).dtype, sums = heed__sum_dtype(dtype);
     const bool centred = d->in[G_MEAN].id != 0;
-    heed_value rstd = d->in[G_RSTD], dy = heed__as(d->b, d->in[G_DY], sums), u = heed__as(d->b, d->in[G_X], sums), g = dy;
+    heed_value rstd = heed__as(d->b, d->in[G_RSTD], sums), dy = heed__as(d->b, d->in[G_DY], sums), u = heed__as(d->b, d->in[G_X], sums), g = dy;
 
     if (centred)
-        u = heed_sub(d->b, u, d->in[G_MEAN]);
+        u = heed_sub(d->b, u, heed__as(d->b, d->in[G_MEAN], sums));
     u = heed_mul(d->b, u, rstd);
     if (d->n_in > G_WEIGHT && d->in[G_WEIGHT].id)
         g = heed_mul(d->b, g, heed__as(d->b, d->in[G_WEIGHT], sums));
@@ -272,7 +274,9 @@ static void layer_norm_grad_decompose(op_decompose *d)
 
 static bool layer_norm_grad_accepts(const op_call *c)
 {
-    return heed__computes_in_f32(&c->in[G_X]);
+    const bool centred = c->in[G_MEAN].type.rank >= 0;
+    return heed__computes_in_f32(&c->in[G_X]) && c->in[G_RSTD].type.dtype == HEED_F32 &&
+           (!centred || c->in[G_MEAN].type.dtype == HEED_F32);
 }
 
 static int64_t layer_norm_grad_count(const op_call *c)
@@ -361,7 +365,7 @@ static void layer_norm_grad_finish(const op_call *c)
             if (c->chunks)
                 c->row->unary[ROW_COPY](d.data, total + (i - DWEIGHT) * n, n);
             else
-                c->row->scale_to(d.data, d.data, 0, n);
+                memset(d.data, 0, (size_t)n * sizeof(float));
             c->row->commit(&c->out[i], 0, d);
         }
 }

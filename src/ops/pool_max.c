@@ -17,8 +17,7 @@ static const op_slot pool_max_out[] = { { .name = "y" }, { .name = "indices" }, 
 
 static heed_status pool_max_infer(op_infer *t)
 {
-    if (heed__pool_resized(t, t->attrs, &t->in[0], &t->out[Y]) != HEED_OK)
-        return t->err ? t->err->code : HEED_ERR_SHAPE;
+    TRY(heed__pool_resized(t, t->attrs, &t->in[0], &t->out[Y]));
     t->out[INDICES] = t->out[Y];
     t->out[INDICES].dtype = HEED_I64;
     return heed__pool_check(t, t->attrs, &t->in[0], &t->out[Y]);

@@ -150,8 +150,7 @@ static const op_slot pool_sum_out[] = { { .name = "y" }, SLOT_END };
 
 static heed_status pool_sum_infer(op_infer *t)
 {
-    if (heed__pool_resized(t, t->attrs, &t->in[0], &t->out[0]) != HEED_OK)
-        return t->err ? t->err->code : HEED_ERR_SHAPE;
+    TRY(heed__pool_resized(t, t->attrs, &t->in[0], &t->out[0]));
     return heed__pool_check(t, t->attrs, &t->in[0], &t->out[0]);
 }
 
@@ -260,8 +259,7 @@ static const op_slot pool_sum_grad_out[] = { { .name = "dx" }, SLOT_END };
 
 static heed_status pool_sum_grad_infer(op_infer *t)
 {
-    if (heed__pool_resized(t, t->attrs, &t->in[0], &t->out[0]) != HEED_OK)
-        return t->err ? t->err->code : HEED_ERR_SHAPE;
+    TRY(heed__pool_resized(t, t->attrs, &t->in[0], &t->out[0]));
     return heed__pool_check(t, t->attrs, &t->out[0], &t->in[0]);
 }
 

@@ -64,7 +64,7 @@ static void rmsprop_decompose(op_decompose *d)
     square = heed_add(b, square, heed_mul_scalar(b, heed_sub(b, heed_mul(b, g, g), square), 1 - h->alpha));
     move = heed_div(b, g, heed_add_scalar(b, heed_sqrt(b, square), h->eps));
     d->out[NEW_SQUARE] = heed__as(b, square, dtype);
-    d->out[NEW_BUF] = d->in[P]; /* nobody reads it without momentum */
+    d->out[NEW_BUF] = d->in[G]; /* means nothing without momentum, but is defined */
     if (h->momentum > 0) {
         move = heed_add(b, heed_mul_scalar(b, heed__as(b, d->in[BUF], sums), h->momentum), move);
         d->out[NEW_BUF] = heed__as(b, move, dtype);
@@ -100,6 +100,8 @@ static void rmsprop_run(const op_call *c, int64_t begin, int64_t end)
         n = i64_min(end - i, STEP_BLOCK);
         float *p = heed__step_block(c, NEW_P, P, i, n), *square = heed__step_block(c, NEW_SQUARE, SQUARE, i, n);
         float *buf = h->momentum > 0 ? heed__step_block(c, NEW_BUF, BUF, i, n) : NULL;
+        if (!buf && c->out[NEW_BUF].data) /* means nothing, but is defined */
+            c->row->unary[ROW_COPY]((float *)c->out[NEW_BUF].data + i, (const float *)c->in[G].data + i, n);
         c->row->rmsprop(p, square, buf, (const float *)c->in[G].data + i, n, k);
     }
 }

@@ -62,10 +62,10 @@ static void sgd_decompose(op_decompose *d)
     if (h->weight_decay > 0)
         g = heed_add(b, g, heed_mul_scalar(b, p, h->weight_decay));
     move = g;
-    d->out[NEW_BUF] = d->in[P]; /* nobody reads it without momentum */
+    d->out[NEW_BUF] = d->in[G]; /* means nothing without momentum, but is defined */
     if (h->momentum > 0) {
         heed_value later = heed_mul_scalar(b, heed__as(b, d->in[BUF], sums), h->momentum);
-        heed_value first = heed_eq(b, d->in[STEP], heed_scalar(b, HEED_F32, 1));
+        heed_value first = heed_le(b, d->in[STEP], heed_scalar(b, HEED_F32, 1));
         move = heed_select(b, first, g, heed_add(b, later, heed_mul_scalar(b, g, 1 - h->dampening)));
         d->out[NEW_BUF] = heed__as(b, move, dtype);
         if (h->nesterov)
@@ -95,7 +95,7 @@ static void sgd_run(const op_call *c, int64_t begin, int64_t end)
         [SGD_ONE_MINUS_DAMPENING] = (float)(1 - h->dampening),
         [SGD_DECAY] = (float)h->weight_decay,
         [SGD_NESTEROV] = h->nesterov ? 1 : 0,
-        [SGD_FIRST] = *(const float *)c->in[STEP].data < 1.5F ? 1 : 0,
+        [SGD_FIRST] = *(const float *)c->in[STEP].data <= 1 ? 1 : 0,
         [SGD_CLIP] = clips ? *(const float *)c->in[CLIP].data : 1,
     };
 
@@ -103,6 +103,8 @@ static void sgd_run(const op_call *c, int64_t begin, int64_t end)
         n = i64_min(end - i, STEP_BLOCK);
         float *p = heed__step_block(c, NEW_P, P, i, n);
         float *buf = h->momentum > 0 ? heed__step_block(c, NEW_BUF, BUF, i, n) : NULL;
+        if (!buf && c->out[NEW_BUF].data) /* means nothing, but is defined */
+            c->row->unary[ROW_COPY]((float *)c->out[NEW_BUF].data + i, (const float *)c->in[G].data + i, n);
         c->row->sgd(p, buf, (const float *)c->in[G].data + i, n, k);
     }
 }
