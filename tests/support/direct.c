@@ -104,8 +104,8 @@ static heed_type direct_in_type(const sampled *s, int i, heed_dtype dtype)
 {
     heed_type t = s->type[i];
 
-    if (sampled_tested(s, i))
-        t.dtype = dtype;
+    if (t.rank >= 0)
+        t.dtype = sampled_dtype(s, i, dtype);
     return t;
 }
 
@@ -220,7 +220,7 @@ static void direct_open(direct *d, const sampled *s, const op_kernel *k, const d
         direct_operand(d, s, i);
     for (int i = 0; i < n_out; i++) {
         d->out[i] = heed__view(NULL, &out[i]);
-        if (o->only >= 0 && o->only != i)
+        if ((o->only >= 0 && o->only != i) || !sampled_makes(s, i))
             continue;
         if (o->over_out == i) {
             d->out[i].data = d->in[o->over_in].data;

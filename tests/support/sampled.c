@@ -48,6 +48,44 @@ bool sampled_any_tested(const sampled *s)
     return false;
 }
 
+static bool sampled_tied(const op_def *op, const op_slot *slot)
+{
+    bool alone = true;
+
+    if (slot->same_as)
+        return true;
+    for (int i = 0; op->in[i].name; i++) {
+        if (op->in[i].same_as && strcmp(op->in[i].same_as, slot->name) == 0)
+            return true;
+        alone &= &op->in[i] == slot || !(op->in[i].dtypes & FLOATS);
+    }
+    for (int i = 0; op->out[i].name; i++)
+        if (op->out[i].same_as && strcmp(op->out[i].same_as, slot->name) == 0)
+            return true;
+    return alone;
+}
+
+heed_dtype sampled_dtype(const sampled *s, int i, heed_dtype dtype)
+{
+    const op_slot *slot = sampled_slot(s->op, i);
+
+    if (!sampled_tested(s, i))
+        return s->type[i].dtype;
+    if ((dtype == HEED_F16 || dtype == HEED_BF16) && slot && !sampled_tied(s->op, slot))
+        return HEED_F32;
+    return dtype;
+}
+
+bool sampled_makes(const sampled *s, int out)
+{
+    const char *over = s->op->out[out].over;
+
+    for (int i = 0; over && s->op->in[i].name; i++)
+        if (strcmp(s->op->in[i].name, over) == 0)
+            return i < s->n && s->type[i].rank >= 0;
+    return true;
+}
+
 static double sampled_round(heed_dtype dtype, double x)
 {
     union {
@@ -130,9 +168,9 @@ static void sampled_numbers(double *x, const heed_type *type, const sample_in *i
 /* Row 0 again in all rows of axis 0. */
 static void sampled_repeat(double *x, const heed_type *type)
 {
-    const int64_t rows = type->dims[0], n = rows ? heed_type_count(type) / rows : 0;
+    const int64_t count = heed_type_count(type), n = type->dims[0] ? count / type->dims[0] : 0;
 
-    for (int64_t i = n; i < rows * n; i++)
+    for (int64_t i = n; i < count; i++)
         x[i] = x[i % n];
 }
 
@@ -223,8 +261,7 @@ static heed_type sampled_raw(const sampled *s, int i)
 {
     heed_type raw = s->type[i];
 
-    if (sampled_tested(s, i))
-        raw.dtype = s->dtype;
+    raw.dtype = sampled_dtype(s, i, s->dtype);
     if (raw.rank == 0)
         return raw;
     if (sampled_repeats(s, i))
@@ -318,6 +355,8 @@ void sampled_build(heed_builder *b, void *user)
     if (heed__poisoned(b))
         return;
     for (int i = 0; i < s->n_out; i++) {
+        if (!sampled_makes(s, i))
+            out[i] = in[0]; /* keeps the numbers of the others */
         s->out[i] = heed_value_type(b, out[i]);
         sampled_output(b, "y", i, out[i]);
     }

@@ -44,12 +44,19 @@ typedef struct sampled {
 void sampled_open(sampled *s, const op_def *op, int index);
 void sampled_close(sampled *s);
 
+/* False for an output that would be the new value of an input that is absent: nobody asks for it. */
+bool sampled_makes(const sampled *s, int out);
+
 /* New numbers after types or `rounded` were changed. */
 void sampled_fill(sampled *s);
 
 /* True for inputs whose dtype is the one under test. */
 bool sampled_tested(const sampled *s, int i);
 bool sampled_any_tested(const sampled *s);
+
+/* The dtype of input i when `dtype` is under test. f16 and bf16 are for tensors; an input that the slots do not tie to another by
+ * same_as (a norm's mean, a loss' upstream gradient) is a number that a kernel computed, and stays f32 beside them. */
+heed_dtype sampled_dtype(const sampled *s, int i, heed_dtype dtype);
 const op_slot *sampled_slot(const op_def *op, int i);
 
 /* A trial_build: inputs x, upstream gradients, directions; outputs y, first gradients, second gradients. */
