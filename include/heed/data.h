@@ -11,7 +11,8 @@ extern "C" {
 /* ---- IDX, the format of MNIST ---- */
 
 /** Reads an IDX file (gzip or not) whole, or the records [begin, end) of it (end -1: all). "file.idx.gz[0:100]" in `path` means the
- *  same. *out owns its data: heed_data_free. u8 only as pictures and labels need. HEED_ERR_FORMAT names offset and rule. */
+ *  same. *out owns its data: heed_data_free. u8 only as pictures and labels need (else HEED_ERR_DTYPE). HEED_ERR_FORMAT names offset and
+ *  rule, HEED_ERR_LIMIT records that are not there, HEED_ERR_MISSING a gzip file when built without zlib. */
 HEED_MUST_CHECK HEED_API heed_status heed_idx_read(heed_tensor *out, heed_context *ctx, const char *path, int64_t begin, int64_t end, heed_error *err);
 HEED_API void heed_data_free(heed_context *ctx, heed_tensor *t);
 
@@ -59,7 +60,8 @@ HEED_MUST_CHECK HEED_API heed_status heed_loader_new(heed_loader **out, heed_con
 HEED_API void heed_loader_free(heed_loader *l);
 /** Starts an epoch, at batch `skip` of it. Skipping costs nothing. */
 HEED_MUST_CHECK HEED_API heed_status heed_loader_start(heed_loader *l, int64_t epoch, int64_t skip, heed_error *err);
-/** The next batch: *x f32 [B,C,H,W] normalised, *y i64 [B], borrowed until the next call; *count its samples (0: the epoch is over). */
+/** The next batch: *x f32 [count,C,H,W] normalised, *y i64 [count], borrowed until the next call; *count its samples: fewer in the
+ *  last one, 0 when the epoch is over. */
 HEED_MUST_CHECK HEED_API heed_status heed_loader_next(heed_loader *l, heed_tensor *x, heed_tensor *y, int64_t *count, heed_error *err);
 HEED_API int64_t heed_loader_batches(const heed_loader *l);
 
