@@ -149,12 +149,13 @@ typedef struct sample_in {
 #define SCALAR() { .rank = 0, .given = true }
 #define FILLED(f, ...) { .rank = (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), .dims = { __VA_ARGS__ }, .fill = f, .given = true }
 #define INDEX(below, ...) { .rank = (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), .dims = { __VA_ARGS__ }, .dtype = HEED_I64, .fill = FILL_INDEX, .n = below, .given = true }
+#define LENGTHS(most, ...) { .rank = (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), .dims = { __VA_ARGS__ }, .dtype = HEED_I64, .fill = FILL_LENGTHS, .n = most, .given = true }
 #define MASK(...) { .rank = (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), .dims = { __VA_ARGS__ }, .dtype = HEED_BOOL, .fill = FILL_MASK, .given = true }
 #define ABSENT() { .rank = -1, .given = true }
 #define RNG() { .rank = 1, .dims = { 2 }, .dtype = HEED_I64, .fill = FILL_RNG, .given = true }
 
 typedef struct op_sample {
-    sample_in in[12]; /* ends at the first that is not given */
+    sample_in in[16]; /* ends at the first that is not given */
     const void *attrs;
     double scale;        /* multiplies normal fills; 0: 1. Anything else skips numeric gradients */
     heed_status refused; /* the builder must refuse with this code */
