@@ -113,6 +113,22 @@ HEED_MUST_CHECK HEED_API heed_status heed_isa_from_name(heed_isa *out, const cha
 /** True when kernels of this level are built in and this CPU runs them. */
 HEED_API bool heed_isa_available(heed_isa isa);
 
+/** An optional library: whether this build has it, and which Debian packages bring it. */
+typedef struct heed_feature {
+    const char *name; /**< "onnx-export"; NULL ends the list */
+    bool present;
+    const char *library, *packages, *version; /**< version "" when it is not present */
+} heed_feature;
+
+/** Every optional library of this version, ended by a row whose name is NULL. */
+HEED_API const heed_feature *heed_features(void);
+
+/** The name of this machine's processor, "" when the system does not tell. */
+HEED_API void heed_cpu_name(char name[96]);
+
+/** The word (of a list ended by NULL) that `text` was probably meant to be, or NULL: at most three letters wrong. */
+HEED_API const char *heed_nearest(const char *text, const char *const *words);
+
 /** A context owns a pool of threads, an allocator and limits. Two contexts never meet. */
 typedef struct heed_context heed_context;
 

@@ -1,0 +1,109 @@
+/* What `heed help TOPIC` explains beside the commands. What can be read from a table is read from it. */
+
+#include "cli/cli.h"
+
+#include <string.h>
+
+static heed_status topics_exit_codes(cli *c, FILE *f, help_form form)
+{
+    static const char *const means[] = {
+        [2] = "the command line is wrong, or the output is there and --force is not",
+        [3] = "the input is bad: a file, a shape, a limit, a disk",
+        [4] = "something is not built in, or this machine cannot do it",
+        [130] = "interrupted; what was trained so far is saved",
+        [1] = "the work failed: memory, a number that is not finite, a mistake in heed",
+        [0] = "done",
+    };
+    static const int codes[] = { 0, 1, 2, 3, 4, 130 };
+    char texts[6][512], numbers[6][8];
+    const char *cells[12];
+
+    (void)c;
+    for (int i = 0; i < 6; i++) {
+        size_t n = (size_t)snprintf(texts[i], sizeof texts[i], "%s", means[codes[i]]);
+
+        for (int status = HEED_ERR_MEMORY; status >= HEED_ERR_BUG && n < sizeof texts[i]; status--)
+            if (heed_status_exit_code((heed_status)status) == codes[i])
+                n += (size_t)snprintf(texts[i] + n, sizeof texts[i] - n, "%s%s", strchr(texts[i], '_') ? ", " : " (",
+                                      heed_status_name((heed_status)status));
+        if (strchr(texts[i], '(') && n < sizeof texts[i])
+            (void)snprintf(texts[i] + n, sizeof texts[i] - n, ")");
+        (void)snprintf(numbers[i], sizeof numbers[i], "%d", codes[i]);
+        cells[2 * i] = numbers[i];
+        cells[2 * i + 1] = texts[i];
+    }
+    heed__cli_table(f, cells, 6, 2, form);
+    return HEED_OK;
+}
+
+static heed_status topics_environment(cli *c, FILE *f, help_form form)
+{
+    static const char *const more[][2] = {
+        { "NO_COLOR", "no colour, whatever its value" },
+        { "FORCE_COLOR", "colour also where there is no terminal; 0 turns it off" },
+        { "TERM", "\"dumb\" has no colour and no bar" },
+        { "COLUMNS", "width of the progress bar where the terminal does not tell it" },
+    };
+    char docs[32][256];
+    const char *cells[2 * 40];
+    int n = 0;
+
+    (void)c;
+    for (const cli_option *row; n < 32 && (row = heed__cli_variable(n)); n++) {
+        char flag[48];
+
+        heed__cli_flag(flag, row);
+        (void)snprintf(docs[n], sizeof docs[n], "stands in for %s: %s", flag, row->doc);
+        cells[2 * n] = row->variable;
+        cells[2 * n + 1] = docs[n];
+    }
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++, n++) {
+        cells[2 * n] = more[i][0];
+        cells[2 * n + 1] = more[i][1];
+    }
+    heed__cli_table(f, cells, n, 2, form);
+    return HEED_OK;
+}
+
+const cli_topic heed__cli_topics[] = {
+    { "exit-codes", "what the exit code of every command says",
+      "Each code stands for statuses of the library (include/heed/base.h). A line on stderr says what happened,"
+      " where, and what to do.\n"
+      "141 means that the reader of stdout went away (heed eval ... | head -1), as for a command that SIGPIPE ends;"
+      " nothing is printed then. `heed train` trains on without a reader, for its result is the run.\n",
+      topics_exit_codes },
+    { "recipes", "the file that names data, model and training",
+      "A recipe is YAML. Every key has a default but those of the data and the model. A value is taken from --set"
+      " first, then from HEED_* variables, then from the file, then from the default;"
+      " `heed train RECIPE --print-config` prints every value and where it came from. An unknown key is an error that names"
+      " the nearest known one.\n",
+      NULL },
+    { "attention", "the operator every model here is built on",
+      "heed has one attention operator (include/heed/attention.h); its descriptor chooses the variant.\n"
+      "  weights = softmax over kept keys of  scale * q k^T\n"
+      "  out     = weights v                  scale = 1/sqrt(Dk), or given; 1 for the plain dot score\n"
+      "  q [B,Hq,Tq,Dk]  k [B,Hkv,Tk,Dk]  v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv]\n"
+      "Masks say what to keep and are combined by AND: lengths of keys and queries, causal (key j is kept for query i when"
+      " j <= i + offset), and any boolean mask. A row with nothing to keep gives zeros, and no gradient: padding never"
+      " makes a NaN.\n"
+      "With Hq > Hkv, groups of query heads share a key head (Ainslie 2023).\n"
+      "The weights reported are those before dropout and after the mask; each row sums to one. Asking for them changes"
+      " no bit of the result.\n",
+      NULL },
+    { "isa", "instruction levels, and what they promise",
+      "Kernels are written once and compiled for each level; the best one this CPU has is taken unless --isa or HEED_ISA"
+      " names another. `heed version` prints which levels this CPU has.\n"
+      "  portable    plain C, sums in scalar order: the same bits from every compiler and CPU\n"
+      "  x86-64-v3   AVX2 and FMA\n"
+      "  x86-64-v4   AVX-512\n"
+      "  neon        64-bit ARM\n"
+      "On one level the result is the same to the bit for any number of threads and after every restart. Between levels"
+      " sums are rounded in another order, so results agree to a few units of the last place, not to the bit. A level that"
+      " this CPU lacks ends with exit code 4.\n",
+      NULL },
+    { "environment", "variables that the command reads",
+      "An option on the command line is stronger than its variable, a variable stronger than the recipe, the recipe stronger"
+      " than the default.\n",
+      topics_environment },
+    { NULL, NULL, NULL, NULL },
+};
