@@ -43,6 +43,54 @@ static void cast_rows(const op_call *c, int64_t begin, int64_t end)
     heed__unary_rows(c, begin, end, ROW_COPY);
 }
 
+/* Masks and indices to f32. */
+typedef void cast_loop(float *y, int64_t step_y, const void *from, int64_t step_x, int64_t n);
+
+#define CAST_LOOP(type)                                                                                           \
+    static void cast_##type(float *y, int64_t step_y, const void *from, int64_t step_x, int64_t n)                \
+    {                                                                                                             \
+        const type *x = from;                                                                                     \
+        int64_t i = 0;                                                                                            \
+                                                                                                                  \
+        for (; i + LANES <= n; i += LANES) {                                                                      \
+            type a[LANES];                                                                                        \
+            float b[LANES];                                                                                       \
+                                                                                                                  \
+            LOAD_LANES(a, x + i * step_x, step_x);                                                                \
+            for (int j = 0; j < LANES; j++)                                                                       \
+                b[j] = (float)a[j];                                                                               \
+            STORE_LANES(y + i * step_y, step_y, b);                                                               \
+        }                                                                                                         \
+        for (; i < n; i++)                                                                                        \
+            y[i * step_y] = (float)x[i * step_x];                                                                 \
+    }
+
+CAST_LOOP(uint8_t)
+CAST_LOOP(int32_t)
+CAST_LOOP(int64_t)
+
+static cast_loop *const cast_loops[HEED_DTYPES] = {
+    [HEED_I64] = cast_int64_t, [HEED_I32] = cast_int32_t, [HEED_U8] = cast_uint8_t, [HEED_BOOL] = cast_uint8_t,
+};
+
+static bool cast_loop_accepts(const op_call *c)
+{
+    return c->out[0].type.dtype == HEED_F32 && cast_loops[c->in[0].type.dtype] != NULL;
+}
+
+static void cast_loop_run(const op_call *c, int64_t begin, int64_t end)
+{
+    const view *v[] = { &c->out[0], &c->in[0] };
+    void *at[WALK_VIEWS];
+    pieces p;
+
+    heed__pieces(&p, 2, v, begin);
+    for (int64_t n; begin < end; begin += n) {
+        n = heed__take_piece(&p, end - begin, at);
+        cast_loops[v[1]->type.dtype](at[0], p.w.step[0], at[1], p.w.step[1], n);
+    }
+}
+
 static void cast_reference(const op_call *c, int64_t begin, int64_t end)
 {
     const heed_dtype in = c->in[0].type.dtype, out = c->out[0].type.dtype;
@@ -70,6 +118,8 @@ static void cast_reference(const op_call *c, int64_t begin, int64_t end)
 static const op_kernel cast_cpu[] = {
     { .name = "rows", .layout = STRIDED, .chunk = MAP_CHUNK, .accepts = cast_rows_accepts, .count = heed__element_count,
       .scratch = heed__tile_scratch, .run = cast_rows },
+    { .name = "loop", .layout = STRIDED, .chunk = MAP_CHUNK, .accepts = cast_loop_accepts, .count = heed__element_count,
+      .run = cast_loop_run },
     REFERENCE_KERNEL(cast_reference),
     KERNEL_END,
 };

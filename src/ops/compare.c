@@ -56,8 +56,19 @@ typedef void compare_loop(uint8_t *z, int64_t step_z, const void *x, int64_t ste
                          int64_t step_y, int64_t n)                                                               \
     {                                                                                                             \
         const type *x = from_x, *y = from_y;                                                                      \
+        int64_t i = 0;                                                                                            \
                                                                                                                   \
-        for (int64_t i = 0; i < n; i++)                                                                           \
+        for (; i + LANES <= n; i += LANES) {                                                                      \
+            type a[LANES], b[LANES];                                                                              \
+            uint8_t truth[LANES];                                                                                 \
+                                                                                                                  \
+            LOAD_LANES(a, x + i * step_x, step_x);                                                                \
+            LOAD_LANES(b, y + i * step_y, step_y);                                                                \
+            for (int j = 0; j < LANES; j++)                                                                       \
+                truth[j] = a[j] operator_ b[j];                                                                   \
+            STORE_LANES(z + i * step_z, step_z, truth);                                                           \
+        }                                                                                                         \
+        for (; i < n; i++)                                                                                        \
             z[i * step_z] = x[i * step_x] operator_ y[i * step_y];                                                \
     }
 

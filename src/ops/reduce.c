@@ -23,7 +23,7 @@
 
 #define SEGMENT 32768 /* of a row: longer ones are cut */
 #define BLOCK 128     /* wide rows added before their sum goes to the total */
-#define WIDE 64       /* floats of a wide row: so many short rows are taken as one */
+#define WIDE 256      /* floats of a wide row: so many short rows are taken as one */
 #define COLUMNS 1024  /* of a chunk */
 
 static const op_slot reduce_in[] = { { .name = "x", .dtypes = NUMBERS, .flags = DIFFERENTIABLE }, SLOT_END };

@@ -11,6 +11,8 @@
 
 #include "ops/ops.h"
 
+#include <string.h>
+
 #define TILE 1024      /* floats that go through scratch at a time */
 #define ELEMENTS 256   /* doubles or int64s on the stack at a time */
 #define MAP_CHUNK 16384 /* elements of a chunk of an element-wise op */
@@ -91,6 +93,29 @@ size_t heed__tile_scratch(const op_call *c);       /* scratch of the row kernels
 #define ROWS_KERNEL(run_)                                                                                         \
     { .name = "rows", .layout = STRIDED, .chunk = MAP_CHUNK, .accepts = heed__floats_in_f32,                      \
       .count = heed__element_count, .scratch = heed__tile_scratch, .run = run_ }
+
+/* Elements of one block of a fast loop: a constant, so that every compiler makes vectors of it, and local arrays, so that it need not
+ * ask whether results overlap operands. */
+#define LANES 32
+#define LOAD_LANES(to, from, step)                                                                                \
+    do {                                                                                                          \
+        if ((step) == 1)                                                                                          \
+            memcpy(to, from, sizeof(to));                                                                         \
+        else if ((step) == 0)                                                                                     \
+            for (int64_t lane = 0; lane < LANES; lane++)                                                          \
+                (to)[lane] = *(from);                                                                             \
+        else                                                                                                      \
+            for (int64_t lane = 0; lane < LANES; lane++)                                                          \
+                (to)[lane] = (from)[lane * (step)];                                                               \
+    } while (0)
+#define STORE_LANES(to, step, from)                                                                               \
+    do {                                                                                                          \
+        if ((step) == 1)                                                                                          \
+            memcpy(to, from, sizeof(from));                                                                       \
+        else                                                                                                      \
+            for (int64_t lane = 0; lane < LANES; lane++)                                                          \
+                (to)[lane * (step)] = (from)[lane];                                                               \
+    } while (0)
 
 /* ---- copies ---- */
 

@@ -43,12 +43,21 @@ typedef void select_loop(void *z, const uint8_t *c, const void *x, const void *y
         const int64_t sz = step[0], sc = step[1], sx = step[2], sy = step[3];                                     \
         const type *x = from_x, *y = from_y;                                                                      \
         type *z = to;                                                                                             \
+        int64_t i = 0;                                                                                            \
                                                                                                                   \
-        for (int64_t i = 0; i < n; i++) {                                                                         \
-            const type yes = x[i * sx], no = y[i * sy];                                                           \
+        for (; i + LANES <= n; i += LANES) {                                                                      \
+            type yes[LANES], no[LANES];                                                                           \
+            uint8_t keep[LANES];                                                                                  \
                                                                                                                   \
-            z[i * sz] = c[i * sc] ? yes : no;                                                                     \
+            LOAD_LANES(keep, c + i * sc, sc);                                                                     \
+            LOAD_LANES(yes, x + i * sx, sx);                                                                      \
+            LOAD_LANES(no, y + i * sy, sy);                                                                       \
+            for (int j = 0; j < LANES; j++)                                                                       \
+                yes[j] = keep[j] ? yes[j] : no[j];                                                                \
+            STORE_LANES(z + i * sz, sz, yes);                                                                     \
         }                                                                                                         \
+        for (; i < n; i++)                                                                                        \
+            z[i * sz] = c[i * sc] ? x[i * sx] : y[i * sy];                                                        \
     }
 
 SELECT_LOOP(uint8_t)
