@@ -177,20 +177,20 @@ static void softmax_cross_entropy_grad_decompose(op_decompose *d)
     const cross_entropy_attrs *a = d->attrs;
     const heed_type type = heed_value_type(d->b, d->in[LOGITS]);
     const heed_dtype sums = heed__sum_dtype(type.dtype);
-    heed_value x = heed__as(d->b, d->in[LOGITS], sums), zero = heed_scalar(d->b, sums, 0), dx = { 0 };
+    heed_value x = heed__as(d->b, d->in[LOGITS], sums), zero = heed_scalar(d->b, sums, 0), dloss = zero, dx;
+    heed_value counts = cross_entropy_counts(d->b, d->in[TARGET], a->ignore_index);
+    heed_value hit = heed_cast(d->b, cross_entropy_hit(d->b, x, d->in[TARGET]), sums);
     heed_value p = heed_exp(d->b, heed_sub(d->b, x, heed_unsqueeze(d->b, heed__as(d->b, d->in[G_LSE], sums), 1)));
 
-    if (d->n_in > G_DLOSS && d->in[G_DLOSS].id) {
-        heed_value counts = cross_entropy_counts(d->b, d->in[TARGET], a->ignore_index);
-        heed_value hit = heed_cast(d->b, cross_entropy_hit(d->b, x, d->in[TARGET]), sums);
-        heed_value dloss = heed_unsqueeze(d->b, heed_select(d->b, counts, heed__as(d->b, d->in[G_DLOSS], sums), zero), 1);
-        dx = heed_mul(d->b, heed_sub(d->b, p, hit), dloss);
-    }
+    if (d->n_in > G_DLOSS && d->in[G_DLOSS].id)
+        dloss = heed_select(d->b, counts, heed__as(d->b, d->in[G_DLOSS], sums), zero);
+    dloss = heed_add(d->b, dloss, cross_entropy_fault(d->b, x, d->in[TARGET], counts, sums));
+    dx = heed_mul(d->b, heed_sub(d->b, p, hit), heed_unsqueeze(d->b, dloss, 1));
     if (d->n_in > G_DLSE && d->in[G_DLSE].id) {
         heed_value more = heed_mul(d->b, p, heed_unsqueeze(d->b, heed__as(d->b, d->in[G_DLSE], sums), 1));
-        dx = dx.id ? heed_add(d->b, dx, more) : more;
+        dx = heed_add(d->b, dx, more);
     }
-    d->out[0] = dx.id ? heed__as(d->b, dx, type.dtype) : heed__zeros(d->b, &type);
+    d->out[0] = heed__as(d->b, dx, type.dtype);
 }
 
 static bool softmax_cross_entropy_grad_accepts(const op_call *c)
@@ -222,9 +222,11 @@ static void softmax_cross_entropy_grad_run(const op_call *c, int64_t begin, int6
         row->exp_sum(dx, unused, x, lse + i);
         for (int64_t r = 0; r < x.count; r++) {
             const int64_t t = target[i + r];
-            const bool counts = t != a->ignore_index && t >= 0 && t < x.n;
+            const bool inside = t >= 0 && t < x.n, counts = inside && t != a->ignore_index;
             const float up = counts && dloss ? dloss[i + r] : 0;
             float *to = dx.data + r * dx.stride;
+            if (!inside && t != a->ignore_index)
+                heed__fault(c, i + r, HEED_ERR_LIMIT, t);
             row->scale_to(to, to, up + (dlse ? dlse[i + r] : 0), x.n);
             if (counts)
                 to[t] -= up;
