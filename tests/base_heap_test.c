@@ -336,7 +336,9 @@ static void leaking_prepare(heed_context *ctx, void *user)
 static void fail_each_notices_a_swallowed_failure_and_a_leak(void **state)
 {
     const heed_scenario careless = { .name = "careless (must be BAD)", .run = careless_run };
-    const heed_scenario leaking = { .name = "leaking (must be BAD)", .run = leaking_run, .prepare = leaking_prepare };
+    const heed_scenario leaking = { .name = "leaking (must be BAD)",
+                                    .run = leaking_run,
+                                    .prepare = leaking_prepare };
     heed_fail_report report;
     void *kept[2] = { NULL, NULL };
 

@@ -47,10 +47,13 @@ HEED_MUST_CHECK HEED_API heed_status heed_safetensors_write(heed_context *ctx, c
 
 /* ---- weights and models ---- */
 
-/** Every tensor of that part of the store into one file; and back: names of the file must be those of the store (when it has any), all
- *  missing, unexpected and mis-shaped ones are listed together. An empty store takes what the file has. */
+/** Every tensor of that part of the store into one file (HEED_ERR_NUMERIC when one is not finite); and back: names and types of the file
+ *  must be those of the store (when it has any); all missing, unexpected and mis-shaped ones are listed together: HEED_ERR_SHAPE, or
+ *  HEED_ERR_DTYPE when dtypes alone differ. An empty store takes what the file has. A load takes everything or nothing. */
 HEED_MUST_CHECK HEED_API heed_status heed_weights_save(const heed_weights *w, heed_weights_part part, const char *path, heed_error *err);
 HEED_MUST_CHECK HEED_API heed_status heed_weights_load(heed_weights *w, heed_weights_part part, const char *path, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_weights_load_memory(heed_weights *w, heed_weights_part part, const void *bytes, size_t size,
+                                                              heed_error *err);
 
 /** The model's weights as one safetensors file: PyTorch's names and layouts. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_save(const heed_model *m, const char *path, heed_error *err);

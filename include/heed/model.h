@@ -51,6 +51,7 @@ HEED_API heed_context *heed_model_context(const heed_model *m);
 HEED_API heed_weights *heed_model_weights(heed_model *m); /**< borrowed */
 HEED_API heed_build_fn *heed_model_build(const heed_model *m);
 HEED_API const void *heed_model_config(const heed_model *m);
+HEED_API uint64_t heed_model_seed(const heed_model *m);
 
 /** Parameters: trained numbers in all. */
 HEED_API int64_t heed_model_parameters(const heed_model *m);

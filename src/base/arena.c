@@ -1,6 +1,7 @@
-/* The arena: chunks in a list, the newest first. A block that does not fit opens a chunk twice as large as the last,
- * up to 64 KiB; a block of its own size or more gets a chunk for itself, placed behind the newest, whose rest stays in
- * use. Chunks come zeroed from the heap and are never reused, so blocks are zero too. */
+/* The arena: chunks in a list, the newest first. A block that does not fit opens a chunk twice as large as
+ * the last, up to 64 KiB; a block of its own size or more gets a chunk for itself, placed behind the
+ * newest, whose rest stays in use. Chunks come zeroed from the heap and are never reused, so blocks are
+ * zero too. */
 #include "base/arena.h"
 #include "base/sizes.h"
 #include "base/os/os.h"

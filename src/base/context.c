@@ -1,4 +1,5 @@
-/* The context: heap, threads, limits, file calls and the instruction level, made in this order and freed in reverse. */
+/* The context: heap, threads, limits, file calls and the instruction level, made in this order and freed
+ * in reverse. */
 #include "base/context.h"
 #include "base/error.h"
 #include "base/limits.h"

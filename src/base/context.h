@@ -1,4 +1,5 @@
-/* What a context holds. It knows no ML word: graph, plan and session take from it the heap, the threads and the level. */
+/* What a context holds. It knows no ML word: graph, plan and session take from it the heap, the threads
+ * and the level. */
 #ifndef BASE_CONTEXT_H
 #define BASE_CONTEXT_H
 

@@ -1,5 +1,5 @@
-/* The byte cursor: the only thing that touches bytes from outside. The first failure sticks; later reads return 0 or
- * an empty child. Ask for the status once, after the reads. */
+/* The byte cursor: the only thing that touches bytes from outside. The first failure sticks; later reads
+ * return 0 or an empty child. Ask for the status once, after the reads. */
 #ifndef BASE_CURSOR_H
 #define BASE_CURSOR_H
 
@@ -24,8 +24,13 @@ uint32_t heed__u32be(cursor *c);
 int heed__peek(const cursor *c);                    /* the next byte, or -1 at the end or after a failure */
 bool heed__literal(cursor *c, const char *bytes);   /* consumes it if it stands there */
 const uint8_t *heed__bytes(cursor *c, uint64_t n);  /* NULL on failure or n == 0 */
-cursor heed__take(cursor *c, uint64_t n, uint64_t limit); /* a child that sees n bytes; fails if not there or n > limit */
-void heed__cursor_fail(cursor *c, heed_status code, const char *rule); /* rule: a literal, "the header ends in ..." */
-heed_status heed__cursor_status(const cursor *c, const char *name, heed_error *err); /* name: of the file, for err->path; may be NULL */
+/* A child that sees n bytes; fails, and so does the child, when they are not there or n > limit. */
+cursor heed__take(cursor *c, uint64_t n, uint64_t limit);
+
+/* rule: a literal, "the header ends in ..." */
+void heed__cursor_fail(cursor *c, heed_status code, const char *rule);
+
+/* name: of the file, for err->path; may be NULL. */
+heed_status heed__cursor_status(const cursor *c, const char *name, heed_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* CRC-32C by slices of eight bytes, and SHA-256.
  *
- * The CRC of a byte is linear in its bits, so a table of 256 entries follows from eight: entry n is the sum (exclusive
- * or) of those whose bit is set in n. crc_table[k][n] is byte n followed by k zero bytes. */
+ * The CRC of a byte is linear in its bits, so a table of 256 entries follows from eight: entry n is the
+ * sum (exclusive or) of those whose bit is set in n. crc_table[k][n] is byte n followed by k zero bytes. */
 #include "base/digest.h"
 
 #include <string.h>
@@ -27,14 +27,22 @@
 
 /* clang-format off */
 static const uint32_t crc_table[8][256] = {
-    CRC_SLICE(0xf26b8303u, 0xe13b70f7u, 0xc79a971fu, 0x8ad958cfu, 0x105ec76fu, 0x20bd8edeu, 0x417b1dbcu, 0x82f63b78u),
-    CRC_SLICE(0x13a29877u, 0x274530eeu, 0x4e8a61dcu, 0x9d14c3b8u, 0x3fc5f181u, 0x7f8be302u, 0xff17c604u, 0xfbc3faf9u),
-    CRC_SLICE(0xa541927eu, 0x4f6f520du, 0x9edea41au, 0x38513ec5u, 0x70a27d8au, 0xe144fb14u, 0xc76580d9u, 0x8b277743u),
-    CRC_SLICE(0xdd45aab8u, 0xbf672381u, 0x7b2231f3u, 0xf64463e6u, 0xe964b13du, 0xd725148bu, 0xaba65fe7u, 0x52a0c93fu),
-    CRC_SLICE(0x38116facu, 0x7022df58u, 0xe045beb0u, 0xc5670b91u, 0x8f2261d3u, 0x1ba8b557u, 0x37516aaeu, 0x6ea2d55cu),
-    CRC_SLICE(0xef306b19u, 0xdb8ca0c3u, 0xb2f53777u, 0x6006181fu, 0xc00c303eu, 0x85f4168du, 0x0e045bebu, 0x1c08b7d6u),
-    CRC_SLICE(0x68032cc8u, 0xd0065990u, 0xa5e0c5d1u, 0x4e2dfd53u, 0x9c5bfaa6u, 0x3d5b83bdu, 0x7ab7077au, 0xf56e0ef4u),
-    CRC_SLICE(0x493c7d27u, 0x9278fa4eu, 0x211d826du, 0x423b04dau, 0x847609b4u, 0x0d006599u, 0x1a00cb32u, 0x34019664u),
+    CRC_SLICE(0xf26b8303u, 0xe13b70f7u, 0xc79a971fu, 0x8ad958cfu,
+              0x105ec76fu, 0x20bd8edeu, 0x417b1dbcu, 0x82f63b78u),
+    CRC_SLICE(0x13a29877u, 0x274530eeu, 0x4e8a61dcu, 0x9d14c3b8u,
+              0x3fc5f181u, 0x7f8be302u, 0xff17c604u, 0xfbc3faf9u),
+    CRC_SLICE(0xa541927eu, 0x4f6f520du, 0x9edea41au, 0x38513ec5u,
+              0x70a27d8au, 0xe144fb14u, 0xc76580d9u, 0x8b277743u),
+    CRC_SLICE(0xdd45aab8u, 0xbf672381u, 0x7b2231f3u, 0xf64463e6u,
+              0xe964b13du, 0xd725148bu, 0xaba65fe7u, 0x52a0c93fu),
+    CRC_SLICE(0x38116facu, 0x7022df58u, 0xe045beb0u, 0xc5670b91u,
+              0x8f2261d3u, 0x1ba8b557u, 0x37516aaeu, 0x6ea2d55cu),
+    CRC_SLICE(0xef306b19u, 0xdb8ca0c3u, 0xb2f53777u, 0x6006181fu,
+              0xc00c303eu, 0x85f4168du, 0x0e045bebu, 0x1c08b7d6u),
+    CRC_SLICE(0x68032cc8u, 0xd0065990u, 0xa5e0c5d1u, 0x4e2dfd53u,
+              0x9c5bfaa6u, 0x3d5b83bdu, 0x7ab7077au, 0xf56e0ef4u),
+    CRC_SLICE(0x493c7d27u, 0x9278fa4eu, 0x211d826du, 0x423b04dau,
+              0x847609b4u, 0x0d006599u, 0x1a00cb32u, 0x34019664u),
 };
 /* clang-format on */
 

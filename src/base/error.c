@@ -55,7 +55,8 @@ static size_t error_plain(const char *from, size_t left)
     return n;
 }
 
-/* Copies `n` bytes, escaped, as far as they fit into `room` with the terminator; returns how many of them fitted. */
+/* Copies `n` bytes, escaped, as far as they fit into `room` with the terminator; returns how many of them
+ * fitted. */
 static size_t error_escape(char *to, size_t room, const char *from, size_t n)
 {
     static const char digits[] = "0123456789abcdef";

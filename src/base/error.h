@@ -7,18 +7,18 @@
 
 #include <heed/base.h>
 
-#define TRY(call)                                                                                                 \
-    do {                                                                                                          \
-        heed_status try_ = (call);                                                                                \
-        if (try_ != HEED_OK)                                                                                      \
-            return try_;                                                                                          \
+#define TRY(call)                                                                                            \
+    do {                                                                                                     \
+        heed_status try_ = (call);                                                                           \
+        if (try_ != HEED_OK)                                                                                 \
+            return try_;                                                                                     \
     } while (0)
 
-#define STEP(call)                                                                                                \
-    do {                                                                                                          \
-        st = (call);                                                                                              \
-        if (st != HEED_OK)                                                                                        \
-            goto done;                                                                                            \
+#define STEP(call)                                                                                           \
+    do {                                                                                                     \
+        st = (call);                                                                                         \
+        if (st != HEED_OK)                                                                                   \
+            goto done;                                                                                       \
     } while (0)
 
 /* Fills *err when err is given and still empty; returns code. Control characters in the text are escaped. */

@@ -1,7 +1,7 @@
-/* Fields: one row says how a member is read, printed, compared and hashed. One table of kinds holds these functions, so
- * that a new kind is a new row here.
+/* Fields: one row says how a member is read, printed, compared and hashed. One table of kinds holds these
+ * functions, so that a new kind is a new row here.
  *
- *   number = -? ( 0 | [1-9] digits ) ( . digits )? ( [eE] [+-]? digits )?      an integer ends before the point */
+ *   number = -? ( 0 | [1-9] digits ) ( . digits )? ( [eE] [+-]? digits )?    integers end before the point */
 #include "base/fields.h"
 #include "base/arena.h"
 #include "base/digest.h"
@@ -86,7 +86,8 @@ static bool fields_ranged(const field *row)
     return row->min < 0 || row->min > 0 || row->max < 0 || row->max > 0;
 }
 
-/* An integer that takes the first n bytes of `value`, within the row's range and low .. high. "-0" is none. */
+/* An integer that takes the first n bytes of `value`, within the row's range and low .. high. "-0" is
+ * none. */
 static heed_status fields_i64(int64_t *out, const fields_read *r, const char *value, size_t n, int64_t low,
                               int64_t high)
 {
@@ -208,7 +209,7 @@ static size_t fields_put_f32(uint8_t *to, float v)
 
 static heed_status fields_int_read(const fields_read *r, void *to, const char *value)
 {
-    int64_t v;
+    int64_t v = 0;
 
     TRY(fields_whole_i64(&v, r, value, INT32_MIN, INT32_MAX));
     *(int *)to = (int)v;
@@ -244,7 +245,7 @@ static size_t fields_i64_bytes(uint8_t *to, const void *from)
 
 static heed_status fields_f32_read(const fields_read *r, void *to, const char *value)
 {
-    double v;
+    double v = 0;
 
     TRY(fields_f64(&v, r, value, FLT_MAX));
     *(float *)to = (float)v;
@@ -716,7 +717,8 @@ static size_t fields_extend(char path[FIELDS_PATH_MOST], size_t used, const char
     return used + dot + n;
 }
 
-/* The best name below `rows`: near as a whole, or the leaf of a nested name, which is easily written without its group. */
+/* The best name below `rows`: near as a whole, or the leaf of a nested name, which is easily written
+ * without its group. */
 static void fields_nearest_level(const field *rows, const char *name, char path[FIELDS_PATH_MOST],
                                  size_t used, size_t *best, char nearest[FIELDS_NAME_MOST])
 {

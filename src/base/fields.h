@@ -1,5 +1,5 @@
-/* One table of fields describes a struct: node attributes, attention JSON, recipes, --set, config.json, command
- * options, documentation and near-name messages are all read from such tables.
+/* One table of fields describes a struct: node attributes, attention JSON, recipes, --set, config.json,
+ * command options, documentation and near-name messages are all read from such tables.
  *
  * A row is one member: its name, kind, place, range, choices, default and a sentence of documentation. */
 #ifndef BASE_FIELDS_H
@@ -65,19 +65,20 @@ typedef op_field field; /* outside of ops */
 /* Sets every member to its default (strings are copied into the arena). */
 heed_status heed__fields_default(const field *rows, void *object, struct arena *a, heed_error *err);
 
-/* Reads `value` (a scalar as text: "3e-4", "true", "adamw", "1,2") into the member. The whole text must be used; numbers are
- * decimal, finite and in range: no hex, no leading + or 0. `path` names the member in messages (NULL: the row's name):
- * "train.lr: 12 is outside 0 to 10". HEED_ERR_LIMIT for a number out of range, HEED_ERR_USAGE for anything else that is
- * no such value; then the member is left as it was. */
-heed_status heed__field_set(const field *row, void *object, const char *value, struct arena *a, const char *path,
-                            heed_error *err);
+/* Reads `value` (a scalar as text: "3e-4", "true", "adamw", "1,2") into the member. The whole text must be
+ * used; numbers are decimal, finite and in range: no hex, no leading + or 0. `path` names the member in
+ * messages (NULL: the row's name): "train.lr: 12 is outside 0 to 10". HEED_ERR_LIMIT for a number out of
+ * range, HEED_ERR_USAGE for anything else that is no such value; then the member is left as it was. */
+heed_status heed__field_set(const field *row, void *object, const char *value, struct arena *a,
+                            const char *path, heed_error *err);
 
-/* The row of a dotted name ("train.lr"), and the object it lies in (*object is moved into nested groups). NULL if there is
- * none; then `nearest` (may be NULL, 64 bytes) holds the nearest valid name or "". */
+/* The row of a dotted name ("train.lr"), and the object it lies in (*object is moved into nested groups).
+ * NULL if there is none; then `nearest` (may be NULL, 64 bytes) holds the nearest valid name or "". */
 const field *heed__field_find(const field *rows, const char *name, void **object, char nearest[64]);
 
-/* Appends name=value for every member, in table order, separated by ", "; defaults are left out when `brief`. Members of
- * groups have dotted names; a string that holds more than letters, digits and _ . / - is written as in JSON. */
+/* Appends name=value for every member, in table order, separated by ", "; defaults are left out when
+ * `brief`. Members of groups have dotted names; a string that holds more than letters, digits and _ . / -
+ * is written as in JSON. */
 void heed__fields_print(text *t, const field *rows, const void *object, bool brief);
 
 /* One member's value as text, as heed__field_set reads it. */

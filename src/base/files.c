@@ -1,5 +1,5 @@
-/* Files. Each call of the system is tried again when a signal interrupted it, a bounded number of times, so that a system
- * that only interrupts cannot hang us. */
+/* Files. Each call of the system is tried again when a signal interrupted it, a bounded number of times,
+ * so that a system that only interrupts cannot hang us. */
 #include "base/files.h"
 #include "base/sizes.h"
 #include "base/text.h"
@@ -58,6 +58,18 @@ static int files_sync(const file_ops *f, int fd)
     return failed;
 }
 
+static int64_t files_size(const file_ops *f, int fd, bool *regular)
+{
+    int64_t size = -1;
+
+    for (int i = 0; i < FILES_RETRIES; i++) {
+        size = f->size(f->user, fd, regular);
+        if (size >= 0 || errno != EINTR)
+            break;
+    }
+    return size;
+}
+
 /* Reads up to n bytes; fewer only at the end of the file. -1 on failure. */
 static int64_t files_read(const file_ops *f, int fd, uint8_t *to, size_t n, uint64_t offset)
 {
@@ -108,7 +120,7 @@ static heed_status files_read_all(file_bytes *out, heed_context *ctx, int fd, co
 {
     const file_ops *f = ctx->files;
     bool regular = false;
-    const int64_t hint = f->size(f->user, fd, &regular);
+    const int64_t hint = files_size(f, fd, &regular);
     uint64_t room = hint < 0 ? 0 : (uint64_t)hint;
     uint64_t used = 0;
 
@@ -162,6 +174,47 @@ heed_status heed__file_read(file_bytes *out, heed_context *ctx, const char *path
     }
     *out = bytes;
     return HEED_OK;
+}
+
+heed_status heed__file_open(file_reader *out, heed_context *ctx, const char *path, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    file_reader r = { .ctx = ctx, .fd = files_open(f, f->open_read, path) };
+    bool regular = false;
+    int64_t size;
+
+    if (r.fd < 0)
+        return files_fail(err, path, "the file cannot be opened", errno);
+    size = files_size(f, r.fd, &regular);
+    if (size < 0 || !regular) {
+        const heed_status st = size < 0
+                                   ? files_fail(err, path, "the file's size cannot be asked for", errno)
+                                   : heed__fail_at(err, HEED_ERR_IO, path, "this is no regular file; name a file");
+
+        heed__file_close(&r);
+        return st;
+    }
+    r.size = (uint64_t)size;
+    *out = r;
+    return HEED_OK;
+}
+
+heed_status heed__file_part(const file_reader *r, const char *path, void *to, size_t n, uint64_t offset, heed_error *err)
+{
+    const int64_t got = files_read(r->ctx->files, r->fd, to, n, offset);
+
+    if (got < 0)
+        return files_fail(err, path, "the file cannot be read", errno);
+    if ((size_t)got < n)
+        return heed__fail_at(err, HEED_ERR_IO, path, "the file became shorter while it was read");
+    return HEED_OK;
+}
+
+void heed__file_close(file_reader *r)
+{
+    if (r->fd >= 0)
+        (void)files_close(r->ctx->files, r->fd);
+    r->fd = -1;
 }
 
 /* The folder of a path in heap memory: "a/b" for "a/b/c", "." for "c", "/" for "/c". */
@@ -232,8 +285,10 @@ heed_status heed__file_begin(file_writer **out, heed_context *ctx, const char *p
     file_writer *w = heed__alloc(ctx->heap, 1, sizeof *w);
     heed_status st;
 
-    if (!w)
-        return heed__fail_memory(err, sizeof *w);
+    if (!w) {
+        heed__fail_memory(err, sizeof *w);
+        return HEED_ERR_MEMORY;
+    }
     *w = (file_writer){ .ctx = ctx, .fd = -1 };
     w->path = heed__copy_string(ctx->heap, path);
     w->folder = w->path ? files_folder(ctx->heap, path) : NULL;
@@ -313,7 +368,8 @@ heed_status heed__file_commit(file_writer *w, heed_error *err)
         heed__file_cancel(w);
         return st;
     }
-    /* After a failed fsync the pages count as clean: trying again would prove nothing. The file is dropped. */
+    /* After a failed fsync the pages count as clean: trying again would prove nothing. The file is
+     * dropped. */
     if (files_sync(f, w->fd) != 0) {
         st = errno == ENOSPC || errno == EDQUOT ? files_write_failed(err, w->path, w->folder, 0, errno)
                                                 : files_fail(err, w->path, "fsync failed", errno);
@@ -345,7 +401,7 @@ heed_status heed__file_commit(file_writer *w, heed_error *err)
 heed_status heed__file_replace(heed_context *ctx, const char *path, const void *bytes, size_t n,
                                heed_error *err)
 {
-    file_writer *w;
+    file_writer *w = NULL;
     heed_status st;
 
     TRY(heed__file_begin(&w, ctx, path, err));
@@ -381,8 +437,7 @@ bool heed__folder_exists(heed_context *ctx, const char *path)
     const int fd = files_open(f, f->open_folder, path);
 
     if (fd < 0)
-        return errno ==
-               EACCES; /* there, though we may not look inside; ENOTDIR comes first when it is no folder */
+        return false;
     (void)files_close(f, fd);
     return true;
 }
@@ -414,7 +469,8 @@ static heed_status files_make_one(heed_context *ctx, const char *path, heed_erro
     if (failed) {
         const int error = errno;
 
-        /* EEXIST and EACCES: a folder into which we may not look (a file would be ENOTDIR); inside it may be well. */
+        /* EEXIST and EACCES: a folder into which we may not look (a file would be ENOTDIR); inside it may
+         * be well. */
         if (heed__folder_exists(ctx, path) || (error == EEXIST && errno == EACCES))
             return HEED_OK;
         return files_fail(err, path, "the folder cannot be made", error);

@@ -2,7 +2,8 @@
  *
  *   | slack for alignment | head: size, offset, extra | the caller's `size` bytes |
  *
- * What is counted is what was taken from the allocator: size + extra. Counters are atomic; there is no lock. */
+ * What is counted is what was taken from the allocator: size + extra. Counters are atomic; there is no
+ * lock. */
 #include "base/heap.h"
 #include "base/sizes.h"
 #include "base/os/os.h"

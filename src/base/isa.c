@@ -1,5 +1,5 @@
-/* Instruction levels: names, and which of them this build has and this CPU runs. The build defines HEED_LEVELS_X86 or
- * HEED_LEVELS_NEON for the whole library when it compiles those kernels. */
+/* Instruction levels: names, and which of them this build has and this CPU runs. The build defines
+ * HEED_LEVELS_X86 or HEED_LEVELS_NEON for the whole library when it compiles those kernels. */
 #include "base/error.h"
 #include "base/os/os.h"
 

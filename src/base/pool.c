@@ -2,16 +2,18 @@
  *
  *   state = round << 32 | OPEN | workers inside
  *
- * The caller writes the job, then publishes the next round with OPEN. A worker that sees an open round it does not know
- * enters by adding one (compare and swap, so never into a closed round), takes chunks until none is left and leaves by
- * subtracting one. The caller takes chunks too, closes the round and waits until nobody is inside. So a worker that
- * sleeps late, or is not scheduled at all, delays nobody: its chunks are done by the others.
+ * The caller writes the job, then publishes the next round with OPEN. A worker that sees an open round it
+ * does not know enters by adding one (compare and swap, so never into a closed round), takes chunks until
+ * none is left and leaves by subtracting one. The caller takes chunks too, closes the round and waits until
+ * nobody is inside. So a worker that sleeps late, or is not scheduled at all, delays nobody: its chunks are
+ * done by the others.
  *
- * The job is plain memory: it is written only while the round is closed and empty, read only by those inside; entering
- * acquires what publishing released, and the caller acquires what leaving released.
+ * The job is plain memory: it is written only while the round is closed and empty, read only by those inside;
+ * entering acquires what publishing released, and the caller acquires what leaving released.
  *
- * Idle threads spin for a few microseconds, then sleep at a gate. Who sleeps says so first and looks again; who has
- * news publishes it first and then looks for sleepers; both in sequentially consistent order, so no wake-up is lost. */
+ * Idle threads spin for a few microseconds, then sleep at a gate. Who sleeps says so first and looks
+ * again; who has news publishes it first and then looks for sleepers; both in sequentially consistent
+ * order, so no wake-up is lost. */
 #include "base/pool.h"
 #include "base/error.h"
 #include "base/os/os.h"

@@ -1,5 +1,6 @@
-/* Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Each of ten rounds
- * multiplies two words by constants, exchanges the halves and mixes in the key, which a constant moves on. */
+/* Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Each
+ * of ten rounds multiplies two words by constants, exchanges the halves and mixes in the key, which a
+ * constant moves on. */
 #include "base/rng.h"
 #include "base/digest.h"
 
@@ -47,8 +48,8 @@ uint32_t heed__rng_word(const rng *r, uint32_t row, uint32_t column)
     return words[column % 4];
 }
 
-/* ln u for a normal u > 0: u = 2^e m with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh(s) with s = (m - 1) / (m + 1), whose
- * square is below 0.0295, so that twelve terms of the series leave less than 1e-19. */
+/* ln u for a normal u > 0: u = 2^e m with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh(s) with s = (m - 1) /
+ * (m + 1), whose square is below 0.0295, so that twelve terms of the series leave less than 1e-19. */
 static double rng_ln(double u)
 {
     uint64_t bits;
@@ -70,8 +71,9 @@ static double rng_ln(double u)
     return 2 * s * sum + e * 0.69314718055994531;
 }
 
-/* cos(2 pi u) for u in [0, 1): 4 u = q + r with |r| <= 1/2, exactly; then cos or sin of x = r pi / 2 by its series. */
-static double rng_cos_turn(double u)
+/* cos(2 pi u) for u in [0, 1): 4 u = q + r with |r| <= 1/2, exactly; then cos or sin of x = r pi / 2 by
+ * its series. */
+double heed__cos_turn(double u)
 {
     const double t = 4 * u;
     const int q = (int)(t + 0.5);
@@ -90,7 +92,7 @@ double heed__normal_f64(uint32_t a, uint32_t b)
 {
     const double u1 = (a + 0.5) * 0x1p-32, u2 = (b + 0.5) * 0x1p-32;
 
-    return sqrt(-2 * rng_ln(u1)) * rng_cos_turn(u2);
+    return sqrt(-2 * rng_ln(u1)) * heed__cos_turn(u2);
 }
 
 float heed__normal(uint32_t a, uint32_t b)

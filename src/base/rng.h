@@ -2,7 +2,9 @@
  *
  *   key     = low and high half of the seed
  *   counter = (floor(column / 4), row, step, node),   word = column mod 4
- *   node    = CRC-32C of the scope path; data order and augmentation: CRC-32C of "data.<stream>", step = epoch, row = sample
+ *   node    = CRC-32C of the scope path
+ *
+ * Data order and augmentation: node = CRC-32C of "data.<stream>", step = epoch, row = sample.
  *
  * This header is the only place that knows the rule. */
 #ifndef BASE_RNG_H
@@ -31,14 +33,18 @@ static inline float heed__unit(uint32_t word)
     return (float)(word >> 8) * 0x1p-24f;
 }
 
-/* A standard normal number from two words by Box-Muller: sqrt(-2 ln u1) cos(2 pi u2) with u = (word + 1/2) / 2^32. ln and
- * cos are series in rng.c, in double, with + - * / and sqrt only: the same bits from every compiler. Error < 1e-12. */
+/* A standard normal number from two words by Box-Muller: sqrt(-2 ln u1) cos(2 pi u2) with u = (word + 1/2)
+ * / 2^32. ln and cos are series in rng.c, in double, with + - * / and sqrt only: the same bits from every
+ * compiler. Error < 1e-12. */
 double heed__normal_f64(uint32_t a, uint32_t b);
 float heed__normal(uint32_t a, uint32_t b); /* rounded to float */
 
+/* cos(2 pi u) for u in [0, 1) in double arithmetic that is the same on every compiler and CPU: for schedules too. */
+double heed__cos_turn(double u);
+
 /* Fisher-Yates: a permutation of 0 .. n-1, decided by r alone (n <= 2^32). Place i is exchanged with place
- * floor(word * (i + 1) / 2^32), word = column i of row 0. No word is rejected, so that each has its place; the chance of
- * one place differs from 1/(i + 1) by less than 2^-32, and by a factor within 1 +- 2^-32 n. */
+ * floor(word * (i + 1) / 2^32), word = column i of row 0. No word is rejected, so that each has its place;
+ * the chance of one place differs from 1/(i + 1) by less than 2^-32, and by a factor within 1 +- 2^-32 n. */
 void heed__shuffle(int64_t *order, int64_t n, const rng *r);
 
 #endif

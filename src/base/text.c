@@ -100,7 +100,8 @@ void heed__text_add(text *t, const char *format, ...)
     va_end(args);
 }
 
-/* The well-formed sequences of the Unicode standard, table 3-7: the second byte's range depends on the first. */
+/* The well-formed sequences of the Unicode standard, table 3-7: the second byte's range depends on the
+ * first. */
 size_t heed__utf8_length(const char *bytes, size_t left)
 {
     const unsigned char *b = (const unsigned char *)bytes;
@@ -157,7 +158,10 @@ void heed__text_json(text *t, const char *string, size_t n)
     heed__text_put(t, "\"", 1);
 }
 
-/* 17 digits always read back for a double, 9 for a float; most numbers need fewer. */
+#define TEXT_PLAIN_BELOW 1e15
+
+/* 17 digits always read back for a double, 9 for a float; most numbers need fewer. %g turns to an exponent
+ * when there are fewer digits than places before the point: more digits then write 100 instead of 1e+02. */
 static void text_shortest(text *t, double value, bool single)
 {
     char out[40];
@@ -171,7 +175,8 @@ static void text_shortest(text *t, double value, bool single)
 
         heed__os_print_number(out, sizeof out, digits, value);
         back = heed__os_read_number(out);
-        if (single ? (float)back == (float)value : back == value) /* heed-allow: exact by purpose */
+        if ((single ? (float)back == (float)value : back == value) && /* heed-allow: exact by purpose */
+            !(fabs(value) < TEXT_PLAIN_BELOW && strstr(out, "e+")))
             break;
     }
     heed__text_put(t, out, strlen(out));

@@ -1,5 +1,5 @@
-/* A growable text. `data` is always terminated and never NULL after init (an empty literal before the first growth).
- * A failed growth or a text over `most` bytes sticks in `failed`; later calls do nothing. */
+/* A growable text. `data` is always terminated and never NULL after init (an empty literal before the
+ * first growth). A failed growth or a text over `most` bytes sticks in `failed`; later calls do nothing. */
 #ifndef BASE_TEXT_H
 #define BASE_TEXT_H
 
@@ -20,11 +20,15 @@ void heed__text_add(text *t, const char *format, ...) HEED_PRINTF(2, 3);
 void heed__text_vadd(text *t, const char *format, va_list args) HEED_PRINTF(2, 0);
 void heed__text_put(text *t, const void *bytes, size_t n);
 void heed__text_json(text *t, const char *string, size_t n); /* a JSON string literal, quotes included */
-void heed__text_number(text *t, double value); /* shortest decimal that reads back the same; "null" for NaN and infinities */
-void heed__text_float(text *t, float value);   /* the same, shortest for a float */
+
+/* The shortest decimal that reads back the same, as a double or a float; "null" for NaN and infinities. */
+void heed__text_number(text *t, double value);
+void heed__text_float(text *t, float value);
+
 char *heed__text_take(text *t); /* moves the block out (heed__release frees it); NULL when failed */
 
-/* Bytes 1..4 of the UTF-8 character that begins at `bytes`, or 0 when none does (bad, cut off, or left == 0). */
+/* Bytes 1..4 of the UTF-8 character that begins at `bytes`, or 0 when none does (bad, cut off,
+ * or left is 0). */
 size_t heed__utf8_length(const char *bytes, size_t left);
 
 #endif

@@ -1,7 +1,8 @@
-/* Row primitives: the vector code below every element-wise op, reduction and norm. One table per instruction level.
+/* Row primitives: the vector code below every element-wise op, reduction and norm. One table per instruction
+ * level.
  *
- * map primitives work on n elements; a step of 0 repeats the first element, 1 is dense. y may be the same memory as
- * an input of step 1. Names and order: cpu/rows.def. */
+ * map primitives work on n elements; a step of 0 repeats the first element, 1 is dense. y may be the same
+ * memory as an input of step 1. Names and order: cpu/rows.def. */
 #ifndef CPU_ROWS_H
 #define CPU_ROWS_H
 
@@ -37,33 +38,35 @@ typedef struct row_ops {
     /* y[i] = f(x[i]) */
     void (*unary[ROW_UNARY_COUNT])(float *y, const float *x, int64_t n);
     /* y[i] = f(a[i * as], b[i * bs]); as, bs are 0 or 1 */
-    void (*binary[ROW_BINARY_COUNT])(float *y, const float *a, int64_t as, const float *b, int64_t bs, int64_t n);
+    void (*binary[ROW_BINARY_COUNT])(float *y, const float *a, int64_t as, const float *b, int64_t bs,
+                                     int64_t n);
 
-    /* At most ROWS_MAX rows from `begin` on, none from `end` on, of a view of f32, f16 or bf16, all leading axes
-     * flattened: the view's own memory where the rows are f32, dense and equally spaced, else widened or gathered
-     * into scratch (heed__rows_scratch_bytes). `out` gives the place for results, which `commit` takes to the view:
-     * it narrows what lies in scratch and does nothing for f32 in place. A view without memory has scratch rows that
-     * commit drops. Any other dtype gives no rows. */
+    /* At most ROWS_MAX rows from `begin` on, none from `end` on, of a view of f32, f16 or bf16, all leading
+     * axes flattened: the view's own memory where the rows are f32, dense and equally spaced, else widened or
+     * gathered into scratch (heed__rows_scratch_bytes). `out` gives the place for results, which `commit`
+     * takes to the view: it narrows what lies in scratch and does nothing for f32 in place. A view without
+     * memory has scratch rows that commit drops. Any other dtype gives no rows. */
     rows (*in)(const view *v, int64_t begin, int64_t end, void *scratch);
     rows (*out)(const view *v, int64_t begin, int64_t end, void *scratch);
     void (*commit)(const view *v, int64_t begin, rows y);
 
-    /* Reductions: one number a row. Element i goes to lane i mod 4 VL, lanes are added at fixed borders and in a fixed
-     * tree: the order knows neither the number of rows nor where they lie, and zeros after a row change no bit. */
-    void (*max)(float *m, rows x);   /* -inf for an empty row; NaN if one is there */
+    /* Reductions: one number a row. Element i goes to lane i mod 4 VL, lanes are added at fixed borders and
+     * in a fixed tree: the order knows neither the number of rows nor where they lie, and zeros after a row
+     * change no bit. */
+    void (*max)(float *m, rows x); /* -inf for an empty row; NaN if one is there */
     void (*sum)(float *s, rows x);
     void (*dot)(float *s, rows x, rows y);
     void (*sum_squares)(float *s, rows x, const float *mean); /* sum (x - mean)^2; mean NULL: 0 */
 
-    void (*exp_sum)(rows y, float *sum, rows x, const float *m);           /* y = exp(x - m), sum of y */
-    void (*divide)(rows y, const float *s);                                /* y /= s */
-    void (*subtract)(rows y, rows x, const float *s);                      /* y = x - s */
-    void (*softmax_grad)(rows dx, rows y, rows dy, const float *dot);      /* dx = y * (dy - dot) */
-    void (*normalize)(rows y, rows x, const float *mean, const float *rstd,
-                      const float *weight, const float *bias);             /* y = (x - mean) * rstd * weight + bias; each may be NULL */
-    void (*add_scaled)(float *y, const float *x, float a, int64_t n);      /* y += a * x */
-    void (*scale_to)(float *y, const float *x, float a, int64_t n);        /* y = a * x */
-    float (*total)(const float *x, int64_t n);                             /* sum of n floats, the order of `sum` */
+    void (*exp_sum)(rows y, float *sum, rows x, const float *m);      /* y = exp(x - m), sum of y */
+    void (*divide)(rows y, const float *s);                           /* y /= s */
+    void (*subtract)(rows y, rows x, const float *s);                 /* y = x - s */
+    void (*softmax_grad)(rows dx, rows y, rows dy, const float *dot); /* dx = y * (dy - dot) */
+    void (*normalize)(rows y, rows x, const float *mean, const float *rstd, const float *weight,
+                      const float *bias); /* y = (x - mean) * rstd * weight + bias; each may be NULL */
+    void (*add_scaled)(float *y, const float *x, float a, int64_t n); /* y += a * x */
+    void (*scale_to)(float *y, const float *x, float a, int64_t n);   /* y = a * x */
+    float (*total)(const float *x, int64_t n); /* sum of n floats, the order of `sum` */
 
     /* Optimiser steps, one pass over p, its moments and g. c: the coefficients named below. */
     void (*adam)(float *p, float *m, float *v, float *vmax, const float *g, int64_t n, const float c[8]);
@@ -76,19 +79,20 @@ typedef struct row_ops {
     void (*narrow_bf16)(uint16_t *y, const float *x, int64_t n);
 } row_ops;
 
-/* Coefficients of the optimiser steps, formulas of PyTorch's single-tensor implementations. 1 - beta is handed over
- * and not beta: 1 - 0.9999f is off by 2e-4, so the caller subtracts in double. clip multiplies g first (1: none).
+/* Coefficients of the optimiser steps, formulas of PyTorch's single-tensor implementations. 1 - beta is
+ * handed over and not beta: 1 - 0.9999f is off by 2e-4, so the caller subtracts in double. clip multiplies g
+ * first (1: none).
  *
  * adam: h = clip g + decay p;  p = keep p;  m += (h - m) (1 - beta1);  v += (h h - v) (1 - beta2);
  *       w = v, or vmax = max(vmax, v) when vmax is not NULL;  p -= step m / (sqrt(w) root + eps) */
 enum {
-    ADAM_STEP,            /* lr / (1 - beta1^t) */
+    ADAM_STEP, /* lr / (1 - beta1^t) */
     ADAM_ONE_MINUS_BETA1,
     ADAM_ONE_MINUS_BETA2,
     ADAM_EPS,
-    ADAM_ROOT,            /* 1 / sqrt(1 - beta2^t) */
-    ADAM_DECAY,           /* L2: weight_decay of Adam; 0 for AdamW */
-    ADAM_KEEP,            /* decoupled: 1 - lr weight_decay of AdamW; 1 for Adam */
+    ADAM_ROOT,  /* 1 / sqrt(1 - beta2^t) */
+    ADAM_DECAY, /* L2: weight_decay of Adam; 0 for AdamW */
+    ADAM_KEEP,  /* decoupled: 1 - lr weight_decay of AdamW; 1 for Adam */
     ADAM_CLIP
 };
 

@@ -6,9 +6,9 @@
  *   v4         -march=x86-64-v4        16   _mm512_fmadd_ps
  *   neon       -march=armv8-a           4   vfmaq_f32
  *
- * Vector types are the compilers' vector extensions, so + - * / & | < and ?: are lane-wise IEEE operations and give the same
- * bits from gcc and clang. A multiply-add is always written vfma: compiled with -std=c11 -ffp-contract=off neither
- * compiler fuses by itself, and rounding is then the same everywhere.
+ * Vector types are the compilers' vector extensions, so + - * / & | < and ?: are lane-wise IEEE operations
+ * and give the same bits from gcc and clang. A multiply-add is always written vfma: compiled with -std=c11
+ * -ffp-contract=off neither compiler fuses by itself, and rounding is then the same everywhere.
  *
  * HEED_LEVEL is portable, v3, v4 or neon; LEVEL_NAME(gemm) makes heed__gemm_v3 and so on. */
 #ifndef CPU_VEC_H
@@ -98,7 +98,11 @@ VEC_INLINE float sfma(float a, float b, float c)
 /* yes where the mask lane is all ones, no where it is zero. */
 VEC_INLINE vf vselect(vi mask, vf yes, vf no)
 {
+#if LEVEL == 3
+    return (vf)_mm256_blendv_ps((__m256)no, (__m256)yes, (__m256)mask);
+#else
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+#endif
 }
 
 /* The larger; a NaN in either gives NaN (PyTorch's rule for max). */
@@ -127,20 +131,21 @@ VEC_INLINE vf vsqrt(vf a)
 #elif LEVEL == 5
     return (vf)vsqrtq_f32((float32x4_t)a);
 #else
-    return (vf){__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
+    return (vf){ __builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3]) };
 #endif
 }
 
-/* The first `count` of VL lanes (0 < count < VL): the rest of a row that is no multiple of VL long. Memory behind
- * them is neither read nor written; the other lanes are zero. So a tail has the bits of a full vector. */
+/* The first `count` of VL lanes (0 < count < VL): the rest of a row that is no multiple of VL long. Memory
+ * behind them is neither read nor written; the other lanes are zero. So a tail has the bits of a full
+ * vector. */
 VEC_INLINE vi vfirst(int64_t count)
 {
 #if LEVEL == 4
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const vi lane = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
 #elif LEVEL == 3
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    const vi lane = { 0, 1, 2, 3, 4, 5, 6, 7 };
 #else
-    const vi lane = {0, 1, 2, 3};
+    const vi lane = { 0, 1, 2, 3 };
 #endif
     return (vi)(lane < (int32_t)count);
 }
@@ -152,7 +157,7 @@ VEC_INLINE vf vload_part(const float *p, int64_t count)
 #elif LEVEL == 3
     return (vf)_mm256_maskload_ps(p, (__m256i)vfirst(count));
 #else
-    return (vf){p[0], count > 1 ? p[1] : 0, count > 2 ? p[2] : 0, 0};
+    return (vf){ p[0], count > 1 ? p[1] : 0, count > 2 ? p[2] : 0, 0 };
 #endif
 }
 
@@ -188,7 +193,8 @@ VEC_INLINE float vsum_lanes(vf v)
 {
 #if LEVEL == 4 || LEVEL == 3
 #if LEVEL == 4
-    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    const __m256 eight =
+        _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 #else
     const __m256 eight = (__m256)v;
 #endif
@@ -210,7 +216,8 @@ VEC_INLINE float vmax_lanes(vf v)
         return __builtin_nanf("");
 #if LEVEL == 4 || LEVEL == 3
 #if LEVEL == 4
-    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    const __m256 eight =
+        _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 #else
     const __m256 eight = (__m256)v;
 #endif

@@ -5,7 +5,7 @@
 
 view heed__view(void *data, const heed_type *type)
 {
-    view v = {.data = data, .type = *type};
+    view v = { .data = data, .type = *type };
     int64_t stride = 1;
 
     for (int i = type->rank - 1; i >= 0; i--) {
@@ -43,6 +43,25 @@ int64_t heed__view_row_length(const view *v)
     return v->type.rank > 0 ? v->type.dims[v->type.rank - 1] : 1;
 }
 
+bool heed__view_row_stride(const view *v, int64_t *stride)
+{
+    int64_t next = 0; /* what the next axis to the left must step by */
+    bool found = false;
+
+    *stride = 0;
+    for (int i = v->type.rank - 2; i >= 0; i--) {
+        if (v->type.dims[i] == 1)
+            continue;
+        if (!found)
+            *stride = v->strides[i];
+        else if (v->strides[i] != next)
+            return false;
+        found = true;
+        next = v->strides[i] * v->type.dims[i];
+    }
+    return true;
+}
+
 void heed__view_row_offsets(const view *v, int64_t begin, int64_t count, int64_t *at)
 {
     int64_t index[HEED_MAX_RANK], offset = 0, rest = begin;
@@ -69,14 +88,14 @@ void heed__walk(walk *w, int views, const view *const *v)
 {
     const heed_type *const type = &v[0]->type;
 
-    *w = (walk){.views = views, .outer = 1, .pieces = 1};
+    *w = (walk){ .views = views, .outer = 1, .pieces = 1 };
     w->rank = -1; /* until the first axis: the run itself is entry `rank` while axes are gathered */
     for (int axis = 0; axis < type->rank; axis++) {
         const int64_t n = type->dims[axis];
         bool merges = w->rank >= 0;
 
         if (n == 0) {
-            *w = (walk){.views = views, .pieces = 1};
+            *w = (walk){ .views = views, .pieces = 1 };
             return;
         }
         if (n == 1)

@@ -12,6 +12,31 @@
 #undef OP
 #undef OP_IN
 
+/* The dtype in which composites add: f32 for f16 and bf16, for the others their own. */
+static inline heed_dtype heed__sum_dtype(heed_dtype dtype)
+{
+    return dtype == HEED_F16 || dtype == HEED_BF16 ? HEED_F32 : dtype;
+}
+
+/* x as `dtype`: itself when it is that already. */
+static inline heed_value heed__as(heed_builder *b, heed_value x, heed_dtype dtype)
+{
+    return heed_value_type(b, x).dtype == dtype ? x : heed_cast(b, x, dtype);
+}
+
+/* Elements of dimensions begin .. end-1. */
+static inline int64_t heed__dims_product(const heed_type *t, int begin, int end)
+{
+    int64_t product = 1;
+
+    for (int i = begin; i < end; i++)
+        product *= t->dims[i];
+    return product;
+}
+
+/* The names of heed_dtype in its order: choices of attributes that are a dtype. */
+#define DTYPE_WORDS "f32|f64|f16|bf16|i64|i32|u8|bool"
+
 /* Reductions of one axis, kept with size 1, so that the result broadcasts back. */
 heed_value heed__sum_axis(heed_builder *b, heed_value x, int axis);
 heed_value heed__max_axis(heed_builder *b, heed_value x, int axis);
@@ -21,6 +46,10 @@ bool heed__broadcast_pair(heed_builder *b, heed_value *x, heed_value *y);
 
 /* x summed back to `type`'s sizes: the gradient of broadcasting. */
 heed_value heed__unbroadcast(heed_builder *b, heed_value x, const heed_type *type);
+
+/* A norm op (ops/layer_norm.c) over the last `axes` axes, which become one; weight and bias may be {0}. */
+heed_value heed__norm_over(heed_builder *b, const op_def *op, const void *attrs, heed_value x, int axes, heed_value weight,
+                           heed_value bias);
 
 /* Zeros of a type (a broadcast scalar constant). */
 heed_value heed__zeros(heed_builder *b, const heed_type *type);
@@ -36,16 +65,31 @@ heed_value heed__gelu_tanh_grad(heed_builder *b, heed_value x, heed_value dy);
 /* Optimiser steps (ops/adam.c, sgd.c, rmsprop.c). Each returns the new parameter and writes the new moments to *m ... ; the outputs
  * may overwrite the inputs (op_slot.over). clip: f32 scalar that multiplies g first ({0}: 1); lr and step (1, 2, ...): f32 scalars. */
 typedef struct adam_hyper {
-    float beta1, beta2, eps, weight_decay; /* decoupled: AdamW, else the L2 form */
-    int decoupled, amsgrad;
+    double beta1, beta2, eps, weight_decay;
+    bool decoupled; /* AdamW; else the L2 form */
+    bool amsgrad;
 } adam_hyper;
 typedef struct sgd_hyper {
-    float momentum, dampening, weight_decay;
-    int nesterov;
+    double momentum, dampening, weight_decay;
+    bool nesterov;
 } sgd_hyper;
 typedef struct rmsprop_hyper {
-    float alpha, eps, weight_decay, momentum;
+    double alpha, eps, weight_decay, momentum;
 } rmsprop_hyper;
+
+/* Kernels of optimisers work in place on blocks of STEP_BLOCK elements: where elements i .. i+n-1 of output `out` lie, holding those of
+ * input `in`. An output nobody uses lies in scratch. */
+#define STEP_BLOCK 4096
+static inline float *heed__step_block(const op_call *c, int out, int in, int64_t i, int64_t n)
+{
+    const float *from = (const float *)c->in[in].data + i;
+    float *to = c->out[out].data ? (float *)c->out[out].data + i : c->scratch[out];
+
+    if (to != from)
+        c->row->unary[ROW_COPY](to, from, n);
+    return to;
+}
+
 heed_value heed__adam(heed_builder *b, const adam_hyper *h, heed_value p, heed_value g, heed_value *m, heed_value *v,
                       heed_value *vmax, heed_value lr, heed_value step, heed_value clip);
 heed_value heed__sgd(heed_builder *b, const sgd_hyper *h, heed_value p, heed_value g, heed_value *buf, heed_value lr,

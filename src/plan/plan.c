@@ -230,6 +230,7 @@ static heed_status plan_node(planner *w, const node *n, heed_error *err)
     text passed;
     op_call c;
     step made = { .n_in = n->n_in }, *s;
+    bool lost;
     operand *operands = heed__arena_alloc(&p->arena, (size_t)n->n_in, sizeof *operands);
 
     if (n->n_in > OP_IN_MAX)
@@ -240,7 +241,10 @@ static heed_status plan_node(planner *w, const node *n, heed_error *err)
     c = heed__plan_call(p->ctx, w->g, n, in, out);
     kernel = heed__plan_kernel(n->op, &c, w->kernels, &passed);
     made.passed_over = passed.size ? heed__arena_string(&p->arena, passed.data) : NULL;
+    lost = passed.failed == HEED_ERR_MEMORY || (passed.size && !made.passed_over);
     heed__text_release(&passed);
+    if (lost)
+        return heed__fail_memory(err, 0);
     if (!kernel)
         return heed__fail_at(err, HEED_ERR_MISSING, n->path, "%s of %s: no kernel serves this; cast to f32 first", n->op->name,
                              heed_dtype_name(out[0].type.dtype));

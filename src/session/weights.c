@@ -90,23 +90,26 @@ static void enter(heed_weights *w, uint32_t position)
     w->index[at] = position + 1;
 }
 
-/* Room for one more entry in list and index. */
-static bool make_room(heed_weights *w)
+/* Room for `more` entries in list and index. */
+static bool make_room(heed_weights *w, uint32_t more)
 {
     heap *h = w->ctx->heap;
 
-    if (w->n == w->room) {
-        weight *list = heed__resize(h, w->list, 2 * (size_t)w->room + 32, sizeof *list);
+    if (w->n + more > w->room) {
+        const uint32_t room = w->n + more > 2 * w->room + 32 ? w->n + more : 2 * w->room + 32;
+        weight *list = heed__resize(h, w->list, room, sizeof *list);
 
         if (!list)
             return false;
         w->list = list;
-        w->room = 2 * w->room + 32;
+        w->room = room;
     }
-    if (2 * (w->n + 1) > w->index_room) {
-        const uint32_t room = w->index_room ? 2 * w->index_room : 128;
-        uint32_t *index = heed__alloc(h, room, sizeof *index);
+    if (2 * (w->n + more) > w->index_room) {
+        uint32_t room = w->index_room ? w->index_room : 128, *index;
 
+        while (2 * (w->n + more) > room)
+            room *= 2;
+        index = heed__alloc(h, room, sizeof *index);
         if (!index)
             return false;
         heed__release(h, w->index);
@@ -128,7 +131,7 @@ static heed_status add(heed_weights *w, const char *name, const heed_type *type,
         return heed__fail(err, HEED_ERR_SHAPE, "weight \"%.100s\": its type is not valid", name);
     made.name = heed__copy_string(h, name);
     made.tensor.data = heed__alloc(h, (size_t)count, heed_dtype_size(type->dtype));
-    if (!made.name || !made.tensor.data || !make_room(w)) {
+    if (!made.name || !made.tensor.data || !make_room(w, 1)) {
         heed__release(h, made.name);
         heed__release(h, made.tensor.data);
         return heed__fail_memory(err, (uint64_t)count * heed_dtype_size(type->dtype));
@@ -160,6 +163,48 @@ heed_status heed_weights_put(heed_weights *w, const char *name, heed_tensor tens
         TRY(add(w, name, &tensor.type, &at, err));
     if (heed_type_count(&tensor.type) > 0)
         memcpy(at->tensor.data, tensor.data, (size_t)heed_type_count(&tensor.type) * heed_dtype_size(tensor.type.dtype));
+    return HEED_OK;
+}
+
+heed_status heed__weights_add(heed_weights *w, const char *name, const heed_type *type, heed_tensor *out, heed_error *err)
+{
+    weight *at = find(w, name);
+
+    if (at)
+        return heed__fail_at(err, HEED_ERR_EXISTS, name, "weight \"%.100s\" is there already", name);
+    TRY(add(w, name, type, &at, err));
+    *out = at->tensor;
+    return HEED_OK;
+}
+
+heed_status heed__weights_take(heed_weights *w, heed_weights *from, heed_error *err)
+{
+    uint32_t fresh = 0;
+
+    for (uint32_t i = 0; i < from->n; i++) {
+        const weight *at = find(w, from->list[i].name);
+
+        if (at)
+            TRY(same_type(at, &from->list[i].tensor.type, err));
+        else
+            fresh++;
+    }
+    if (!make_room(w, fresh))
+        return heed__fail_memory(err, fresh * sizeof *w->list);
+    for (uint32_t i = 0; i < from->n; i++) { /* nothing can fail from here on */
+        weight *source = &from->list[i];
+        const weight *at = find(w, source->name);
+
+        if (at) {
+            memcpy(at->tensor.data, source->tensor.data,
+                   (size_t)heed_type_count(&at->tensor.type) * heed_dtype_size(at->tensor.type.dtype));
+            continue;
+        }
+        w->list[w->n] = *source;
+        enter(w, w->n++);
+        *source = (weight){ .name = NULL };
+    }
+    heed_weights_free(from);
     return HEED_OK;
 }
 

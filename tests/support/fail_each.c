@@ -187,7 +187,8 @@ static heed_status fail_run(fail_job *j, const char *what, uint64_t n)
 static void fail_look(fail_job *j, const char *what, uint64_t n, heed_status st)
 {
     if (j->s->right && !j->s->right(j->ctx, j->user, st))
-        fail_bad(j, "%s %llu: after %s the state is wrong", what, (unsigned long long)n, heed_status_name(st));
+        fail_bad(j, "%s %llu: after %s the state is wrong", what, (unsigned long long)n,
+                 heed_status_name(st));
 }
 
 static void fail_unharmed(fail_job *j, uint64_t n)
@@ -219,8 +220,9 @@ static bool fail_close(fail_job *j, const char *sort)
     const heed_fail_report *r = j->report;
 
     heed_context_free(j->ctx);
-    printf("%-32s %-6s %6llu calls %6llu once %6llu onward  %s%s\n", j->s->name, sort, (unsigned long long)r->calls,
-           (unsigned long long)r->once, (unsigned long long)r->onward, r->bad ? "BAD: " : "ok", r->first_bad);
+    printf("%-32s %-6s %6llu calls %6llu once %6llu onward  %s%s\n", j->s->name, sort,
+           (unsigned long long)r->calls, (unsigned long long)r->once, (unsigned long long)r->onward,
+           r->bad ? "BAD: " : "ok", r->first_bad);
     fflush(stdout);
     return r->bad == 0;
 }
@@ -270,8 +272,9 @@ static const struct {
     const char *name;
     bool harmless_once, harmless_onward;
 } fail_errors[] = {
-    { EIO, "EIO", false, false },       { ENOSPC, "ENOSPC", false, false }, { EACCES, "EACCES", false, false },
-    { EAGAIN, "EAGAIN", false, false }, { EINTR, "EINTR", true, false },    { FAULT_SHORT, "short count", true, true },
+    { EIO, "EIO", false, false },       { ENOSPC, "ENOSPC", false, false },
+    { EACCES, "EACCES", false, false }, { EAGAIN, "EAGAIN", false, false },
+    { EINTR, "EINTR", true, false },    { FAULT_SHORT, "short count", true, true },
 };
 
 static void fail_file_run(fail_job *j, fault_files *f, size_t error, uint64_t n, bool onward)

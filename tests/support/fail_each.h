@@ -1,14 +1,16 @@
 /* Makes every allocation and every file call of a scenario fail in turn.
  *
- * A scenario is run once unharmed to learn its N calls. Then for n = 1 .. N: call n fails once; call n and all after it
- * fail; and the scenario runs unharmed on the same context. After each run
+ * A scenario is run once unharmed to learn its N calls. Then for n = 1 .. N: call n fails once; call n and
+ * all after it fail; and the scenario runs unharmed on the same context. After each run
  *
  *   memory      a failed allocation has ended with HEED_ERR_MEMORY and a text
- *   files       EIO, ENOSPC, EACCES, EAGAIN have ended with HEED_ERR_IO and a text, or `right` says that nothing is amiss;
- *               a short count and one EINTR change nothing; EINTR for ever ends as the others do
- *   both        the heap holds as many bytes as before, as many descriptors are open, `right` finds what should be there
+ *   files       EIO, ENOSPC, EACCES, EAGAIN have ended with HEED_ERR_IO and a text, or `right` finds no
+ *               harm done; a short count and one EINTR change nothing; EINTR for ever ends as the others do
+ *   both        the heap holds as many bytes as before, as many descriptors are open, and `right` finds
+ *               what should be there
  *
- * A row is printed for each scenario: its name, its calls, the runs with one fault and with all from there on, ok or BAD. */
+ * A row is printed for each scenario: its name, its calls, the runs with one fault and with all from there
+ * on, ok or BAD. */
 #ifndef TESTS_FAIL_EACH_H
 #define TESTS_FAIL_EACH_H
 

@@ -1,5 +1,5 @@
-/* What the CPU can do, its name, and its floating-point control word. The only file with instructions of one CPU outside
- * of the kernels. */
+/* What the CPU can do, its name, and its floating-point control word. The only file with instructions of
+ * one CPU outside of the kernels. */
 #include "base/os/os.h"
 
 #include <string.h>

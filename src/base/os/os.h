@@ -1,5 +1,5 @@
-/* Every call to the operating system stands behind this header: base/os/posix.c now, another system is another file.
- * Tests replace the table of file calls to count them and to make each fail in turn. */
+/* Every call to the operating system stands behind this header: base/os/posix.c now, another system is
+ * another file. Tests replace the table of file calls to count them and to make each fail in turn. */
 #ifndef BASE_OS_H
 #define BASE_OS_H
 
@@ -34,15 +34,16 @@ bool heed__os_cpu_has(heed_isa isa);             /* does this CPU run that level
 void heed__os_cpu_name(char name[96]);           /* for run folders and benchmarks */
 uint64_t heed__os_peak_bytes(void);              /* resident high-water mark of the process; 0 unknown */
 
-/* Floating-point control: the default rounding with denormals kept, and back. A host that set flush-to-zero must not
- * change our bits. */
+/* Floating-point control: the default rounding with denormals kept, and back. A host that set
+ * flush-to-zero must not change our bits. */
 uint64_t heed__os_float_enter(void);
 void heed__os_float_leave(uint64_t saved);
 
 /* Asks for huge pages; advice only. */
 void heed__os_advise_huge(void *block, size_t bytes);
 
-/* Text and numbers that do not depend on the host's locale: vsnprintf, "%.*g" and strtod as in the locale "C". */
+/* Text and numbers that do not depend on the host's locale: vsnprintf, "%.*g" and strtod as in the locale
+ * "C". */
 int heed__os_format(char *to, size_t size, const char *format, va_list args) HEED_PRINTF(3, 0);
 void heed__os_print_number(char *to, size_t size, int digits, double value);
 double heed__os_read_number(const char *text);
@@ -54,7 +55,9 @@ typedef struct os_thread {
     uint64_t id;
 } os_thread;
 
-bool heed__os_thread_start(os_thread *t, void (*fn)(void *user), void *user); /* false: the system has no more */
+
+/* False when the system has no more. */
+bool heed__os_thread_start(os_thread *t, void (*fn)(void *user), void *user);
 void heed__os_thread_join(os_thread *t);
 void heed__os_relax(void); /* a pause in a spin loop */
 

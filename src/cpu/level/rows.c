@@ -1,7 +1,7 @@
 /* Row primitives, compiled once per instruction level: element-wise maps, row reductions, optimiser steps.
  *
- * Every loop runs over full vectors and ends with a part of one (vload_part), computed by the same code, so an element
- * has the same bits wherever it stands in a row. */
+ * Every loop runs over full vectors and ends with a part of one (vload_part), computed by the same code, so
+ * an element has the same bits wherever it stands in a row. */
 #include "cpu/level/half.h"
 #include "cpu/level/math.h"
 #include "cpu/rows.h"
@@ -11,19 +11,19 @@
 /* ---- Maps ---- */
 
 /* y[i] = VALUE, an expression of the vector x. */
-#define UNARY(NAME, VALUE)                                                                                        \
-    static void unary_##NAME(float *to, const float *from, int64_t n)                                             \
-    {                                                                                                             \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i <= n - VL; i += VL) {                                                                            \
-            const vf x = vload(from + i);                                                                         \
-            vstore(to + i, VALUE);                                                                                \
-        }                                                                                                         \
-        if (i < n) {                                                                                              \
-            const vf x = vload_part(from + i, n - i);                                                             \
-            vstore_part(to + i, VALUE, n - i);                                                                    \
-        }                                                                                                         \
+#define UNARY(NAME, VALUE)                                                                                   \
+    static void unary_##NAME(float *to, const float *from, int64_t n)                                        \
+    {                                                                                                        \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i <= n - VL; i += VL) {                                                                       \
+            const vf x = vload(from + i);                                                                    \
+            vstore(to + i, VALUE);                                                                           \
+        }                                                                                                    \
+        if (i < n) {                                                                                         \
+            const vf x = vload_part(from + i, n - i);                                                        \
+            vstore_part(to + i, VALUE, n - i);                                                               \
+        }                                                                                                    \
     }
 
 UNARY(COPY, x)
@@ -38,7 +38,7 @@ UNARY(SIN, vf_sin(x))
 UNARY(COS, vf_cos(x))
 UNARY(TANH, vf_tanh(x))
 UNARY(ERF, vf_erf(x))
-UNARY(RELU, vmax(x, (vf){0}))
+UNARY(RELU, vmax(x, (vf){ 0 }))
 UNARY(SIGMOID, vf_sigmoid(x))
 UNARY(SILU, vf_silu(x))
 UNARY(GELU, vf_gelu(x))
@@ -46,65 +46,78 @@ UNARY(GELU_TANH, vf_gelu_tanh(x))
 UNARY(SOFTPLUS, vf_softplus(x))
 
 /* y[i] = VALUE, an expression of the vectors a and b; A and B load them. */
-#define BINARY_LOOP(A, A_PART, B, B_PART, VALUE)                                                                  \
-    do {                                                                                                          \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i <= n - VL; i += VL) {                                                                            \
-            const vf a = A, b = B;                                                                                \
-            vstore(to + i, VALUE);                                                                                \
-        }                                                                                                         \
-        if (i < n) {                                                                                              \
-            const vf a = A_PART, b = B_PART;                                                                      \
-            vstore_part(to + i, VALUE, n - i);                                                                    \
-        }                                                                                                         \
+#define BINARY_LOOP(A, A_PART, B, B_PART, VALUE)                                                             \
+    do {                                                                                                     \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i <= n - VL; i += VL) {                                                                       \
+            const vf a = A, b = B;                                                                           \
+            vstore(to + i, VALUE);                                                                           \
+        }                                                                                                    \
+        if (i < n) {                                                                                         \
+            const vf a = A_PART, b = B_PART;                                                                 \
+            vstore_part(to + i, VALUE, n - i);                                                               \
+        }                                                                                                    \
     } while (0)
 
 /* A step of 0 repeats the first element: one loop for each of the four cases. */
-#define BINARY(NAME, VALUE)                                                                                       \
-    static void binary_##NAME(float *to, const float *pa, int64_t as, const float *pb, int64_t bs, int64_t n)     \
-    {                                                                                                             \
-        if (n <= 0)                                                                                               \
-            return;                                                                                               \
-        const vf a0 = vsplat(pa[0]), b0 = vsplat(pb[0]);                                                          \
-        if (as && bs)                                                                                             \
-            BINARY_LOOP(vload(pa + i), vload_part(pa + i, n - i), vload(pb + i), vload_part(pb + i, n - i), VALUE);\
-        else if (as)                                                                                              \
-            BINARY_LOOP(vload(pa + i), vload_part(pa + i, n - i), b0, b0, VALUE);                                 \
-        else if (bs)                                                                                              \
-            BINARY_LOOP(a0, a0, vload(pb + i), vload_part(pb + i, n - i), VALUE);                                 \
-        else                                                                                                      \
-            BINARY_LOOP(a0, a0, b0, b0, VALUE);                                                                   \
+#define BINARY(NAME, VALUE)                                                                                  \
+    static void binary_##NAME(float *to, const float *pa, int64_t as, const float *pb, int64_t bs,           \
+                              int64_t n)                                                                     \
+    {                                                                                                        \
+        if (n <= 0)                                                                                          \
+            return;                                                                                          \
+        const vf a0 = vsplat(pa[0]), b0 = vsplat(pb[0]);                                                     \
+        if (as && bs)                                                                                        \
+            BINARY_LOOP(vload(pa + i), vload_part(pa + i, n - i), vload(pb + i), vload_part(pb + i, n - i),  \
+                        VALUE);                                                                              \
+        else if (as)                                                                                         \
+            BINARY_LOOP(vload(pa + i), vload_part(pa + i, n - i), b0, b0, VALUE);                            \
+        else if (bs)                                                                                         \
+            BINARY_LOOP(a0, a0, vload(pb + i), vload_part(pb + i, n - i), VALUE);                            \
+        else                                                                                                 \
+            BINARY_LOOP(a0, a0, b0, b0, VALUE);                                                              \
     }
 
 BINARY(ADD, a + b)
 BINARY(SUB, a - b)
-BINARY(MUL, a * b)
+BINARY(MUL, a *b)
 BINARY(DIV, a / b)
 BINARY(MAX, vmax(a, b))
 BINARY(MIN, vmin(a, b))
-BINARY(RELU_GRAD, (vf)((vi)b & (vi)(a > 0.0f)))
-BINARY(SIGMOID_GRAD, b * a * (1.0f - a))
-BINARY(TANH_GRAD, b * (1.0f - a * a))
-BINARY(SILU_GRAD, b * vf_silu_slope(a))
-BINARY(GELU_GRAD, b * vf_gelu_slope(a))
-BINARY(GELU_TANH_GRAD, b * vf_gelu_tanh_slope(a))
-BINARY(POW_GENERAL, vf_pow(a, b))
+BINARY(RELU_GRAD, (vf)((vi)b &(vi)(a > 0.0f)))
+BINARY(SIGMOID_GRAD, b *a *(1.0f - a))
+BINARY(TANH_GRAD, b *(1.0f - a * a))
+BINARY(SILU_GRAD, b *vf_silu_slope(a))
+BINARY(GELU_GRAD, b *vf_gelu_slope(a))
+BINARY(GELU_TANH_GRAD, b *vf_gelu_tanh_slope(a))
+BINARY(POW_ANY, vf_pow(a, b))
 
-/* One exponent for all, as in x^2 or x^0.5, takes the short way with the same bits as vf_pow. */
+/* One exponent for all, as in x^2, takes a short way with the bits of vf_pow. */
+UNARY(POW_2, x *x)
+UNARY(POW_HALF, math_pow_root(x))
+UNARY(POW_MINUS_HALF, 1.0f / math_pow_root(x))
+UNARY(POW_MINUS_1, 1.0f / x)
+
+static const struct {
+    float exponent;
+    void (*row)(float *y, const float *x, int64_t n);
+} pow_rows[] = {
+    { 2.0f, unary_POW_2 },
+    { 0.5f, unary_POW_HALF },
+    { -0.5f, unary_POW_MINUS_HALF },
+    { -1.0f, unary_POW_MINUS_1 },
+};
+
 static void binary_POW(float *to, const float *pa, int64_t as, const float *pb, int64_t bs, int64_t n)
 {
-    if (n > 0 && as && !bs) {
-        if (*pb == 2.0f) {
-            binary_MUL(to, pa, 1, pa, 1, n);
-            return;
-        }
-        if (*pb == -1.0f) {
-            binary_DIV(to, (const float[]){1.0f}, 0, pa, 1, n);
+    for (size_t i = 0; n > 0 && as && !bs && i < sizeof pow_rows / sizeof pow_rows[0]; i++) {
+        if (*pb == pow_rows[i].exponent) {
+            pow_rows[i].row(to, pa, n);
             return;
         }
     }
-    binary_POW_GENERAL(to, pa, as, pb, bs, n);
+    binary_POW_ANY(to, pa, as, pb, bs, n);
 }
 
 static void rows_add_scaled(float *y, const float *x, float a, int64_t n)
@@ -125,40 +138,40 @@ static void rows_scale_to(float *y, const float *x, float a, int64_t n)
 
 /* ---- Storage: f16 and bf16 ---- */
 
-#define STORAGE(NAME)                                                                                             \
-    static void widen_##NAME(float *y, const uint16_t *x, int64_t n)                                              \
-    {                                                                                                             \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i <= n - VL; i += VL)                                                                              \
-            vstore(y + i, vf_from_##NAME(vhload(x + i)));                                                         \
-        if (i < n) {                                                                                              \
-            uint16_t part[VL] = {0};                                                                              \
-            for (int64_t j = 0; j < n - i; j++)                                                                   \
-                part[j] = x[i + j];                                                                               \
-            vstore_part(y + i, vf_from_##NAME(vhload(part)), n - i);                                              \
-        }                                                                                                         \
-    }                                                                                                             \
-    static void narrow_##NAME(uint16_t *y, const float *x, int64_t n)                                             \
-    {                                                                                                             \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i <= n - VL; i += VL)                                                                              \
-            vhstore(y + i, vf_to_##NAME(vload(x + i)));                                                           \
-        if (i < n) {                                                                                              \
-            uint16_t part[VL];                                                                                    \
-            vhstore(part, vf_to_##NAME(vload_part(x + i, n - i)));                                                \
-            for (int64_t j = 0; j < n - i; j++)                                                                   \
-                y[i + j] = part[j];                                                                               \
-        }                                                                                                         \
-    }                                                                                                             \
-    static void load_##NAME(float *y, const void *x, int64_t n)                                                   \
-    {                                                                                                             \
-        widen_##NAME(y, x, n);                                                                                    \
-    }                                                                                                             \
-    static void store_##NAME(void *y, const float *x, int64_t n)                                                  \
-    {                                                                                                             \
-        narrow_##NAME(y, x, n);                                                                                   \
+#define STORAGE(NAME)                                                                                        \
+    static void widen_##NAME(float *y, const uint16_t *x, int64_t n)                                         \
+    {                                                                                                        \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i <= n - VL; i += VL)                                                                         \
+            vstore(y + i, vf_from_##NAME(vhload(x + i)));                                                    \
+        if (i < n) {                                                                                         \
+            uint16_t part[VL] = { 0 };                                                                       \
+            for (int64_t j = 0; j < n - i; j++)                                                              \
+                part[j] = x[i + j];                                                                          \
+            vstore_part(y + i, vf_from_##NAME(vhload(part)), n - i);                                         \
+        }                                                                                                    \
+    }                                                                                                        \
+    static void narrow_##NAME(uint16_t *y, const float *x, int64_t n)                                        \
+    {                                                                                                        \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i <= n - VL; i += VL)                                                                         \
+            vhstore(y + i, vf_to_##NAME(vload(x + i)));                                                      \
+        if (i < n) {                                                                                         \
+            uint16_t part[VL];                                                                               \
+            vhstore(part, vf_to_##NAME(vload_part(x + i, n - i)));                                           \
+            for (int64_t j = 0; j < n - i; j++)                                                              \
+                y[i + j] = part[j];                                                                          \
+        }                                                                                                    \
+    }                                                                                                        \
+    static void load_##NAME(float *y, const void *x, int64_t n)                                              \
+    {                                                                                                        \
+        widen_##NAME(y, x, n);                                                                               \
+    }                                                                                                        \
+    static void store_##NAME(void *y, const float *x, int64_t n)                                             \
+    {                                                                                                        \
+        narrow_##NAME(y, x, n);                                                                              \
     }
 
 STORAGE(f16)
@@ -179,9 +192,9 @@ static const struct {
     void (*store)(void *y, const float *x, int64_t n);
     int64_t size;
 } storage[HEED_DTYPES] = {
-    [HEED_F32] = {load_f32, store_f32, 4},
-    [HEED_F16] = {load_f16, store_f16, 2},
-    [HEED_BF16] = {load_bf16, store_bf16, 2},
+    [HEED_F32] = { load_f32, store_f32, 4 },
+    [HEED_F16] = { load_f16, store_f16, 2 },
+    [HEED_BF16] = { load_bf16, store_bf16, 2 },
 };
 
 /* Where a block of rows lies in a view. */
@@ -194,14 +207,21 @@ typedef struct block {
 
 static block rows_locate(const view *v, int64_t begin, int64_t end)
 {
-    block b = {.count = i64_min(end - begin, ROWS_MAX), .n = heed__view_row_length(v), .step = 1, .even = true};
+    block b = {
+        .count = i64_min(end - begin, ROWS_MAX), .n = heed__view_row_length(v), .step = 1, .even = true
+    };
 
     if (b.count <= 0)
-        return (block){.n = b.n, .step = 1, .even = true};
-    heed__view_row_offsets(v, begin, b.count, b.at);
+        return (block){ .n = b.n, .step = 1, .even = true };
     if (b.n > 1)
         b.step = v->strides[v->type.rank - 1];
-    b.stride = b.count > 1 ? b.at[1] - b.at[0] : b.n;
+    if (heed__view_row_stride(v, &b.stride)) {
+        for (int64_t i = 0; i < b.count; i++)
+            b.at[i] = (begin + i) * b.stride;
+        return b;
+    }
+    heed__view_row_offsets(v, begin, b.count, b.at);
+    b.stride = b.count > 1 ? b.at[1] - b.at[0] : 0;
     for (int64_t i = 2; i < b.count; i++)
         b.even = b.even && b.at[i] - b.at[i - 1] == b.stride;
     return b;
@@ -214,7 +234,7 @@ static bool rows_in_place(const view *v, const block *b)
 
 static rows rows_scratch(const block *b, void *scratch)
 {
-    return (rows){scratch, b->count, b->n, heed__rows_scratch_stride(b->n)};
+    return (rows){ scratch, b->count, b->n, heed__rows_scratch_stride(b->n) };
 }
 
 static rows rows_in(const view *v, int64_t begin, int64_t end, void *scratch)
@@ -223,9 +243,9 @@ static rows rows_in(const view *v, int64_t begin, int64_t end, void *scratch)
     const int64_t size = storage[v->type.dtype].size;
 
     if (rows_in_place(v, &b))
-        return (rows){(float *)v->data + b.at[0], b.count, b.n, b.stride};
+        return (rows){ (float *)v->data + b.at[0], b.count, b.n, b.stride };
     if (!v->data || size == 0)
-        return (rows){.n = b.n};
+        return (rows){ .n = b.n };
 
     const rows x = rows_scratch(&b, scratch);
     for (int64_t i = 0; i < b.count; i++) {
@@ -246,9 +266,9 @@ static rows rows_out(const view *v, int64_t begin, int64_t end, void *scratch)
     const block b = rows_locate(v, begin, end);
 
     if (rows_in_place(v, &b))
-        return (rows){(float *)v->data + b.at[0], b.count, b.n, b.stride};
+        return (rows){ (float *)v->data + b.at[0], b.count, b.n, b.stride };
     if (storage[v->type.dtype].size == 0)
-        return (rows){.n = b.n};
+        return (rows){ .n = b.n };
     return rows_scratch(&b, scratch);
 }
 
@@ -273,8 +293,8 @@ static void rows_commit(const view *v, int64_t begin, rows y)
 
 /* ---- Reductions ---- */
 
-/* Four vectors of partial sums. Element i belongs to lane i mod 4 VL; every BLOCK elements the partial sums are moved to
- * a second set, which keeps the rounding error of long sums small. */
+/* Four vectors of partial sums. Element i belongs to lane i mod 4 VL; every BLOCK elements the partial sums
+ * are moved to a second set, which keeps the rounding error of long sums small. */
 #define BLOCK (64 * 4 * VL)
 
 VEC_INLINE vf load_some(const float *p, int64_t left)
@@ -311,44 +331,53 @@ VEC_INLINE vf term_square(vf a, vf b, vf c)
 /* Sum over i of term(a[i], b[i], c). */
 VEC_INLINE float row_sum(const float *a, const float *b, vf c, int64_t n, sum_term *term)
 {
-    vf total[4] = {{0}};
+    vf total0 = { 0 }, total1 = { 0 }, total2 = { 0 }, total3 = { 0 };
 
     for (int64_t start = 0; start < n; start += BLOCK) {
         const int64_t end = i64_min(n, start + BLOCK);
-        vf sum[4] = {{0}};
-        int64_t i = start;
+        vf sum0 = { 0 }, sum1 = { 0 }, sum2 = { 0 }, sum3 = { 0 };
+        int64_t i = start, left;
 
-        for (; i <= end - 4 * VL; i += 4 * VL)
-            for (int j = 0; j < 4; j++)
-                sum[j] += term(vload(a + i + j * VL), vload(b + i + j * VL), c);
-        for (int j = 0; j < 4; j++) {
-            const int64_t left = end - i - j * VL;
-            if (left > 0)
-                sum[j] += keep_some(term(load_some(a + i + j * VL, left), load_some(b + i + j * VL, left), c), left);
+        for (; i <= end - 4 * VL; i += 4 * VL) {
+            sum0 += term(vload(a + i), vload(b + i), c);
+            sum1 += term(vload(a + i + VL), vload(b + i + VL), c);
+            sum2 += term(vload(a + i + 2 * VL), vload(b + i + 2 * VL), c);
+            sum3 += term(vload(a + i + 3 * VL), vload(b + i + 3 * VL), c);
         }
-        for (int j = 0; j < 4; j++)
-            total[j] += sum[j];
+        left = end - i;
+        if (left > 0)
+            sum0 += keep_some(term(load_some(a + i, left), load_some(b + i, left), c), left);
+        i += VL, left -= VL;
+        if (left > 0)
+            sum1 += keep_some(term(load_some(a + i, left), load_some(b + i, left), c), left);
+        i += VL, left -= VL;
+        if (left > 0)
+            sum2 += keep_some(term(load_some(a + i, left), load_some(b + i, left), c), left);
+        i += VL, left -= VL;
+        if (left > 0)
+            sum3 += keep_some(term(load_some(a + i, left), load_some(b + i, left), c), left);
+        total0 += sum0, total1 += sum1, total2 += sum2, total3 += sum3;
     }
-    return vsum_lanes((total[0] + total[1]) + (total[2] + total[3]));
+    return vsum_lanes((total0 + total1) + (total2 + total3));
 }
 
 static void rows_sum(float *s, rows x)
 {
     for (int64_t i = 0; i < x.count; i++) {
         const float *const row = x.data + i * x.stride;
-        s[i] = row_sum(row, row, (vf){0}, x.n, term_plain);
+        s[i] = row_sum(row, row, (vf){ 0 }, x.n, term_plain);
     }
 }
 
 static float rows_total(const float *x, int64_t n)
 {
-    return row_sum(x, x, (vf){0}, n, term_plain);
+    return row_sum(x, x, (vf){ 0 }, n, term_plain);
 }
 
 static void rows_dot(float *s, rows x, rows y)
 {
     for (int64_t i = 0; i < x.count; i++)
-        s[i] = row_sum(x.data + i * x.stride, y.data + i * y.stride, (vf){0}, x.n, term_product);
+        s[i] = row_sum(x.data + i * x.stride, y.data + i * y.stride, (vf){ 0 }, x.n, term_product);
 }
 
 static void rows_sum_squares(float *s, rows x, const float *mean)
@@ -365,57 +394,37 @@ static void rows_max(float *m, rows x)
 
     for (int64_t r = 0; r < x.count; r++) {
         const float *const row = x.data + r * x.stride;
-        vf most[4] = {lowest, lowest, lowest, lowest};
+        vf most0 = lowest, most1 = lowest, most2 = lowest, most3 = lowest;
         int64_t i = 0;
 
-        for (; i <= x.n - 4 * VL; i += 4 * VL)
-            for (int j = 0; j < 4; j++)
-                most[j] = vmax(most[j], vload(row + i + j * VL));
+        for (; i <= x.n - 4 * VL; i += 4 * VL) {
+            most0 = vmax(most0, vload(row + i));
+            most1 = vmax(most1, vload(row + i + VL));
+            most2 = vmax(most2, vload(row + i + 2 * VL));
+            most3 = vmax(most3, vload(row + i + 3 * VL));
+        }
         for (; i <= x.n - VL; i += VL)
-            most[0] = vmax(most[0], vload(row + i));
+            most0 = vmax(most0, vload(row + i));
         if (i < x.n)
-            most[1] = vmax(most[1], vselect(vfirst(x.n - i), vload_part(row + i, x.n - i), lowest));
-        m[r] = vmax_lanes(vmax(vmax(most[0], most[1]), vmax(most[2], most[3])));
+            most1 = vmax(most1, vselect(vfirst(x.n - i), vload_part(row + i, x.n - i), lowest));
+        m[r] = vmax_lanes(vmax(vmax(most0, most1), vmax(most2, most3)));
     }
 }
 
-/* Exponential and sum in one pass; the order of the sum is row_sum's. */
+/* Two short loops a row: the second finds what the first left in L1. */
 static void rows_exp_sum(rows y, float *s, rows x, const float *m)
 {
     for (int64_t r = 0; r < x.count; r++) {
         const float *const from = x.data + r * x.stride;
         float *const to = y.data + r * y.stride;
         const vf most = vsplat(m[r]);
-        vf total[4] = {{0}};
+        int64_t i = 0;
 
-        for (int64_t start = 0; start < x.n; start += BLOCK) {
-            const int64_t end = i64_min(x.n, start + BLOCK);
-            vf sum[4] = {{0}};
-            int64_t i = start;
-
-            for (; i <= end - 4 * VL; i += 4 * VL) {
-                for (int j = 0; j < 4; j++) {
-                    const vf e = vf_exp(vload(from + i + j * VL) - most);
-                    vstore(to + i + j * VL, e);
-                    sum[j] += e;
-                }
-            }
-            for (int j = 0; j < 4; j++) {
-                const int64_t left = end - i - j * VL;
-                if (left >= VL) {
-                    const vf e = vf_exp(vload(from + i + j * VL) - most);
-                    vstore(to + i + j * VL, e);
-                    sum[j] += e;
-                } else if (left > 0) {
-                    const vf e = vf_exp(vload_part(from + i + j * VL, left) - most);
-                    vstore_part(to + i + j * VL, e, left);
-                    sum[j] += keep_some(e, left);
-                }
-            }
-            for (int j = 0; j < 4; j++)
-                total[j] += sum[j];
-        }
-        s[r] = vsum_lanes((total[0] + total[1]) + (total[2] + total[3]));
+        for (; i <= x.n - VL; i += VL)
+            vstore(to + i, vf_exp(vload(from + i) - most));
+        if (i < x.n)
+            vstore_part(to + i, vf_exp(vload_part(from + i, x.n - i) - most), x.n - i);
+        s[r] = row_sum(to, to, (vf){ 0 }, x.n, term_plain);
     }
 }
 
@@ -484,7 +493,8 @@ VEC_INLINE void store_some(float *p, vf v, int64_t left)
         vstore_part(p, v, left);
 }
 
-static void rows_adam(float *p, float *m, float *v, float *vmax_of, const float *g, int64_t n, const float c[8])
+static void rows_adam(float *p, float *m, float *v, float *vmax_of, const float *g, int64_t n,
+                      const float c[8])
 {
     const vf step = vsplat(-c[ADAM_STEP]), eps = vsplat(c[ADAM_EPS]), root = vsplat(c[ADAM_ROOT]);
     const vf to_m = vsplat(c[ADAM_ONE_MINUS_BETA1]), to_v = vsplat(c[ADAM_ONE_MINUS_BETA2]);

@@ -1,0 +1,113 @@
+/* Multi-head attention, batch first: torch.nn.MultiheadAttention.
+ *   x [B,Tq,E], key [B,Tk,kdim], value [B,Tk,vdim] -> [B,Tq,E]
+ *   q = x Wq^T + bq and so on, split into heads; out = concat(heads) Wo^T + bo
+ * in_proj_weight [3E,E] holds Wq, Wk, Wv when all widths are E, else q_/k_/v_proj_weight; in_proj_bias [3E];
+ * bias_k, bias_v [1,1,E] add one learned key and value behind the sequence. Vaswani 2017. */
+
+#include "nn/nn.h"
+
+/* [B,T,E] -> [B,H,T,E/H], a view. */
+static heed_value split_heads(heed_builder *b, heed_value x, int64_t heads)
+{
+    const int64_t width = heed_dim(b, x, 2);
+
+    x = RESHAPE(b, x, heed_dim(b, x, 0), heed_dim(b, x, 1), heads, width / (heads > 0 ? heads : 1));
+    return heed_permute(b, x, (int[]){ 0, 2, 1, 3 });
+}
+
+static heed_value join_heads(heed_builder *b, heed_value x)
+{
+    x = heed_permute(b, x, (int[]){ 0, 2, 1, 3 });
+    return RESHAPE(b, x, heed_dim(b, x, 0), heed_dim(b, x, 1), heed_dim(b, x, 2) * heed_dim(b, x, 3));
+}
+
+/* Rows [part * E, (part + 1) * E) of a stacked parameter. */
+static heed_value third(heed_builder *b, heed_value stacked, int part, int64_t width)
+{
+    return stacked.id ? heed_slice(b, stacked, 0, part * width, (part + 1) * width, 1) : (heed_value){ 0 };
+}
+
+static heed_value project(heed_builder *b, heed_value x, heed_value w, heed_value bias)
+{
+    heed_value y = heed_matmul(b, x, heed_transpose(b, w, 0, 1));
+
+    return bias.id ? heed_add(b, y, bias) : y;
+}
+
+typedef struct projected {
+    heed_value q, k, v;
+} projected;
+
+static projected project_all(heed_builder *b, heed_value x, heed_value key, heed_value value, const heed_mha_opts *o)
+{
+    const heed_init xavier = { .kind = HEED_INIT_XAVIER_UNIFORM };
+    const int64_t width = heed_dim(b, x, 2), kdim = heed_dim(b, key, 2), vdim = heed_dim(b, value, 2);
+    const bool one = kdim == width && vdim == width, self = key.id == x.id && value.id == x.id;
+    heed_value w = { 0 }, wq, wk, wv, bias = { 0 };
+
+    if (one) {
+        w = heed_param(b, "in_proj_weight", HEED_TYPE(HEED_F32, 3 * width, width), &xavier);
+    } else {
+        wq = heed_param(b, "q_proj_weight", HEED_TYPE(HEED_F32, width, width), &xavier);
+        wk = heed_param(b, "k_proj_weight", HEED_TYPE(HEED_F32, width, kdim), &xavier);
+        wv = heed_param(b, "v_proj_weight", HEED_TYPE(HEED_F32, width, vdim), &xavier);
+    }
+    if (o->bias == HEED_BIAS)
+        bias = heed_param(b, "in_proj_bias", HEED_TYPE(HEED_F32, 3 * width), NULL);
+    if (one && self) { /* one product for all three */
+        heed_value all = project(b, x, w, bias);
+
+        return (projected){ heed_slice(b, all, 2, 0, width, 1), heed_slice(b, all, 2, width, 2 * width, 1),
+                            heed_slice(b, all, 2, 2 * width, 3 * width, 1) };
+    }
+    if (one) {
+        wq = third(b, w, 0, width);
+        wk = third(b, w, 1, width);
+        wv = third(b, w, 2, width);
+    }
+    return (projected){ project(b, x, wq, third(b, bias, 0, width)), project(b, key, wk, third(b, bias, 1, width)),
+                        project(b, value, wv, third(b, bias, 2, width)) };
+}
+
+/* x with one learned row [1,1,E] behind each sequence. */
+static heed_value add_row(heed_builder *b, const char *name, heed_value x)
+{
+    const int64_t width = heed_dim(b, x, 2);
+    heed_value row = heed_param(b, name, HEED_TYPE(HEED_F32, 1, 1, width), &(heed_init){ .kind = HEED_INIT_XAVIER_NORMAL });
+    heed_value both[2] = { x, heed_broadcast(b, row, 3, (int64_t[]){ heed_dim(b, x, 0), 1, width }) };
+
+    return heed_concat(b, both, 2, 1);
+}
+
+heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_value x, int64_t heads, const heed_mha_opts *opts, heed_value *weights)
+{
+    static const heed_mha_opts plain;
+    const heed_mha_opts *o = opts ? opts : &plain;
+    heed_attention_spec spec = o->spec;
+    heed_attended a;
+    projected p;
+    heed_value y;
+
+    if (weights)
+        *weights = (heed_value){ 0 };
+    if (x.id && (heed_rank(b, x) != 3 || heads < 1 || heed_dim(b, x, 2) % heads))
+        return heed__poison(b, HEED_ERR_SHAPE, "%s: attention takes x [batch, time, width] and heads that divide the width", name);
+    heed_scope_push(b, name);
+    p = project_all(b, x, o->key.id ? o->key : x, o->value.id ? o->value : o->key.id ? o->key : x, o);
+    if (o->bias_kv) {
+        p.k = add_row(b, "bias_k", p.k);
+        p.v = add_row(b, "bias_v", p.v);
+    }
+    if (heed_get_mode(b) == HEED_TRAIN && o->dropout > 0) {
+        spec.dropout.p = (float)o->dropout;
+        spec.dropout.name = "dropout";
+    }
+    a = heed_attention(b, split_heads(b, p.q, heads), split_heads(b, p.k, heads), split_heads(b, p.v, heads), &spec);
+    heed_tap(b, "weights", a.weights);
+    if (weights)
+        *weights = a.weights;
+    y = heed_linear(b, "out_proj", join_heads(b, a.out), heed_dim(b, x, 2),
+                    &(heed_linear_opts){ .bias = o->bias, .bias_init = &(heed_init){ .kind = HEED_INIT_ZEROS } });
+    heed_scope_pop(b);
+    return y;
+}

@@ -1,0 +1,17 @@
+/* What layers share. */
+#ifndef NN_NN_H
+#define NN_NN_H
+
+#include "graph/op.h"
+#include <heed/nn.h>
+
+/* A parameter with PyTorch's usual law U(+-1/sqrt(fan_in)); init overrides it. */
+heed_value heed__nn_weight(heed_builder *b, const char *name, heed_type type, int64_t fan_in, const heed_init *init);
+
+/* A parameter of n equal numbers. */
+heed_value heed__nn_constant(heed_builder *b, const char *name, int64_t n, float value);
+
+/* x reshaped to `rank` sizes given as an argument list. */
+#define RESHAPE(b, x, ...) heed_reshape(b, x, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ })
+
+#endif

@@ -1,0 +1,27 @@
+/* config.json and preprocessor_config.json of a run: what it takes to use the weights again. */
+#ifndef TASKS_CONFIG_H
+#define TASKS_CONFIG_H
+
+#include "base/arena.h"
+#include "base/context.h"
+#include "base/error.h"
+#include <heed/tensor.h>
+
+#define CHANNELS_MAX 16
+
+typedef struct run_config {
+    const char *architecture;     /* "conv-attention" */
+    int64_t channels, height, width, classes;
+    const char *const *class_names; /* classes of them */
+    float mean[CHANNELS_MAX], std[CHANNELS_MAX];
+    bool mirror;
+    const char *sha256, *isa;
+    int64_t seed, train_samples, validation_samples, steps;
+} run_config;
+
+heed_status heed__config_write(heed_context *ctx, const char *folder, const run_config *c, heed_error *err);
+
+/* Strings are put into the arena. HEED_ERR_FORMAT names file, field and rule; HEED_ERR_MISSING without jansson. */
+heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder, heed_error *err);
+
+#endif
