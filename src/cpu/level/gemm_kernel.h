@@ -82,10 +82,6 @@ static inline __attribute__((always_inline)) void tile(const tile_form form, con
         const float *bp = form == PLANES ? b + at[p] : b;
         const int64_t q = form == TAPS ? at[p] : p;
 
-        if (panels > 1) { /* few rows: B comes from memory as fast as it can */
-            UNROLL for (int v = 0; v < panels; v++)
-                __builtin_prefetch(b + v * b_panel + 16 * NR);
-        }
         UNROLL for (int v = 0; v < w; v++)
             y[v] = vload(bp + (v / nv) * b_panel + (v % nv) * VL);
         UNROLL for (int i = 0; i < h; i++) {
