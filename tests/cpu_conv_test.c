@@ -1,5 +1,5 @@
-/* Convolutions: right within rounding for every stride, dilation, padding and group, nothing written outside, and the
- * same bits for an item alone and among others. */
+/* Convolutions: right within rounding for every stride, dilation, padding and group, nothing written outside,
+ * and the same bits for an item alone and among others. */
 
 #include "cpu/gemm.h"
 #include "cpu_levels.h"
@@ -14,33 +14,33 @@ typedef struct sample {
 } sample;
 
 static const sample samples[] = {
-    { 3, 1, 16, 1, 28, 28, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },     /* the demo's first layers */
+    { 3, 1, 16, 1, 28, 28, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 }, /* the demo's first layers */
     { 2, 16, 32, 1, 14, 14, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },
     { 7, 32, 64, 1, 7, 7, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },
     { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0 },
-    { 2, 3, 5, 1, 9, 8, 3, 5, 2, 3, 1, 1, 1, 2, 1, 2 },        /* strides */
-    { 2, 4, 3, 1, 11, 13, 3, 3, 1, 1, 2, 3, 2, 3, 2, 3 },      /* dilation */
-    { 2, 4, 3, 1, 17, 15, 3, 3, 2, 3, 3, 2, 2, 3, 2, 3 },      /* both */
-    { 2, 4, 3, 1, 17, 16, 3, 4, 4, 2, 2, 4, 3, 1, 3, 1 },      /* stride and dilation with a common factor */
-    { 2, 6, 9, 3, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },        /* groups */
-    { 2, 10, 10, 10, 12, 9, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1 },    /* depthwise */
-    { 2, 5, 10, 5, 12, 9, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },      /* depthwise, two results a channel */
+    { 2, 3, 5, 1, 9, 8, 3, 5, 2, 3, 1, 1, 1, 2, 1, 2 },     /* strides */
+    { 2, 4, 3, 1, 11, 13, 3, 3, 1, 1, 2, 3, 2, 3, 2, 3 },   /* dilation */
+    { 2, 4, 3, 1, 17, 15, 3, 3, 2, 3, 3, 2, 2, 3, 2, 3 },   /* both */
+    { 2, 4, 3, 1, 17, 16, 3, 4, 4, 2, 2, 4, 3, 1, 3, 1 },   /* stride and dilation with a common factor */
+    { 2, 6, 9, 3, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },     /* groups */
+    { 2, 10, 10, 10, 12, 9, 3, 3, 2, 1, 1, 1, 1, 1, 1, 1 }, /* depthwise */
+    { 2, 5, 10, 5, 12, 9, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },   /* depthwise, two results a channel */
     { 2, 10, 5, 5, 12, 9, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },
-    { 2, 3, 4, 1, 8, 8, 2, 4, 1, 1, 1, 1, 0, 1, 1, 2 },        /* even kernels, "same" padding */
-    { 2, 3, 4, 1, 8, 8, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0 },        /* patches */
+    { 2, 3, 4, 1, 8, 8, 2, 4, 1, 1, 1, 1, 0, 1, 1, 2 }, /* even kernels, "same" padding */
+    { 2, 3, 4, 1, 8, 8, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0 }, /* patches */
     { 2, 3, 8, 1, 16, 16, 4, 4, 4, 4, 1, 1, 0, 0, 0, 0 },
-    { 2, 7, 11, 1, 1, 50, 1, 5, 1, 1, 1, 1, 0, 2, 0, 2 },      /* one-dimensional */
-    { 2, 7, 11, 1, 1, 50, 1, 3, 1, 2, 1, 4, 0, 8, 0, 0 },      /* causal */
-    { 2, 33, 20, 1, 6, 6, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0 },      /* 1 x 1 */
-    { 2, 33, 20, 1, 7, 7, 1, 1, 2, 2, 1, 1, 0, 0, 0, 0 },      /* pixels that no tap reaches */
+    { 2, 7, 11, 1, 1, 50, 1, 5, 1, 1, 1, 1, 0, 2, 0, 2 }, /* one-dimensional */
+    { 2, 7, 11, 1, 1, 50, 1, 3, 1, 2, 1, 4, 0, 8, 0, 0 }, /* causal */
+    { 2, 33, 20, 1, 6, 6, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0 }, /* 1 x 1 */
+    { 2, 33, 20, 1, 7, 7, 1, 1, 2, 2, 1, 1, 0, 0, 0, 0 }, /* pixels that no tap reaches */
     { 2, 4, 4, 1, 9, 9, 2, 2, 3, 3, 1, 1, 0, 0, 0, 0 },
-    { 1, 2, 3, 1, 3, 3, 3, 3, 1, 1, 1, 1, 5, 4, 5, 4 },        /* padding wider than the kernel */
-    { 1, 2, 3, 1, 5, 5, 5, 5, 1, 1, 1, 1, 0, 0, 0, 0 },        /* one output pixel */
-    { 1, 60, 18, 1, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },      /* K over more than one block */
-    { 1, 96, 4, 1, 40, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },     /* several blocks of rows */
-    { 1, 48, 4, 1, 1, 3000, 1, 3, 1, 1, 1, 1, 0, 1, 0, 1 },    /* several blocks of columns */
+    { 1, 2, 3, 1, 3, 3, 3, 3, 1, 1, 1, 1, 5, 4, 5, 4 },     /* padding wider than the kernel */
+    { 1, 2, 3, 1, 5, 5, 5, 5, 1, 1, 1, 1, 0, 0, 0, 0 },     /* one output pixel */
+    { 1, 60, 18, 1, 5, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },   /* K over more than one block */
+    { 1, 96, 4, 1, 40, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },  /* several blocks of rows */
+    { 1, 48, 4, 1, 1, 3000, 1, 3, 1, 1, 1, 1, 0, 1, 0, 1 }, /* several blocks of columns */
     { 1, 40, 3, 1, 5, 900, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1 },
-    { 0, 2, 3, 1, 4, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 },        /* nothing to do */
+    { 0, 2, 3, 1, 4, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1 }, /* nothing to do */
 };
 
 static conv_shape shape_of(const sample *t)
@@ -83,7 +83,8 @@ static void problem_solve(problem *p)
 
     for (int64_t q = 0; q < p->ny; q++) {
         const int64_t c = q % s->out[1], r = q / s->out[1] % s->out[0];
-        const int64_t o = q / (s->out[0] * s->out[1]) % s->out_channels, b = q / (s->out[0] * s->out[1] * s->out_channels);
+        const int64_t o = q / (s->out[0] * s->out[1]) % s->out_channels,
+                      b = q / (s->out[0] * s->out[1] * s->out_channels);
 
         p->y[q] = (double)p->bias[o];
         p->y_size[q] = fabs(p->y[q]);
@@ -189,7 +190,8 @@ static void check_sample(const sample *t)
     {
         const gemm_ops *ops = heed__gemm_ops(isa);
         guarded gy, gx, gw;
-        float *y = guarded_floats(&gy, p->ny), *dx = guarded_floats(&gx, p->nx), *dw = guarded_floats(&gw, p->nw);
+        float *y = guarded_floats(&gy, p->ny), *dx = guarded_floats(&gx, p->nx),
+              *dw = guarded_floats(&gw, p->nw);
 
         run(ops, p, FORWARD, y, 0, t->b);
         check(t, isa, "y", y, p->y, p->y_size, p->ny, t->i / t->g * taps);
@@ -224,11 +226,22 @@ static void so_do_three_hundred_drawn_shapes(void **state)
     (void)state;
     for (int n = 0; n < 300;) {
         const int64_t g = draw(&seed, 1, 3);
-        const sample t = { .b = draw(&seed, 1, 3), .i = g * draw(&seed, 1, 5), .o = g * draw(&seed, 1, 9), .g = g,
-                           .h = draw(&seed, 1, 12), .w = draw(&seed, 1, 20), .kh = draw(&seed, 1, 4),
-                           .kw = draw(&seed, 1, 4), .sh = draw(&seed, 1, 3), .sw = draw(&seed, 1, 4),
-                           .dh = draw(&seed, 1, 3), .dw = draw(&seed, 1, 4), .ph = draw(&seed, 0, 4),
-                           .pw = draw(&seed, 0, 4), .qh = draw(&seed, 0, 4), .qw = draw(&seed, 0, 4) };
+        const sample t = { .b = draw(&seed, 1, 3),
+                           .i = g * draw(&seed, 1, 5),
+                           .o = g * draw(&seed, 1, 9),
+                           .g = g,
+                           .h = draw(&seed, 1, 12),
+                           .w = draw(&seed, 1, 20),
+                           .kh = draw(&seed, 1, 4),
+                           .kw = draw(&seed, 1, 4),
+                           .sh = draw(&seed, 1, 3),
+                           .sw = draw(&seed, 1, 4),
+                           .dh = draw(&seed, 1, 3),
+                           .dw = draw(&seed, 1, 4),
+                           .ph = draw(&seed, 0, 4),
+                           .pw = draw(&seed, 0, 4),
+                           .qh = draw(&seed, 0, 4),
+                           .qw = draw(&seed, 0, 4) };
 
         if (t.h + t.ph + t.qh < (t.kh - 1) * t.dh + 1 || t.w + t.pw + t.qw < (t.kw - 1) * t.dw + 1)
             continue;
@@ -349,7 +362,8 @@ static void the_portable_level_gives_the_same_bits_everywhere(void **state)
     for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
         problem *p = problem_new(&samples[i]);
         guarded gy, gx, gw;
-        float *y = guarded_floats(&gy, p->ny), *dx = guarded_floats(&gx, p->nx), *dw = guarded_floats(&gw, p->nw);
+        float *y = guarded_floats(&gy, p->ny), *dx = guarded_floats(&gx, p->nx),
+              *dw = guarded_floats(&gw, p->nw);
 
         memset(dw, 0, (size_t)p->nw * sizeof(float));
         run(ops, p, FORWARD, y, 0, p->s.batch);

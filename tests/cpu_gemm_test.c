@@ -1,4 +1,5 @@
-/* Packed matrix products: right within rounding, nothing written outside, and the same bits however the work is cut. */
+/* Packed matrix products: right within rounding, nothing written outside, and the same bits however the work
+ * is cut. */
 
 #include "cpu/gemm.h"
 #include "cpu_levels.h"
@@ -31,8 +32,8 @@ static float at(matrix m, int64_t i, int64_t j)
     return m.data[i * m.rs + j * m.cs];
 }
 
-static void multiply(const gemm_ops *ops, float *c, int64_t ldc, matrix a, matrix b, int64_t begin, int64_t end,
-                     int64_t n, int64_t k, bool add)
+static void multiply(const gemm_ops *ops, float *c, int64_t ldc, matrix a, matrix b, int64_t begin,
+                     int64_t end, int64_t n, int64_t k, bool add)
 {
     guarded gp, gs;
     float *packed = guarded_new(&gp, ops->packed_bytes(k, n));
@@ -44,8 +45,10 @@ static void multiply(const gemm_ops *ops, float *c, int64_t ldc, matrix a, matri
     guarded_free(&gp);
 }
 
-/* |c - reference| <= (longest chain + number of K blocks + 2) 2^-24 sum |terms|; twice that where products round too. */
-static void check(const gemm_ops *ops, heed_isa isa, int64_t m, int64_t n, int64_t k, layout la, layout lb, bool add)
+/* |c - reference| <= (longest chain + number of K blocks + 2) 2^-24 sum |terms|; twice that where products
+ * round too. */
+static void check(const gemm_ops *ops, heed_isa isa, int64_t m, int64_t n, int64_t k, layout la, layout lb,
+                  bool add)
 {
     const int64_t ldc = n + 2;
     const double unit = ldexp((double)(k % GEMM_KC + k / GEMM_KC + (k < GEMM_KC ? 0 : GEMM_KC) + 2),
@@ -104,7 +107,8 @@ static void a_product_is_right_for_every_shape_and_layout(void **state)
         for (size_t i = 0; i < sizeof ms / sizeof *ms; i++)
             for (size_t j = 0; j < sizeof ns / sizeof *ns; j++)
                 for (size_t p = 0; p < sizeof ks / sizeof *ks; p++, turn++)
-                    check(ops, isa, ms[i], ns[j], ks[p], (layout)(turn % 3), (layout)(turn / 3 % 3), turn / 9 % 2);
+                    check(ops, isa, ms[i], ns[j], ks[p], (layout)(turn % 3), (layout)(turn / 3 % 3),
+                          turn / 9 % 2);
         for (turn = 0; turn < 18; turn++)
             check(ops, isa, 31, 67, 261, (layout)(turn % 3), (layout)(turn / 3 % 3), turn / 9);
     }
@@ -138,7 +142,8 @@ static void a_row_alone_has_the_bits_it_has_among_others(void **state)
 
         for (int64_t m = 1; m < 20; m++)
             for (int64_t i = 0; i + m <= M; i += 13) {
-                multiply(ops, p->part, N, (matrix){ p->a + i * K, K, 1 }, (matrix){ p->b, N, 1 }, 0, m, N, K, false);
+                multiply(ops, p->part, N, (matrix){ p->a + i * K, K, 1 }, (matrix){ p->b, N, 1 }, 0, m, N, K,
+                         false);
                 assert_memory_equal(p->part, p->c + i * N, (size_t)(m * N) * sizeof(float));
             }
         free(p);
@@ -155,7 +160,8 @@ static void columns_alone_have_the_bits_they_have_among_others(void **state)
 
         for (int64_t n = 1; n < N; n += 6)
             for (int64_t j = 0; j + n <= N; j += 17) {
-                multiply(ops, p->part, n, (matrix){ p->a, K, 1 }, (matrix){ p->b + j, N, 1 }, 0, M, n, K, false);
+                multiply(ops, p->part, n, (matrix){ p->a, K, 1 }, (matrix){ p->b + j, N, 1 }, 0, M, n, K,
+                         false);
                 for (int64_t i = 0; i < M; i++)
                     assert_memory_equal(p->part + i * n, p->c + i * N + j, (size_t)n * sizeof(float));
             }
@@ -176,8 +182,8 @@ static void rows_have_the_same_bits_however_they_are_split(void **state)
         for (size_t t = 0; t < sizeof cuts / sizeof *cuts; t++) {
             memset(p->part, 0xff, sizeof p->part);
             for (int q = 2; q >= 0; q--)
-                multiply(ops, p->part, N, (matrix){ p->a, K, 1 }, (matrix){ p->b, N, 1 }, cuts[t][q], cuts[t][q + 1],
-                         N, K, false);
+                multiply(ops, p->part, N, (matrix){ p->a, K, 1 }, (matrix){ p->b, N, 1 }, cuts[t][q],
+                         cuts[t][q + 1], N, K, false);
             assert_memory_equal(p->part, p->c, sizeof p->c);
         }
         free(p);
@@ -222,8 +228,8 @@ static void adding_gives_the_bits_of_a_longer_k(void **state)
         problem *p = problem_new(ops);
 
         multiply(ops, p->part, N, (matrix){ p->a, K, 1 }, (matrix){ p->b, N, 1 }, 0, M, N, GEMM_KC, false);
-        multiply(ops, p->part, N, (matrix){ p->a + GEMM_KC, K, 1 }, (matrix){ p->b + GEMM_KC * N, N, 1 }, 0, M, N,
-                 K - GEMM_KC, true);
+        multiply(ops, p->part, N, (matrix){ p->a + GEMM_KC, K, 1 }, (matrix){ p->b + GEMM_KC * N, N, 1 }, 0,
+                 M, N, K - GEMM_KC, true);
         assert_memory_equal(p->part, p->c, sizeof p->c);
         free(p);
     }

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const heed_isa levels_all[] = { HEED_ISA_PORTABLE, HEED_ISA_X86_64_V3, HEED_ISA_X86_64_V4, HEED_ISA_NEON };
+static const heed_isa levels_all[] = { HEED_ISA_PORTABLE, HEED_ISA_X86_64_V3, HEED_ISA_X86_64_V4,
+                                       HEED_ISA_NEON };
 
 /* The next level that this build and this CPU have; start with i = 0. */
 static inline heed_isa levels_next(size_t *i)
@@ -24,8 +25,8 @@ static inline heed_isa levels_next(size_t *i)
     return HEED_ISA_AUTO;
 }
 
-#define FOR_EACH_LEVEL(isa)                                                                                            \
-    for (size_t level_ = 0, once_ = 1; once_; once_ = 0)                                                               \
+#define FOR_EACH_LEVEL(isa)                                                                                  \
+    for (size_t level_ = 0, once_ = 1; once_; once_ = 0)                                                     \
         for (heed_isa isa; (isa = levels_next(&level_)) != HEED_ISA_AUTO;)
 
 /* Says which levels the tests that follow do not touch. */
@@ -35,7 +36,8 @@ static inline void levels_print_skipped(void)
 
     for (size_t i = 0; i < sizeof levels_all / sizeof *levels_all; i++)
         if (!heed_isa_available(levels_all[i])) {
-            printf("# level %s is skipped: not built in, or this CPU lacks it\n", heed_isa_name(levels_all[i]));
+            printf("# level %s is skipped: not built in, or this CPU lacks it\n",
+                   heed_isa_name(levels_all[i]));
             skipped++;
         }
     printf("# %d of %zu levels skipped\n", skipped, sizeof levels_all / sizeof *levels_all);

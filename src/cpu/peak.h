@@ -14,8 +14,8 @@ typedef struct peak_ops {
 /* The table of a level, NULL when it is not built in. */
 const peak_ops *heed__peak_ops(heed_isa isa);
 
-/* Multiply-add peak of one thread in GFLOP/s, the best of several short runs (about 10 ms in all); 0 when this level is not
- * available. Machines are shared: measure it in the run that uses it. */
+/* Multiply-add peak of one thread in GFLOP/s, the best of several short runs (about 10 ms in all); 0 when
+ * this level is not available. Machines are shared: measure it in the run that uses it. */
 double heed__peak_gflops(heed_isa isa);
 
 /* Read bandwidth of one thread in GB/s over a block that was written before, the best of several passes. */

@@ -1,20 +1,22 @@
 /* Convolution as a matrix product whose columns are never written down; compiled once per instruction level.
  *
- *   forward   y[o, t]       = bias[o] + sum_k w[o, k] x[plane of k, t + shift of k]        k = (channel, kh, kw)
- *   dx        dx[i, s t + f] = sum_k w'[i, k] dy[plane of k, t + shift of k]               k = (o, the kh, kw that reach f)
- *   dw        dw[o, k]      = sum_t dy[o, t] x[plane of k, t + shift of k]                 t = (item, row, column)
+ *   forward   y[o, t]        = bias[o] + sum_k w[o, k] x[plane of k, t + shift of k]    k = (channel, kh, kw)
+ *   dx        dx[i, s t + f] = sum_k w'[i, k] dy[plane of k, t + shift of k]            k = (o, kh, kw of f)
+ *   dw        dw[o, k]       = sum_t dy[o, t] x[plane of k, t + shift of k]            t = (item, row, column)
  *
- * The source of a block of rows is copied once into planes with its padding written out. A stride s cuts the source into
- * s x s phases, a plane each, so that inside a plane a step of t is always one float:
+ * The source of a block of rows is copied once into planes with its padding written out. A stride s cuts the
+ * source into s x s phases, a plane each, so that inside a plane a step of t is always one float:
  *
  *   source index = (t + shift) s + phase - pad,   k d = shift s + phase       (forward, dw; one axis)
- *   source index = t - e,                         k d = e s + phase           (dx; phase is that of the output pixel)
+ *   source index = t - e,                         k d = e s + phase           (dx; the output pixel's phase)
  *
- * A position is then row * pitch + column for every k, and B's vector for k lies at planes + at[k] + position: the
- * micro-kernel reads it there. Where left and right padding meet they are the same zeros (pitch = width + pad); lanes at
- * such positions compute numbers that nobody copies out.
+ * A position is then row * pitch + column for every k, and B's vector for k lies at planes + at[k] +
+ * position: the micro-kernel reads it there. Where left and right padding meet they are the same zeros (pitch
+ * = width + pad); lanes at such positions compute numbers that nobody copies out. An element is one chain in
+ * rising k, cut at multiples of GEMM_KC.
  *
- * For dw the same table gives the rows of A; the pixels of dy are transposed into panels, at most GEMM_KC at a time. */
+ * For dw the same table gives the rows of A; the pixels of dy are transposed into panels, at most GEMM_KC at
+ * a time. */
 
 #include "cpu/level/gemm_kernel.h"
 
@@ -30,7 +32,8 @@ static tile_fn *const conv_taps[NV][MR + 1] = TILE_TABLE(TAPS);
 #define PANEL_FLOATS (2 * 1024)   /* results kept before they are copied out: 8 KiB of L1 */
 #define PLANES_FLOATS (64 * 1024) /* planes of a block: 256 KiB, beside the weights in L2 */
 
-/* One pass over one shape; [0] is the vertical axis, [1] the horizontal one. A block covers block[a] values of t. */
+/* One pass over one shape; [0] is the vertical axis, [1] the horizontal one. A block covers block[a] values
+ * of t. */
 typedef struct conv_plan {
     int64_t channels;         /* of the source, in a group */
     int64_t size[2];          /* of the source */
@@ -71,7 +74,8 @@ static void conv_cut_blocks(conv_plan *p)
     const int64_t planes = kernel_max(p->channels * p->phases[0] * p->phases[1], 1);
     const int64_t rows = p->end[0] - p->begin[0], cols = p->end[1] - p->begin[1];
 
-    p->block[1] = kernel_min(cols, kernel_max(64, PLANES_FLOATS / (planes * (1 + p->reach[0])) - p->reach[1]));
+    p->block[1] =
+        kernel_min(cols, kernel_max(64, PLANES_FLOATS / (planes * (1 + p->reach[0])) - p->reach[1]));
     p->pitch = p->block[1] + p->reach[1];
     if (p->block[1] == cols && p->step[1] == 1) {
         const int64_t left = p->lead[1] - p->begin[1], right = cols + p->reach[1] - left - p->size[1];
@@ -164,10 +168,10 @@ static void conv_inside(const conv_plan *p, int a, int64_t first, int64_t width,
     *to = kernel_max(*from, *to);
 }
 
-/* The planes of one item for the block at t = (t0, t1) of n0 x n1. Padding is zero from the beginning, and lies where it
- * lay in the last item unless there are several blocks. */
-static void conv_build(const conv_plan *p, float *planes, const float *source, int64_t t0, int64_t t1, int64_t n0,
-                       int64_t n1)
+/* The planes of one item for the block at t = (t0, t1) of n0 x n1. Padding is zero from the beginning, and
+ * lies where it lay in the last item unless there are several blocks. */
+static void conv_build(const conv_plan *p, float *planes, const float *source, int64_t t0, int64_t t1,
+                       int64_t n0, int64_t n1)
 {
     if (p->block[0] < p->end[0] - p->begin[0] || p->block[1] < p->end[1] - p->begin[1])
         conv_zero(planes, p->item);
@@ -200,7 +204,8 @@ static void conv_build(const conv_plan *p, float *planes, const float *source, i
 /* at[k] of forward and dw, k = (channel, kh, kw). */
 static void conv_offsets(int64_t *at, const conv_plan *p, const conv_shape *s)
 {
-    const int64_t period0 = conv_period(s, 0), period1 = conv_period(s, 1), taps = s->kernel[0] * s->kernel[1];
+    const int64_t period0 = conv_period(s, 0), period1 = conv_period(s, 1),
+                  taps = s->kernel[0] * s->kernel[1];
     int64_t k = 0;
 
     for (int64_t h = 0; h < s->kernel[0]; h++)
@@ -217,7 +222,8 @@ static int64_t conv_vectors(int64_t m)
     return m == 1 ? 8 : m == 2 ? 4 : NV;
 }
 
-/* Positions computed before results are copied out: few channels make long copies. A multiple of the kernel's. */
+/* Positions computed before results are copied out: few channels make long copies. A multiple of the
+ * kernel's. */
 static int64_t conv_panel_width(int64_t m)
 {
     const int64_t step = conv_vectors(m) * VL;
@@ -298,8 +304,8 @@ static void conv_pack(float *packed, matrix w, int64_t m, int64_t k)
         for (int64_t i = 0; i < tiles.count; i++) {
             const int64_t row = kernel_part(tiles, i), h = kernel_part(tiles, i + 1) - row;
 
-            kernel_pack_tile(packed + m * p + row * kc, (matrix){ w.data + row * w.rs + p * w.cs, w.rs, w.cs }, h,
-                             kc);
+            kernel_pack_tile(packed + m * p + row * kc,
+                             (matrix){ w.data + row * w.rs + p * w.cs, w.rs, w.cs }, h, kc);
         }
     }
 }
@@ -312,7 +318,8 @@ void LEVEL_NAME(conv_prepare)(float *packed, const float *w, const conv_shape *s
         conv_pack(packed + g * m * k, (matrix){ w + g * m * k, k, 1 }, m, k);
 }
 
-/* out[i, r, c] = bias[i] + sum_k weights[i, k] planes[at[k] + r pitch + c] for rows x cols pixels of m channels. */
+/* out[i, r, c] = bias[i] + sum_k weights[i, k] planes[at[k] + r pitch + c] for rows x cols pixels of m
+ * channels. */
 typedef struct conv_grid {
     const float *planes;
     const int64_t *at;
@@ -406,8 +413,8 @@ static void conv_run_grid(const conv_grid *g)
     }
 }
 
-void LEVEL_NAME(conv_forward)(float *y, const float *x, const float *packed, const float *bias, const conv_shape *s,
-                              int64_t begin, int64_t end, void *scratch)
+void LEVEL_NAME(conv_forward)(float *y, const float *x, const float *packed, const float *bias,
+                              const conv_shape *s, int64_t begin, int64_t end, void *scratch)
 {
     const conv_plan p = conv_plan_forward(s);
     const int64_t m = s->out_channels / s->groups, k = conv_k(s, s->in_channels);
@@ -508,7 +515,8 @@ static void conv_dx_range(const conv_shape *s, int a, int64_t phase, int64_t *fr
 }
 
 /* One block of t: every phase of the output pixels reads the same planes with its own taps. */
-static void conv_dx_block(conv_grid *grid, const conv_shape *s, int64_t t0, int64_t t1, int64_t n0, int64_t n1)
+static void conv_dx_block(conv_grid *grid, const conv_shape *s, int64_t t0, int64_t t1, int64_t n0,
+                          int64_t n1)
 {
     const float *planes = grid->planes;
     float *out = grid->out;
@@ -524,7 +532,8 @@ static void conv_dx_block(conv_grid *grid, const conv_shape *s, int64_t t0, int6
             grid->cols = c1 - c0;
             if (grid->rows > 0 && grid->cols > 0) {
                 grid->planes = planes + (r0 - t0) * grid->pitch + c0 - t1;
-                grid->out = out + (r0 * s->stride[0] + f0 - s->pad[0]) * s->in[1] + c0 * s->stride[1] + f1 - s->pad[1];
+                grid->out = out + (r0 * s->stride[0] + f0 - s->pad[0]) * s->in[1] + c0 * s->stride[1] + f1 -
+                            s->pad[1];
                 conv_run_grid(grid);
             }
             grid->at += grid->k;
@@ -569,16 +578,18 @@ typedef struct conv_pixels {
     int64_t row, col, rows, cols;
 } conv_pixels;
 
-/* Pixels [begin, end) of a block: their positions in the planes, and dy transposed into panels of NR channels. */
-static void conv_dw_pixels(const conv_pixels *b, const conv_plan *p, const conv_shape *s, int64_t begin, int64_t end,
-                           const conv_room *room)
+/* Pixels [begin, end) of a block: their positions in the planes, and dy transposed into panels of NR
+ * channels. */
+static void conv_dw_pixels(const conv_pixels *b, const conv_plan *p, const conv_shape *s, int64_t begin,
+                           int64_t end, const conv_room *room)
 {
     const int64_t m = s->out_channels / s->groups, out = s->out[0] * s->out[1], n = end - begin;
-    const int64_t line = b->cols == s->out[1] ? b->rows * b->cols : b->cols; /* pixels that lie side by side in dy */
-    int64_t row = begin / b->cols, col = begin % b->cols; /* rows of all items */
+    const int64_t line = b->cols == s->out[1] ? b->rows * b->cols : b->cols; /* pixels side by side in dy */
+    int64_t row = begin / b->cols, col = begin % b->cols;                    /* rows of all items */
 
     for (int64_t q = 0; q < n; row++, col = 0)
-        for (const int64_t at = row / b->rows * p->item + row % b->rows * p->pitch; col < b->cols && q < n; col++)
+        for (const int64_t at = row / b->rows * p->item + row % b->rows * p->pitch; col < b->cols && q < n;
+             col++)
             room->pixel[q++] = at + col;
 
     for (int64_t q = begin; q < end;) {
@@ -587,7 +598,8 @@ static void conv_dw_pixels(const conv_pixels *b, const conv_plan *p, const conv_
         const float *dy = b->dy + item * b->item + (b->row + r) * s->out[1] + b->col + c;
 
         for (int64_t j = 0; j < m; j += NR)
-            kernel_transpose(room->panel + j * n + (q - begin) * NR, NR, dy + j * out, out, kernel_min(m - j, NR), run);
+            kernel_transpose(room->panel + j * n + (q - begin) * NR, NR, dy + j * out, out,
+                             kernel_min(m - j, NR), run);
         q += run;
     }
 }
@@ -612,8 +624,8 @@ static void conv_dw_product(const conv_room *room, int64_t m, int64_t k, int64_t
     }
 }
 
-void LEVEL_NAME(conv_dw)(float *dw, const float *x, const float *dy, const conv_shape *s, int64_t begin, int64_t end,
-                         void *scratch)
+void LEVEL_NAME(conv_dw)(float *dw, const float *x, const float *dy, const conv_shape *s, int64_t begin,
+                         int64_t end, void *scratch)
 {
     const conv_plan p = conv_plan_dw(s);
     const int64_t m = s->out_channels / s->groups, k = conv_k(s, s->in_channels);
@@ -637,8 +649,8 @@ void LEVEL_NAME(conv_dw)(float *dw, const float *x, const float *dy, const conv_
                     const kernel_parts parts = kernel_cut(items * b.rows * b.cols, GEMM_KC);
 
                     for (int64_t q = 0; q < items; q++)
-                        conv_build(&p, room.planes + q * p.item, x + ((i + q) * s->groups + g) * p.channels * in, r,
-                                   c, b.rows, b.cols);
+                        conv_build(&p, room.planes + q * p.item,
+                                   x + ((i + q) * s->groups + g) * p.channels * in, r, c, b.rows, b.cols);
                     for (int64_t q = 0; q < parts.count; q++) {
                         const int64_t from = kernel_part(parts, q), to = kernel_part(parts, q + 1);
 

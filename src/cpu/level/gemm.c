@@ -1,11 +1,12 @@
 /* C [M,N] = A [M,K] B [K,N], B packed in panels of NR columns; compiled once per instruction level.
  *
  *   for each K block of GEMM_KC          B's block stays in L2 or L3 while all rows pass
- *     for each block of MC rows          A's block is packed into scratch, or read as it lies when few panels need it
+ *     for each block of MC rows          A's block is packed into scratch, or read as it lies: few panels
  *       for each panel of B              KC x NR floats: L1
  *         for each tile of rows          registers (gemm_kernel.h)
  *
- * A K block's sum starts at zero and is added to C, so an element is cut at multiples of GEMM_KC and nowhere else. */
+ * A K block's sum starts at zero and is added to C, so an element is cut at multiples of GEMM_KC and nowhere
+ * else. */
 
 #include "cpu/level/gemm_kernel.h"
 
@@ -15,7 +16,8 @@ TILES(ROWS)
 static tile_fn *const gemm_packed[NV][MR + 1] = TILE_TABLE(PACKED);
 static tile_fn *const gemm_direct[NV][MR + 1] = TILE_TABLE(ROWS);
 
-/* Few rows: several panels at a time, so that there are chains enough to hide the latency of a multiply-add. */
+/* Few rows: several panels at a time, so that there are chains enough to hide the latency of a multiply-add.
+ * */
 TILE(PACKED, 1, 2, NV)
 TILE(PACKED, 1, 4, NV)
 TILE(PACKED, 2, 2, NV)
@@ -174,11 +176,12 @@ static void gemm_block(float *c, int64_t ldc, matrix a, int64_t m, const float *
     }
 }
 
-static void gemm_rows(float *c, int64_t ldc, matrix a, const float *packed, int64_t begin, int64_t end, int64_t n,
-                      int64_t k, bool add, void *scratch)
+static void gemm_rows(float *c, int64_t ldc, matrix a, const float *packed, int64_t begin, int64_t end,
+                      int64_t n, int64_t k, bool add, void *scratch)
 {
     const int64_t m = end - begin;
-    const int64_t blocks = kernel_ceil(m, MC), rows = kernel_ceil(kernel_ceil(m, kernel_max(blocks, 1)), MR) * MR;
+    const int64_t blocks = kernel_max(kernel_ceil(m, MC), 1);
+    const int64_t rows = kernel_ceil(kernel_ceil(m, blocks), MR) * MR;
 
     if (m <= 0 || n <= 0)
         return;

@@ -5,15 +5,16 @@
  *   r[i][v] = fma(A(i, k), B(k, v), r[i][v])      k = 0, 1, ...; from zero
  *   c[i][v] = r[i][v]   or   c[i][v] + r[i][v]
  *
- * Every lane is one chain of its own, so neither the height of the tile nor its neighbours can change a bit: a tail is
- * the same code with a smaller h or w. The forms differ in where A and B come from:
+ * Every lane is one chain of its own, so neither the height of the tile nor its neighbours can change a bit:
+ * a tail is the same code with a smaller h or w. The forms differ in where A and B come from:
  *
- *   PACKED   A(i, k) = a[k * a_step + i]      B(k) = b + k * NR           (a packed, or a transposed matrix as it lies)
- *   ROWS     A(i, k) = row[i][k]              B(k) = b + k * NR           (a matrix with dense rows as it lies)
- *   TAPS     A(i, k) = row[i][at[k]]          B(k) = b + k * NR           (a convolution's dw: rows are taps)
- *   PLANES   A(i, k) = a[k * a_step + i]      B(k) = b + at[k]            (a convolution: k is a tap)
+ *   PACKED   A(i, k) = a[k * a_step + i]   B(k) = b + k * NR    a packed, or a transposed matrix as it lies
+ *   ROWS     A(i, k) = row[i][k]           B(k) = b + k * NR    a matrix with dense rows as it lies
+ *   TAPS     A(i, k) = row[i][at[k]]       B(k) = b + k * NR    a convolution's dw: rows are taps
+ *   PLANES   A(i, k) = a[k * a_step + i]   B(k) = b + at[k]     a convolution: k is a tap
  *
- * `panels` > 1 walks several packed panels of B, b_panel floats apart: one row then has enough chains to hide latency. */
+ * `panels` > 1 walks several packed panels of B, b_panel floats apart: one row then has enough chains to hide
+ * latency. */
 #ifndef CPU_LEVEL_GEMM_KERNEL_H
 #define CPU_LEVEL_GEMM_KERNEL_H
 
@@ -59,15 +60,16 @@ typedef struct tile_args {
 
 typedef void tile_fn(const tile_args *t);
 
-static inline __attribute__((always_inline)) void tile(const tile_form form, const int h, const int panels, const int nv,
-                                                       const tile_args *t)
+static inline __attribute__((always_inline)) void tile(const tile_form form, const int h, const int panels,
+                                                       const int nv, const tile_args *t)
 {
     const int w = panels * nv;
-    const int64_t k = t->k, a_step = t->a_step, b_panel = t->b_panel;
+    const int64_t k = t->k, a_step = t->a_step, b_panel = t->b_panel, ldc = t->ldc;
     const int64_t *const at = t->at;
     const float *a = t->a, *b = t->b;
+    float *const c = t->c;
     const float *row[MR];
-    vf r[MR * NV > 32 ? MR * NV : 32];
+    vf r[MR * NV > 32 ? MR * NV : 32], y[32];
 
     UNROLL for (int i = 0; i < h * w; i++)
         r[i] = (vf){ 0 };
@@ -75,14 +77,10 @@ static inline __attribute__((always_inline)) void tile(const tile_form form, con
         UNROLL for (int i = 0; i < h; i++)
             row[i] = t->row[i];
     }
+
     for (int64_t p = 0; p < k; p++) {
         const float *bp = form == PLANES ? b + at[p] : b;
-        if (panels > 1) { /* few rows: B comes from memory as fast as it can */
-            UNROLL for (int v = 0; v < panels; v++)
-                __builtin_prefetch(b + v * b_panel + 16 * NR);
-        }
         const int64_t q = form == TAPS ? at[p] : p;
-        vf y[32];
 
         UNROLL for (int v = 0; v < w; v++)
             y[v] = vload(bp + (v / nv) * b_panel + (v % nv) * VL);
@@ -97,94 +95,42 @@ static inline __attribute__((always_inline)) void tile(const tile_form form, con
         if (form != PLANES)
             b += NR;
     }
-    float *c = t->c;
-    const int64_t ldc = t->ldc;
 
     if (t->add) {
-        UNROLL for (int i = 0; i < h; i++) {
-            UNROLL for (int v = 0; v < w; v++)
-                r[i * w + v] = vload(c + i * ldc + (v / nv) * NR + (v % nv) * VL) + r[i * w + v];
-        }
+        UNROLL for (int i = 0; i < h * w; i++)
+            r[i] = vload(c + (i / w) * ldc + (i % w / nv) * NR + (i % nv) * VL) + r[i];
     }
-    UNROLL for (int i = 0; i < h; i++) {
-        UNROLL for (int v = 0; v < w; v++)
-            vstore(c + i * ldc + (v / nv) * NR + (v % nv) * VL, r[i * w + v]);
-    }
+    UNROLL for (int i = 0; i < h * w; i++)
+        vstore(c + (i / w) * ldc + (i % w / nv) * NR + (i % nv) * VL, r[i]);
 }
 
 /* TILE(form, h, panels, nv) makes one kernel; the tables of a form are indexed [nv - 1][h]. */
-#define TILE(form, h, p, nv)                                                                                           \
-    static void tile_##form##_##h##_##p##_##nv(const tile_args *t)                                                     \
-    {                                                                                                                  \
-        tile(form, h, p, nv, t);                                                                                       \
+#define TILE(form, h, p, nv)                                                                                 \
+    static void tile_##form##_##h##_##p##_##nv(const tile_args *t)                                           \
+    {                                                                                                        \
+        tile(form, h, p, nv, t);                                                                             \
     }
 #define TILE_NAME(form, h, p, nv) tile_##form##_##h##_##p##_##nv,
 
-#if MR == 14
-#define HEIGHTS(X, form, nv)                                                                                           \
-    X(form, 1, 1, nv)                                                                                                  \
-    X(form, 2, 1, nv)                                                                                                  \
-    X(form, 3, 1, nv)                                                                                                  \
-    X(form, 4, 1, nv)                                                                                                  \
-    X(form, 5, 1, nv)                                                                                                  \
-    X(form, 6, 1, nv)                                                                                                  \
-    X(form, 7, 1, nv)                                                                                                  \
-    X(form, 8, 1, nv)                                                                                                  \
-    X(form, 9, 1, nv)                                                                                                  \
-    X(form, 10, 1, nv)                                                                                                 \
-    X(form, 11, 1, nv)                                                                                                 \
-    X(form, 12, 1, nv)                                                                                                 \
-    X(form, 13, 1, nv)                                                                                                 \
-    X(form, 14, 1, nv)
-#elif MR == 8
-#define HEIGHTS(X, form, nv)                                                                                           \
-    X(form, 1, 1, nv)                                                                                                  \
-    X(form, 2, 1, nv)                                                                                                  \
-    X(form, 3, 1, nv)                                                                                                  \
-    X(form, 4, 1, nv)                                                                                                  \
-    X(form, 5, 1, nv)                                                                                                  \
-    X(form, 6, 1, nv)                                                                                                  \
-    X(form, 7, 1, nv)                                                                                                  \
-    X(form, 8, 1, nv)
-#elif MR == 6
-#define HEIGHTS(X, form, nv)                                                                                           \
-    X(form, 1, 1, nv)                                                                                                  \
-    X(form, 2, 1, nv)                                                                                                  \
-    X(form, 3, 1, nv)                                                                                                  \
-    X(form, 4, 1, nv)                                                                                                  \
-    X(form, 5, 1, nv)                                                                                                  \
-    X(form, 6, 1, nv)
-#else
-#define HEIGHTS(X, form, nv)                                                                                           \
-    X(form, 1, 1, nv)                                                                                                  \
-    X(form, 2, 1, nv)                                                                                                  \
-    X(form, 3, 1, nv)                                                                                                  \
-    X(form, 4, 1, nv)
-#endif
+#define HEIGHTS_4(X, form, nv) X(form, 1, 1, nv) X(form, 2, 1, nv) X(form, 3, 1, nv) X(form, 4, 1, nv)
+#define HEIGHTS_6(X, form, nv) HEIGHTS_4(X, form, nv) X(form, 5, 1, nv) X(form, 6, 1, nv)
+#define HEIGHTS_8(X, form, nv) HEIGHTS_6(X, form, nv) X(form, 7, 1, nv) X(form, 8, 1, nv)
+#define HEIGHTS_11(X, form, nv) HEIGHTS_8(X, form, nv) X(form, 9, 1, nv) X(form, 10, 1, nv) X(form, 11, 1, nv)
+#define HEIGHTS_14(X, form, nv) \
+    HEIGHTS_11(X, form, nv) X(form, 12, 1, nv) X(form, 13, 1, nv) X(form, 14, 1, nv)
+#define HEIGHTS_PASTE(mr) HEIGHTS_##mr
+#define HEIGHTS_OF(mr) HEIGHTS_PASTE(mr)
+#define HEIGHTS HEIGHTS_OF(MR)
 
 #if NV == 3
-#define TILES(form)                                                                                                    \
-    HEIGHTS(TILE, form, 1)                                                                                             \
-    HEIGHTS(TILE, form, 2)                                                                                             \
-    HEIGHTS(TILE, form, 3)
-#define TILE_TABLE(form)                                                                                               \
-    {                                                                                                                  \
-        { NULL, HEIGHTS(TILE_NAME, form, 1) }, { NULL, HEIGHTS(TILE_NAME, form, 2) },                                  \
-        {                                                                                                              \
-            NULL, HEIGHTS(TILE_NAME, form, 3)                                                                          \
-        }                                                                                                              \
-    }
+#define TILES(form) HEIGHTS(TILE, form, 1) HEIGHTS(TILE, form, 2) HEIGHTS(TILE, form, 3)
+#define TILE_TABLE(form)                                                                                     \
+    { { NULL, HEIGHTS(TILE_NAME, form, 1) },                                                                 \
+      { NULL, HEIGHTS(TILE_NAME, form, 2) },                                                                 \
+      { NULL, HEIGHTS(TILE_NAME, form, 3) } }
 #else
-#define TILES(form)                                                                                                    \
-    HEIGHTS(TILE, form, 1)                                                                                             \
-    HEIGHTS(TILE, form, 2)
-#define TILE_TABLE(form)                                                                                               \
-    {                                                                                                                  \
-        { NULL, HEIGHTS(TILE_NAME, form, 1) },                                                                         \
-        {                                                                                                              \
-            NULL, HEIGHTS(TILE_NAME, form, 2)                                                                          \
-        }                                                                                                              \
-    }
+#define TILES(form) HEIGHTS(TILE, form, 1) HEIGHTS(TILE, form, 2)
+#define TILE_TABLE(form) { { NULL, HEIGHTS(TILE_NAME, form, 1) }, { NULL, HEIGHTS(TILE_NAME, form, 2) } }
 #endif
 
 static inline int64_t kernel_min(int64_t a, int64_t b)
@@ -254,9 +200,10 @@ static inline void kernel_transpose4(float *to, int64_t ld, const float *from, i
     kernel_store4(to + 3 * ld, SHUFFLE4(AB, CD, 2, 3, 6, 7));
 }
 
-/* to[p * ld + i] = from[i * rs + p], i < rows, p < n. Lines of `from` are used up while they are in L1; the last four
- * rows may overlap those before, which writes the same numbers twice. */
-static inline void kernel_transpose(float *to, int64_t ld, const float *from, int64_t rs, int64_t rows, int64_t n)
+/* to[p * ld + i] = from[i * rs + p], i < rows, p < n. Lines of `from` are used up while they are in L1; the
+ * last four rows may overlap those before, which writes the same numbers twice. */
+static inline void kernel_transpose(float *to, int64_t ld, const float *from, int64_t rs, int64_t rows,
+                                    int64_t n)
 {
     for (int64_t p = 0; p < n; p += 32) {
         const int64_t pe = kernel_min(p + 32, n), p4 = rows < 4 ? p : p + (pe - p) / 4 * 4;
@@ -289,12 +236,12 @@ static inline void kernel_pack_tile(float *to, matrix a, int64_t h, int64_t k)
 size_t LEVEL_NAME(conv_packed_bytes)(const conv_shape *s);
 size_t LEVEL_NAME(conv_scratch_bytes)(const conv_shape *s);
 void LEVEL_NAME(conv_prepare)(float *packed, const float *w, const conv_shape *s);
-void LEVEL_NAME(conv_forward)(float *y, const float *x, const float *packed, const float *bias, const conv_shape *s,
-                              int64_t begin, int64_t end, void *scratch);
+void LEVEL_NAME(conv_forward)(float *y, const float *x, const float *packed, const float *bias,
+                              const conv_shape *s, int64_t begin, int64_t end, void *scratch);
 void LEVEL_NAME(conv_dx_prepare)(float *packed, const float *w, const conv_shape *s);
 void LEVEL_NAME(conv_dx)(float *dx, const float *dy, const float *packed, const conv_shape *s, int64_t begin,
                          int64_t end, void *scratch);
-void LEVEL_NAME(conv_dw)(float *dw, const float *x, const float *dy, const conv_shape *s, int64_t begin, int64_t end,
-                         void *scratch);
+void LEVEL_NAME(conv_dw)(float *dw, const float *x, const float *dy, const conv_shape *s, int64_t begin,
+                         int64_t end, void *scratch);
 
 #endif

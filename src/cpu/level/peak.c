@@ -3,7 +3,10 @@
 #include "cpu/peak.h"
 #include "cpu/vec.h"
 
-enum { CHAINS = 12, STREAMS = 8 }; /* enough to hide four cycles of latency at three a cycle; fits 16 registers */
+enum {
+    CHAINS = 12,
+    STREAMS = 8
+}; /* enough to hide four cycles of latency at three a cycle; fits 16 registers */
 
 static float peak_sum(vf v)
 {
@@ -15,7 +18,8 @@ static float peak_sum(vf v)
     return sum;
 }
 
-/* r = 0.999999 r + 1e-6 stays near one. The constants are read from memory, or the compiler would solve the recurrence. */
+/* r = 0.999999 r + 1e-6 stays near one. The constants are read from memory, or the compiler would solve the
+ * recurrence. */
 static float peak_multiply_add(int64_t rounds)
 {
     const volatile float near_one = 0.999999f, small = 1e-6f;
