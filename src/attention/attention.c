@@ -304,20 +304,20 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
 #define BARE ABSENT(), ABSENT(), ABSENT(), ABSENT()
 static const op_sample attention_samples[] = {
     { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(attention_attrs)PLAIN },
-    { .in = { DIMS(2, 4, 3, 5), DIMS(2, 2, 6, 5), DIMS(2, 2, 6, 3) }, .attrs = &(attention_attrs){ .scale = 0.4, .causal = true, .offset = 3 } },
+    { .in = { DIMS(2, 4, 3, 5), DIMS(2, 2, 6, 5), DIMS(2, 2, 6, 3) }, .attrs = &(const attention_attrs){ .scale = 0.4, .causal = true, .offset = 3 } },
     { .in = { DIMS(3, 2, 6, 4), DIMS(3, 2, 4, 4), DIMS(3, 2, 4, 4), LENGTHS(4, 3), LENGTHS(6, 3), MASK(3, 1, 6, 4) },
-      .attrs = &(attention_attrs){ .scale = 0.5, .causal = true, .offset = -1 } },
+      .attrs = &(const attention_attrs){ .scale = 0.5, .causal = true, .offset = -1 } },
     { .in = { DIMS(2, 1, 4, 3), DIMS(2, 1, 5, 3), DIMS(2, 1, 5, 3), ABSENT(), ABSENT(), ABSENT(), INDEX(5, 2) },
-      .attrs = &(attention_attrs){ .scale = 0.5, .causal = true } },
-    { .in = { DIMS(1, 2, 4, 4), DIMS(1, 1, 9, 4), DIMS(1, 1, 9, 4), BARE, RNG() }, .attrs = &(attention_attrs){ .scale = 0.5, .dropout = 0.3, .node = 7 } },
-    { .in = { DIMS(2, 2, 131, 16), DIMS(2, 1, 150, 16), DIMS(2, 1, 150, 20) }, .attrs = &(attention_attrs){ .scale = 0.25, .causal = true, .offset = 19 } },
-    { .in = { DIMS(1, 1, 30, 72), DIMS(1, 1, 67, 72), DIMS(1, 1, 67, 65), LENGTHS(67, 1) }, .attrs = &(attention_attrs){ .scale = 0.1 } },
+      .attrs = &(const attention_attrs){ .scale = 0.5, .causal = true } },
+    { .in = { DIMS(1, 2, 4, 4), DIMS(1, 1, 9, 4), DIMS(1, 1, 9, 4), BARE, RNG() }, .attrs = &(const attention_attrs){ .scale = 0.5, .dropout = 0.3, .node = 7 } },
+    { .in = { DIMS(2, 2, 131, 16), DIMS(2, 1, 150, 16), DIMS(2, 1, 150, 20) }, .attrs = &(const attention_attrs){ .scale = 0.25, .causal = true, .offset = 19 } },
+    { .in = { DIMS(1, 1, 30, 72), DIMS(1, 1, 67, 72), DIMS(1, 1, 67, 65), LENGTHS(67, 1) }, .attrs = &(const attention_attrs){ .scale = 0.1 } },
     { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 8, 4), DIMS(2, 2, 8, 4) }, .attrs = &(attention_attrs)PLAIN, .scale = 1e2 },
     { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), DIMS(2, 2, 0, 4) }, .attrs = &(attention_attrs)PLAIN },
     { .in = { DIMS(0, 2, 3, 4), DIMS(0, 2, 5, 4), DIMS(0, 2, 5, 4) }, .attrs = &(attention_attrs)PLAIN },
     { .in = { DIMS(2, 3, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
     { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 3), DIMS(2, 2, 7, 4) }, .attrs = &(attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(attention_attrs){ .scale = INFINITY }, .refused = HEED_ERR_SPEC },
+    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs){ .scale = INFINITY }, .refused = HEED_ERR_SPEC },
     SAMPLE_END,
 };
 

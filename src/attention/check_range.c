@@ -31,9 +31,9 @@ static const op_kernel check_range_cpu[] = {
 };
 
 static const op_sample check_range_samples[] = {
-    { .in = { LENGTHS(9, 5) }, .attrs = &(check_range_attrs){ 9 } },
-    { .in = { LENGTHS(9, 0) }, .attrs = &(check_range_attrs){ 9 } },
-    { .in = { DIMS(3) }, .attrs = &(check_range_attrs){ 9 }, .refused = HEED_ERR_DTYPE },
+    { .in = { LENGTHS(9, 5) }, .attrs = &(const check_range_attrs){ 9 } },
+    { .in = { LENGTHS(9, 0) }, .attrs = &(const check_range_attrs){ 9 } },
+    { .in = { DIMS(3) }, .attrs = &(const check_range_attrs){ 9 }, .refused = HEED_ERR_DTYPE },
     SAMPLE_END,
 };
 

@@ -54,10 +54,10 @@ static void qkv_gradient(op_grad *g)
 }
 
 static const op_sample qkv_samples[] = {
-    { .in = { DIMS(2, 5, 24) }, .attrs = &(qkv_attrs){ 2 } },
-    { .in = { DIMS(3, 1, 9) }, .attrs = &(qkv_attrs){ 3 } },
-    { .in = { DIMS(2, 0, 12) }, .attrs = &(qkv_attrs){ 2 } },
-    { .in = { DIMS(2, 5, 24) }, .attrs = &(qkv_attrs){ 5 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 5, 24) }, .attrs = &(const qkv_attrs){ 2 } },
+    { .in = { DIMS(3, 1, 9) }, .attrs = &(const qkv_attrs){ 3 } },
+    { .in = { DIMS(2, 0, 12) }, .attrs = &(const qkv_attrs){ 2 } },
+    { .in = { DIMS(2, 5, 24) }, .attrs = &(const qkv_attrs){ 5 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -63,11 +63,11 @@ static const op_sample activation_samples[] = {
     SAMPLE_END,
 };
 static const op_sample activation_slope_samples[] = {
-    { .in = { DIMS(4, 1000) }, .attrs = &(activation_attrs){ 1 } },
-    { .in = { DIMS(3, 5, 17) }, .attrs = &(activation_attrs){ 0.01 }, .scale = 1e4 },
-    { .in = { DIMS(33) }, .attrs = &(activation_attrs){ 0.2 } },
-    { .in = { DIMS(3, 0) }, .attrs = &(activation_attrs){ 1 } },
-    { .in = { MASK(5) }, .attrs = &(activation_attrs){ 1 }, .refused = HEED_ERR_DTYPE },
+    { .in = { DIMS(4, 1000) }, .attrs = &(const activation_attrs){ 1 } },
+    { .in = { DIMS(3, 5, 17) }, .attrs = &(const activation_attrs){ 0.01 }, .scale = 1e4 },
+    { .in = { DIMS(33) }, .attrs = &(const activation_attrs){ 0.2 } },
+    { .in = { DIMS(3, 0) }, .attrs = &(const activation_attrs){ 1 } },
+    { .in = { MASK(5) }, .attrs = &(const activation_attrs){ 1 }, .refused = HEED_ERR_DTYPE },
     SAMPLE_END,
 };
 

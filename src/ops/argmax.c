@@ -95,11 +95,11 @@ static const op_kernel argmax_cpu[] = {
 };
 
 static const op_sample argmax_samples[] = {
-    { .in = { DIMS(40, 1000) }, .attrs = &(argmax_attrs){ 1 } },
-    { .in = { DIMS(3, 7, 5) }, .attrs = &(argmax_attrs){ 1 }, .scale = 1e4 },
-    { .in = { INDEX(3, 17) }, .attrs = &(argmax_attrs){ 0 } }, /* ties: the first */
-    { .in = { DIMS(0, 3) }, .attrs = &(argmax_attrs){ 1 } },
-    { .in = { DIMS(3, 0) }, .attrs = &(argmax_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(40, 1000) }, .attrs = &(const argmax_attrs){ 1 } },
+    { .in = { DIMS(3, 7, 5) }, .attrs = &(const argmax_attrs){ 1 }, .scale = 1e4 },
+    { .in = { INDEX(3, 17) }, .attrs = &(const argmax_attrs){ 0 } }, /* ties: the first */
+    { .in = { DIMS(0, 3) }, .attrs = &(const argmax_attrs){ 1 } },
+    { .in = { DIMS(3, 0) }, .attrs = &(const argmax_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -216,12 +216,12 @@ static const op_kernel batch_norm_cpu[] = {
 };
 
 static const op_sample batch_norm_samples[] = {
-    { .in = { DIMS(5, 3, 4, 7), DIMS(3), DIMS(3) }, .attrs = &(batch_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(37, 4, 5), DIMS(4) }, .attrs = &(batch_norm_attrs){ 1e-3 } },
-    { .in = { DIMS(9, 6), DIMS(6), DIMS(6) }, .attrs = &(batch_norm_attrs){ 1e-5 } }, /* decomposed */
-    { .in = { DIMS(2, 3, 64, 65), DIMS(3), DIMS(3) }, .attrs = &(batch_norm_attrs){ 1e-5 }, .scale = 1e4 },
-    { .in = { DIMS(4, 0, 8), DIMS(0), DIMS(0) }, .attrs = &(batch_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(4, 3, 8), DIMS(4) }, .attrs = &(batch_norm_attrs){ 1e-5 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(5, 3, 4, 7), DIMS(3), DIMS(3) }, .attrs = &(const batch_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(37, 4, 5), DIMS(4) }, .attrs = &(const batch_norm_attrs){ 1e-3 } },
+    { .in = { DIMS(9, 6), DIMS(6), DIMS(6) }, .attrs = &(const batch_norm_attrs){ 1e-5 } }, /* decomposed */
+    { .in = { DIMS(2, 3, 64, 65), DIMS(3), DIMS(3) }, .attrs = &(const batch_norm_attrs){ 1e-5 }, .scale = 1e4 },
+    { .in = { DIMS(4, 0, 8), DIMS(0), DIMS(0) }, .attrs = &(const batch_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(4, 3, 8), DIMS(4) }, .attrs = &(const batch_norm_attrs){ 1e-5 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
@@ -377,12 +377,12 @@ static const op_kernel batch_norm_grad_cpu[] = {
 };
 
 static const op_sample batch_norm_grad_samples[] = {
-    { .in = { DIMS(5, 3, 4, 7), DIMS(5, 3, 4, 7), DIMS(3), FILLED(FILL_POSITIVE, 3), DIMS(3) }, .attrs = &(batch_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(37, 4, 5), DIMS(37, 4, 5), DIMS(4), FILLED(FILL_POSITIVE, 4) }, .attrs = &(batch_norm_attrs){ 1e-3 } },
-    { .in = { DIMS(9, 6), DIMS(9, 6), DIMS(6), FILLED(FILL_POSITIVE, 6), DIMS(6) }, .attrs = &(batch_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(2, 3, 8, 9), DIMS(2, 3, 8, 9), DIMS(3), FILLED(FILL_POSITIVE, 3), DIMS(3) }, .attrs = &(batch_norm_attrs){ 1e-5 }, .scale = 1e4 },
-    { .in = { DIMS(4, 0, 8), DIMS(4, 0, 8), DIMS(0), DIMS(0), DIMS(0) }, .attrs = &(batch_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(4, 3, 8), DIMS(4, 3, 8), DIMS(4), DIMS(4) }, .attrs = &(batch_norm_attrs){ 1e-5 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(5, 3, 4, 7), DIMS(5, 3, 4, 7), DIMS(3), FILLED(FILL_POSITIVE, 3), DIMS(3) }, .attrs = &(const batch_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(37, 4, 5), DIMS(37, 4, 5), DIMS(4), FILLED(FILL_POSITIVE, 4) }, .attrs = &(const batch_norm_attrs){ 1e-3 } },
+    { .in = { DIMS(9, 6), DIMS(9, 6), DIMS(6), FILLED(FILL_POSITIVE, 6), DIMS(6) }, .attrs = &(const batch_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(2, 3, 8, 9), DIMS(2, 3, 8, 9), DIMS(3), FILLED(FILL_POSITIVE, 3), DIMS(3) }, .attrs = &(const batch_norm_attrs){ 1e-5 }, .scale = 1e4 },
+    { .in = { DIMS(4, 0, 8), DIMS(4, 0, 8), DIMS(0), DIMS(0), DIMS(0) }, .attrs = &(const batch_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(4, 3, 8), DIMS(4, 3, 8), DIMS(4), DIMS(4) }, .attrs = &(const batch_norm_attrs){ 1e-5 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

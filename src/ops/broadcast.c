@@ -67,11 +67,11 @@ static void broadcast_run(const op_call *c, int64_t begin, int64_t end)
 static const op_kernel broadcast_cpu[] = { COPY_KERNEL(broadcast_run), KERNEL_END };
 
 static const op_sample broadcast_samples[] = {
-    { .in = { DIMS(33) }, .attrs = &(broadcast_attrs){ { 2, { 40, 33 } } } },
-    { .in = { DIMS(3, 1, 7, 1) }, .attrs = &(broadcast_attrs){ { 4, { 3, 5, 7, 2 } } }, .scale = 1e4 },
-    { .in = { SCALAR() }, .attrs = &(broadcast_attrs){ { 3, { 3, 1, 5 } } } },
-    { .in = { DIMS(1, 3) }, .attrs = &(broadcast_attrs){ { 2, { 0, 3 } } } },
-    { .in = { DIMS(3) }, .attrs = &(broadcast_attrs){ { 2, { 3, 4 } } }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(33) }, .attrs = &(const broadcast_attrs){ { 2, { 40, 33 } } } },
+    { .in = { DIMS(3, 1, 7, 1) }, .attrs = &(const broadcast_attrs){ { 4, { 3, 5, 7, 2 } } }, .scale = 1e4 },
+    { .in = { SCALAR() }, .attrs = &(const broadcast_attrs){ { 3, { 3, 1, 5 } } } },
+    { .in = { DIMS(1, 3) }, .attrs = &(const broadcast_attrs){ { 2, { 0, 3 } } } },
+    { .in = { DIMS(3) }, .attrs = &(const broadcast_attrs){ { 2, { 3, 4 } } }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -125,14 +125,14 @@ static const op_kernel cast_cpu[] = {
 };
 
 static const op_sample cast_samples[] = {
-    { .in = { DIMS(4, 1000) }, .attrs = &(cast_attrs){ HEED_F32 }, .no_numeric = true }, /* f32 hides steps of 1e-6 */
-    { .in = { DIMS(3, 5, 17) }, .attrs = &(cast_attrs){ HEED_I64 }, .scale = 1e4 },
-    { .in = { DIMS(33, 7) }, .attrs = &(cast_attrs){ HEED_BOOL } },
-    { .in = { MASK(9, 31) }, .attrs = &(cast_attrs){ HEED_F32 } },
-    { .in = { INDEX(300, 77) }, .attrs = &(cast_attrs){ HEED_U8 } },
-    { .in = { INDEX(1000000, 77) }, .attrs = &(cast_attrs){ HEED_F64 } },
-    { .in = { DIMS(2, 0) }, .attrs = &(cast_attrs){ HEED_I32 } },
-    { .in = { DIMS(2) }, .attrs = &(cast_attrs){ HEED_DTYPES }, .refused = HEED_ERR_DTYPE },
+    { .in = { DIMS(4, 1000) }, .attrs = &(const cast_attrs){ HEED_F32 }, .no_numeric = true }, /* f32 hides steps of 1e-6 */
+    { .in = { DIMS(3, 5, 17) }, .attrs = &(const cast_attrs){ HEED_I64 }, .scale = 1e4 },
+    { .in = { DIMS(33, 7) }, .attrs = &(const cast_attrs){ HEED_BOOL } },
+    { .in = { MASK(9, 31) }, .attrs = &(const cast_attrs){ HEED_F32 } },
+    { .in = { INDEX(300, 77) }, .attrs = &(const cast_attrs){ HEED_U8 } },
+    { .in = { INDEX(1000000, 77) }, .attrs = &(const cast_attrs){ HEED_F64 } },
+    { .in = { DIMS(2, 0) }, .attrs = &(const cast_attrs){ HEED_I32 } },
+    { .in = { DIMS(2) }, .attrs = &(const cast_attrs){ HEED_DTYPES }, .refused = HEED_ERR_DTYPE },
     SAMPLE_END,
 };
 

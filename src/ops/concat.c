@@ -69,13 +69,13 @@ static void concat_run(const op_call *c, int64_t begin, int64_t end)
 static const op_kernel concat_cpu[] = { COPY_KERNEL(concat_run), KERNEL_END };
 
 static const op_sample concat_samples[] = {
-    { .in = { DIMS(40, 33), DIMS(40, 7) }, .attrs = &(concat_attrs){ 1 } },
-    { .in = { DIMS(2, 3, 5), DIMS(2, 1, 5), DIMS(2, 4, 5) }, .attrs = &(concat_attrs){ 1 }, .scale = 1e4 },
-    { .in = { INDEX(9, 6), INDEX(9, 3) }, .attrs = &(concat_attrs){ 0 } },
-    { .in = { DIMS(0, 3), DIMS(2, 3) }, .attrs = &(concat_attrs){ 0 } },
-    { .in = { DIMS(4, 3) }, .attrs = &(concat_attrs){ 0 } },
-    { .in = { DIMS(4, 3), DIMS(4, 2) }, .attrs = &(concat_attrs){ 0 }, .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(4), INDEX(3, 4) }, .attrs = &(concat_attrs){ 0 }, .refused = HEED_ERR_DTYPE },
+    { .in = { DIMS(40, 33), DIMS(40, 7) }, .attrs = &(const concat_attrs){ 1 } },
+    { .in = { DIMS(2, 3, 5), DIMS(2, 1, 5), DIMS(2, 4, 5) }, .attrs = &(const concat_attrs){ 1 }, .scale = 1e4 },
+    { .in = { INDEX(9, 6), INDEX(9, 3) }, .attrs = &(const concat_attrs){ 0 } },
+    { .in = { DIMS(0, 3), DIMS(2, 3) }, .attrs = &(const concat_attrs){ 0 } },
+    { .in = { DIMS(4, 3) }, .attrs = &(const concat_attrs){ 0 } },
+    { .in = { DIMS(4, 3), DIMS(4, 2) }, .attrs = &(const concat_attrs){ 0 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(4), INDEX(3, 4) }, .attrs = &(const concat_attrs){ 0 }, .refused = HEED_ERR_DTYPE },
     SAMPLE_END,
 };
 

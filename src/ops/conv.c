@@ -215,19 +215,19 @@ static const op_kernel conv_cpu[] = {
 #define LIST(...) { (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } }
 static const op_sample conv_samples[] = {
     { .in = { DIMS(3, 4, 9, 8), DIMS(6, 4, 3, 3), DIMS(6) },
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), .groups = 1 } },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), .groups = 1 } },
     { .in = { DIMS(2, 4, 11, 7), DIMS(6, 2, 3, 2) }, /* everything odd */
-      .attrs = &(conv_attrs){ LIST(2, 1), LIST(1, 2), LIST(0, 1), LIST(2, 3), .groups = 2 } },
+      .attrs = &(const conv_attrs){ LIST(2, 1), LIST(1, 2), LIST(0, 1), LIST(2, 3), .groups = 2 } },
     { .in = { DIMS(2, 3, 17), DIMS(5, 3, 4), DIMS(5) }, /* one-dimensional */
-      .attrs = &(conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), .groups = 1 } },
+      .attrs = &(const conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), .groups = 1 } },
     { .in = { DIMS(2, 5, 6, 6), DIMS(5, 1, 3, 3) }, /* depthwise */
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), .groups = 5 } },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), .groups = 5 } },
     { .in = { DIMS(1, 32, 5, 5), DIMS(3, 32, 3, 3) }, /* the sum is longer than GEMM_KC */
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 }, .scale = 1e4 },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 }, .scale = 1e4 },
     { .in = { DIMS(0, 3, 8, 8), DIMS(4, 3, 3, 3), DIMS(4) },
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 } },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 } },
     { .in = { DIMS(1, 3, 2, 8), DIMS(4, 3, 3, 3) },
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 }, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

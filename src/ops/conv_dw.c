@@ -145,16 +145,16 @@ static const op_kernel conv_dw_cpu[] = {
 #define LIST(...) { (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } }
 static const op_sample conv_dw_samples[] = {
     { .in = { DIMS(3, 4, 9, 8), DIMS(3, 6, 9, 8) },
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(3, 3), 1 } },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(3, 3), 1 } },
     { .in = { DIMS(2, 4, 11, 7), DIMS(2, 6, 4, 7) },
-      .attrs = &(conv_attrs){ LIST(2, 1), LIST(1, 2), LIST(0, 1), LIST(2, 3), LIST(3, 2), 2 } },
-    { .in = { DIMS(37, 3, 17), DIMS(37, 5, 6) }, .attrs = &(conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), LIST(4), 1 } },
+      .attrs = &(const conv_attrs){ LIST(2, 1), LIST(1, 2), LIST(0, 1), LIST(2, 3), LIST(3, 2), 2 } },
+    { .in = { DIMS(37, 3, 17), DIMS(37, 5, 6) }, .attrs = &(const conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), LIST(4), 1 } },
     { .in = { DIMS(2, 2, 10, 8), DIMS(2, 2, 3, 2) },
-      .attrs = &(conv_attrs){ LIST(3, 3), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 }, .scale = 1e4 },
+      .attrs = &(const conv_attrs){ LIST(3, 3), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 }, .scale = 1e4 },
     { .in = { DIMS(0, 3, 8, 8), DIMS(0, 4, 6, 6) }, /* the empty sum: zeros */
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 } },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 } },
     { .in = { DIMS(1, 3, 8, 8), DIMS(1, 4, 5, 6) },
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 }, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -155,16 +155,16 @@ static const op_kernel conv_dx_cpu[] = {
 #define LIST(...) { (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } }
 static const op_sample conv_dx_samples[] = {
     { .in = { DIMS(3, 6, 9, 8), DIMS(6, 4, 3, 3) },
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(9, 8), 1 } },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(9, 8), 1 } },
     { .in = { DIMS(2, 6, 4, 7), DIMS(6, 2, 3, 2) },
-      .attrs = &(conv_attrs){ LIST(2, 1), LIST(1, 2), LIST(0, 1), LIST(2, 3), LIST(11, 7), 2 } },
-    { .in = { DIMS(2, 5, 6), DIMS(5, 3, 4) }, .attrs = &(conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), LIST(17), 1 } },
+      .attrs = &(const conv_attrs){ LIST(2, 1), LIST(1, 2), LIST(0, 1), LIST(2, 3), LIST(11, 7), 2 } },
+    { .in = { DIMS(2, 5, 6), DIMS(5, 3, 4) }, .attrs = &(const conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), LIST(17), 1 } },
     { .in = { DIMS(1, 2, 3, 2), DIMS(2, 2, 3, 3) }, /* a stride as wide as the kernel: what is left over gets zeros */
-      .attrs = &(conv_attrs){ LIST(3, 3), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(10, 8), 1 }, .scale = 1e4 },
+      .attrs = &(const conv_attrs){ LIST(3, 3), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(10, 8), 1 }, .scale = 1e4 },
     { .in = { DIMS(0, 4, 6, 6), DIMS(4, 3, 3, 3) },
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(8, 8), 1 } },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(8, 8), 1 } },
     { .in = { DIMS(1, 4, 5, 6), DIMS(4, 3, 3, 3) },
-      .attrs = &(conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(8, 8), 1 }, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(8, 8), 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

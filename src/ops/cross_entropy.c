@@ -130,11 +130,11 @@ static const op_kernel softmax_cross_entropy_cpu[] = {
 };
 
 static const op_sample softmax_cross_entropy_samples[] = {
-    { .in = { DIMS(37, 10), INDEX(10, 37) }, .attrs = &(cross_entropy_attrs){ -100 } },
-    { .in = { DIMS(9, 5), INDEX(5, 9) }, .attrs = &(cross_entropy_attrs){ 2 } },
-    { .in = { DIMS(4, 1003), INDEX(1003, 4) }, .attrs = &(cross_entropy_attrs){ -100 }, .scale = 1e4 },
-    { .in = { DIMS(0, 5), INDEX(5, 0) }, .attrs = &(cross_entropy_attrs){ -100 } },
-    { .in = { DIMS(3, 5), INDEX(5, 4) }, .attrs = &(cross_entropy_attrs){ -100 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(37, 10), INDEX(10, 37) }, .attrs = &(const cross_entropy_attrs){ -100 } },
+    { .in = { DIMS(9, 5), INDEX(5, 9) }, .attrs = &(const cross_entropy_attrs){ 2 } },
+    { .in = { DIMS(4, 1003), INDEX(1003, 4) }, .attrs = &(const cross_entropy_attrs){ -100 }, .scale = 1e4 },
+    { .in = { DIMS(0, 5), INDEX(5, 0) }, .attrs = &(const cross_entropy_attrs){ -100 } },
+    { .in = { DIMS(3, 5), INDEX(5, 4) }, .attrs = &(const cross_entropy_attrs){ -100 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
@@ -243,11 +243,11 @@ static const op_kernel softmax_cross_entropy_grad_cpu[] = {
 };
 
 static const op_sample softmax_cross_entropy_grad_samples[] = {
-    { .in = { DIMS(37, 10), INDEX(10, 37), FILLED(FILL_POSITIVE, 37), DIMS(37) }, .attrs = &(cross_entropy_attrs){ -100 } },
-    { .in = { DIMS(9, 5), INDEX(5, 9), FILLED(FILL_POSITIVE, 9), DIMS(9), DIMS(9) }, .attrs = &(cross_entropy_attrs){ 2 } },
-    { .in = { DIMS(3, 4), INDEX(4, 3), FILLED(FILL_POSITIVE, 3), ABSENT(), DIMS(3) }, .attrs = &(cross_entropy_attrs){ -100 } },
-    { .in = { DIMS(0, 5), INDEX(5, 0), DIMS(0), DIMS(0) }, .attrs = &(cross_entropy_attrs){ -100 } },
-    { .in = { DIMS(3, 5), INDEX(5, 3), DIMS(4), DIMS(3) }, .attrs = &(cross_entropy_attrs){ -100 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(37, 10), INDEX(10, 37), FILLED(FILL_POSITIVE, 37), DIMS(37) }, .attrs = &(const cross_entropy_attrs){ -100 } },
+    { .in = { DIMS(9, 5), INDEX(5, 9), FILLED(FILL_POSITIVE, 9), DIMS(9), DIMS(9) }, .attrs = &(const cross_entropy_attrs){ 2 } },
+    { .in = { DIMS(3, 4), INDEX(4, 3), FILLED(FILL_POSITIVE, 3), ABSENT(), DIMS(3) }, .attrs = &(const cross_entropy_attrs){ -100 } },
+    { .in = { DIMS(0, 5), INDEX(5, 0), DIMS(0), DIMS(0) }, .attrs = &(const cross_entropy_attrs){ -100 } },
+    { .in = { DIMS(3, 5), INDEX(5, 3), DIMS(4), DIMS(3) }, .attrs = &(const cross_entropy_attrs){ -100 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

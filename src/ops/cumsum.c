@@ -88,11 +88,11 @@ static const op_kernel cumsum_cpu[] = {
 };
 
 static const op_sample cumsum_samples[] = {
-    { .in = { DIMS(40, 300) }, .attrs = &(cumsum_attrs){ 1 } },
-    { .in = { DIMS(3, 7, 5) }, .attrs = &(cumsum_attrs){ 1 }, .scale = 1e4 },
-    { .in = { INDEX(9, 17) }, .attrs = &(cumsum_attrs){ 0 } },
-    { .in = { DIMS(3, 0) }, .attrs = &(cumsum_attrs){ 1 } },
-    { .in = { DIMS(3) }, .attrs = &(cumsum_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(40, 300) }, .attrs = &(const cumsum_attrs){ 1 } },
+    { .in = { DIMS(3, 7, 5) }, .attrs = &(const cumsum_attrs){ 1 }, .scale = 1e4 },
+    { .in = { INDEX(9, 17) }, .attrs = &(const cumsum_attrs){ 0 } },
+    { .in = { DIMS(3, 0) }, .attrs = &(const cumsum_attrs){ 1 } },
+    { .in = { DIMS(3) }, .attrs = &(const cumsum_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

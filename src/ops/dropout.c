@@ -128,13 +128,13 @@ static const op_kernel dropout_cpu[] = {
 };
 
 static const op_sample dropout_samples[] = {
-    { .in = { DIMS(33, 67), RNG() }, .attrs = &(dropout_attrs){ 0.3, 0x12345678 } },
-    { .in = { DIMS(2, 3, 5), RNG() }, .attrs = &(dropout_attrs){ 0.5, 7 } },
-    { .in = { SCALAR(), RNG() }, .attrs = &(dropout_attrs){ 0.5, 7 } },
-    { .in = { DIMS(4, 9), RNG() }, .attrs = &(dropout_attrs){ 1, 7 } }, /* nothing is left, and no 0 * infinity */
-    { .in = { DIMS(8, 40), RNG() }, .attrs = &(dropout_attrs){ 0.1, 99 }, .scale = 1e4 },
-    { .in = { DIMS(0, 4), RNG() }, .attrs = &(dropout_attrs){ 0.1, 99 } },
-    { .in = { DIMS(3, 4), RNG() }, .attrs = &(dropout_attrs){ 1.5, 99 }, .refused = HEED_ERR_LIMIT },
+    { .in = { DIMS(33, 67), RNG() }, .attrs = &(const dropout_attrs){ 0.3, 0x12345678 } },
+    { .in = { DIMS(2, 3, 5), RNG() }, .attrs = &(const dropout_attrs){ 0.5, 7 } },
+    { .in = { SCALAR(), RNG() }, .attrs = &(const dropout_attrs){ 0.5, 7 } },
+    { .in = { DIMS(4, 9), RNG() }, .attrs = &(const dropout_attrs){ 1, 7 } }, /* nothing is left, and no 0 * infinity */
+    { .in = { DIMS(8, 40), RNG() }, .attrs = &(const dropout_attrs){ 0.1, 99 }, .scale = 1e4 },
+    { .in = { DIMS(0, 4), RNG() }, .attrs = &(const dropout_attrs){ 0.1, 99 } },
+    { .in = { DIMS(3, 4), RNG() }, .attrs = &(const dropout_attrs){ 1.5, 99 }, .refused = HEED_ERR_LIMIT },
     SAMPLE_END,
 };
 

@@ -103,14 +103,14 @@ static const op_kernel gather_cpu[] = {
 };
 
 static const op_sample gather_samples[] = {
-    { .in = { DIMS(50, 33), INDEX(50, 4, 7) }, .attrs = &(gather_attrs){ 0 } },
-    { .in = { DIMS(3, 5, 7), INDEX(5, 9) }, .attrs = &(gather_attrs){ 1 }, .scale = 1e4 },
-    { .in = { DIMS(6, 17), INDEX(17, 4) }, .attrs = &(gather_attrs){ 1 } },
-    { .in = { DIMS(5, 3), INDEX(5, 0) }, .attrs = &(gather_attrs){ 0 } },
+    { .in = { DIMS(50, 33), INDEX(50, 4, 7) }, .attrs = &(const gather_attrs){ 0 } },
+    { .in = { DIMS(3, 5, 7), INDEX(5, 9) }, .attrs = &(const gather_attrs){ 1 }, .scale = 1e4 },
+    { .in = { DIMS(6, 17), INDEX(17, 4) }, .attrs = &(const gather_attrs){ 1 } },
+    { .in = { DIMS(5, 3), INDEX(5, 0) }, .attrs = &(const gather_attrs){ 0 } },
     { .in = { MASK(9), { .rank = 0, .dtype = HEED_I64, .fill = FILL_INDEX, .n = 9, .given = true } },
-      .attrs = &(gather_attrs){ 0 } },
-    { .in = { DIMS(5), INDEX(5, 2) }, .attrs = &(gather_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(5), DIMS(5) }, .attrs = &(gather_attrs){ 0 }, .refused = HEED_ERR_DTYPE },
+      .attrs = &(const gather_attrs){ 0 } },
+    { .in = { DIMS(5), INDEX(5, 2) }, .attrs = &(const gather_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(5), DIMS(5) }, .attrs = &(const gather_attrs){ 0 }, .refused = HEED_ERR_DTYPE },
     SAMPLE_END,
 };
 

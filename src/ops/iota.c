@@ -48,11 +48,11 @@ static void iota_run(const op_call *c, int64_t begin, int64_t end)
 static const op_kernel iota_cpu[] = { REFERENCE_KERNEL(iota_run), KERNEL_END };
 
 static const op_sample iota_samples[] = {
-    { .attrs = &(iota_attrs){ HEED_I64, 0, { 1, { 1000 } } } },
-    { .attrs = &(iota_attrs){ HEED_F32, 1, { 3, { 4, 5, 7 } } } },
-    { .attrs = &(iota_attrs){ HEED_I32, 0, { 2, { 33, 3 } } } },
-    { .attrs = &(iota_attrs){ HEED_I64, 1, { 2, { 3, 0 } } } },
-    { .attrs = &(iota_attrs){ HEED_BOOL, 0, { 1, { 3 } } }, .refused = HEED_ERR_DTYPE },
+    { .attrs = &(const iota_attrs){ HEED_I64, 0, { 1, { 1000 } } } },
+    { .attrs = &(const iota_attrs){ HEED_F32, 1, { 3, { 4, 5, 7 } } } },
+    { .attrs = &(const iota_attrs){ HEED_I32, 0, { 2, { 33, 3 } } } },
+    { .attrs = &(const iota_attrs){ HEED_I64, 1, { 2, { 3, 0 } } } },
+    { .attrs = &(const iota_attrs){ HEED_BOOL, 0, { 1, { 3 } } }, .refused = HEED_ERR_DTYPE },
     SAMPLE_END,
 };
 

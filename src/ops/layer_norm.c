@@ -167,12 +167,12 @@ static const op_kernel layer_norm_cpu[] = {
 };
 
 static const op_sample layer_norm_samples[] = {
-    { .in = { DIMS(6, 5, 64), DIMS(64), DIMS(64) }, .attrs = &(layer_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(37, 13), DIMS(13) }, .attrs = &(layer_norm_attrs){ 1e-3 } },
-    { .in = { DIMS(3, 7), ABSENT(), DIMS(7) }, .attrs = &(layer_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(4, 100) }, .attrs = &(layer_norm_attrs){ 1e-5 }, .scale = 1e4 },
-    { .in = { DIMS(0, 8), DIMS(8), DIMS(8) }, .attrs = &(layer_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(4, 6), DIMS(4) }, .attrs = &(layer_norm_attrs){ 1e-5 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(6, 5, 64), DIMS(64), DIMS(64) }, .attrs = &(const layer_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(37, 13), DIMS(13) }, .attrs = &(const layer_norm_attrs){ 1e-3 } },
+    { .in = { DIMS(3, 7), ABSENT(), DIMS(7) }, .attrs = &(const layer_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(4, 100) }, .attrs = &(const layer_norm_attrs){ 1e-5 }, .scale = 1e4 },
+    { .in = { DIMS(0, 8), DIMS(8), DIMS(8) }, .attrs = &(const layer_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(4, 6), DIMS(4) }, .attrs = &(const layer_norm_attrs){ 1e-5 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

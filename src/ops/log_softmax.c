@@ -86,11 +86,11 @@ static const op_kernel log_softmax_cpu[] = {
 };
 
 static const op_sample log_softmax_samples[] = {
-    { .in = { DIMS(4, 1000) }, .attrs = &(log_softmax_attrs){ 1 }, .scale = 1e4 },
-    { .in = { DIMS(5, 7, 33) }, .attrs = &(log_softmax_attrs){ 1 } }, /* decomposed */
-    { .in = { DIMS(21, 10) }, .attrs = &(log_softmax_attrs){ 1 } },
-    { .in = { DIMS(0, 3) }, .attrs = &(log_softmax_attrs){ 1 } },
-    { .in = { DIMS(2) }, .attrs = &(log_softmax_attrs){ -1 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(4, 1000) }, .attrs = &(const log_softmax_attrs){ 1 }, .scale = 1e4 },
+    { .in = { DIMS(5, 7, 33) }, .attrs = &(const log_softmax_attrs){ 1 } }, /* decomposed */
+    { .in = { DIMS(21, 10) }, .attrs = &(const log_softmax_attrs){ 1 } },
+    { .in = { DIMS(0, 3) }, .attrs = &(const log_softmax_attrs){ 1 } },
+    { .in = { DIMS(2) }, .attrs = &(const log_softmax_attrs){ -1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

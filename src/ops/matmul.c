@@ -331,15 +331,15 @@ static const op_kernel matmul_cpu[] = {
 };
 
 static const op_sample matmul_samples[] = {
-    { .in = { DIMS(33, 47), DIMS(47, 29) }, .attrs = &(matmul_attrs){ 0 } },
-    { .in = { DIMS(5, 600), DIMS(600, 7) }, .attrs = &(matmul_attrs){ 0 } },          /* K is cut at GEMM_KC */
-    { .in = { DIMS(6, 1100), DIMS(1100, 5) }, .attrs = &(matmul_attrs){ true } },     /* and at MATMUL_SPLIT */
-    { .in = { DIMS(3, 4, 9, 5), DIMS(3, 4, 5, 17) }, .attrs = &(matmul_attrs){ 0 } }, /* batched */
-    { .in = { DIMS(2, 70, 31), DIMS(2, 31, 65) }, .attrs = &(matmul_attrs){ true } },
-    { .in = { DIMS(1, 300), DIMS(300, 40) }, .attrs = &(matmul_attrs){ 0 }, .scale = 1e4 },
-    { .in = { DIMS(4, 0), DIMS(0, 3) }, .attrs = &(matmul_attrs){ 0 } },              /* empty sums are zeros */
-    { .in = { DIMS(0, 4), DIMS(4, 3) }, .attrs = &(matmul_attrs){ true } },
-    { .in = { DIMS(2, 3), DIMS(4, 3) }, .attrs = &(matmul_attrs){ 0 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(33, 47), DIMS(47, 29) }, .attrs = &(const matmul_attrs){ 0 } },
+    { .in = { DIMS(5, 600), DIMS(600, 7) }, .attrs = &(const matmul_attrs){ 0 } },          /* K is cut at GEMM_KC */
+    { .in = { DIMS(6, 1100), DIMS(1100, 5) }, .attrs = &(const matmul_attrs){ true } },     /* and at MATMUL_SPLIT */
+    { .in = { DIMS(3, 4, 9, 5), DIMS(3, 4, 5, 17) }, .attrs = &(const matmul_attrs){ 0 } }, /* batched */
+    { .in = { DIMS(2, 70, 31), DIMS(2, 31, 65) }, .attrs = &(const matmul_attrs){ true } },
+    { .in = { DIMS(1, 300), DIMS(300, 40) }, .attrs = &(const matmul_attrs){ 0 }, .scale = 1e4 },
+    { .in = { DIMS(4, 0), DIMS(0, 3) }, .attrs = &(const matmul_attrs){ 0 } },              /* empty sums are zeros */
+    { .in = { DIMS(0, 4), DIMS(4, 3) }, .attrs = &(const matmul_attrs){ true } },
+    { .in = { DIMS(2, 3), DIMS(4, 3) }, .attrs = &(const matmul_attrs){ 0 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -70,11 +70,11 @@ static void pad_run(const op_call *c, int64_t begin, int64_t end)
 static const op_kernel pad_cpu[] = { COPY_KERNEL(pad_run), KERNEL_END };
 
 static const op_sample pad_samples[] = {
-    { .in = { DIMS(40, 33) }, .attrs = &(pad_attrs){ 1, 2, 3, 0 } },
-    { .in = { DIMS(3, 5, 7) }, .attrs = &(pad_attrs){ 1, 0, 4, -1.5 }, .scale = 1e4 },
-    { .in = { INDEX(9, 6) }, .attrs = &(pad_attrs){ 0, 1, 0, 7 } },
-    { .in = { DIMS(0, 3) }, .attrs = &(pad_attrs){ 0, 2, 0, 1 } },
-    { .in = { DIMS(4) }, .attrs = &(pad_attrs){ 0, -1, 0, 0 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(40, 33) }, .attrs = &(const pad_attrs){ 1, 2, 3, 0 } },
+    { .in = { DIMS(3, 5, 7) }, .attrs = &(const pad_attrs){ 1, 0, 4, -1.5 }, .scale = 1e4 },
+    { .in = { INDEX(9, 6) }, .attrs = &(const pad_attrs){ 0, 1, 0, 7 } },
+    { .in = { DIMS(0, 3) }, .attrs = &(const pad_attrs){ 0, 2, 0, 1 } },
+    { .in = { DIMS(4) }, .attrs = &(const pad_attrs){ 0, -1, 0, 0 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

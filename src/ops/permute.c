@@ -55,11 +55,11 @@ static void permute_run(const op_call *c, int64_t begin, int64_t end)
 static const op_kernel permute_cpu[] = { COPY_KERNEL(permute_run), KERNEL_END };
 
 static const op_sample permute_samples[] = {
-    { .in = { DIMS(40, 33) }, .attrs = &(permute_attrs){ { 2, { 1, 0 } } } },
-    { .in = { DIMS(3, 5, 7, 2) }, .attrs = &(permute_attrs){ { 4, { 2, 0, 3, 1 } } }, .scale = 1e4 },
-    { .in = { INDEX(9, 5, 1, 3) }, .attrs = &(permute_attrs){ { 3, { 0, 2, 1 } } } },
-    { .in = { DIMS(3, 0, 2) }, .attrs = &(permute_attrs){ { 3, { 2, 1, 0 } } } },
-    { .in = { DIMS(3, 2) }, .attrs = &(permute_attrs){ { 2, { 0, 0 } } }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(40, 33) }, .attrs = &(const permute_attrs){ { 2, { 1, 0 } } } },
+    { .in = { DIMS(3, 5, 7, 2) }, .attrs = &(const permute_attrs){ { 4, { 2, 0, 3, 1 } } }, .scale = 1e4 },
+    { .in = { INDEX(9, 5, 1, 3) }, .attrs = &(const permute_attrs){ { 3, { 0, 2, 1 } } } },
+    { .in = { DIMS(3, 0, 2) }, .attrs = &(const permute_attrs){ { 3, { 2, 1, 0 } } } },
+    { .in = { DIMS(3, 2) }, .attrs = &(const permute_attrs){ { 2, { 0, 0 } } }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -141,15 +141,15 @@ static const op_kernel pool_max_cpu[] = {
 #define LIST(...) { (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } }
 static const op_sample pool_max_samples[] = {
     { .in = { FILLED(FILL_DISTINCT, 2, 3, 6, 7) },
-      .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 3) } },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 3) } },
     { .in = { FILLED(FILL_DISTINCT, 2, 2, 7, 6) },
-      .attrs = &(pool_attrs){ LIST(3, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(4, 3) } },
-    { .in = { FILLED(FILL_DISTINCT, 2, 3, 12) }, .attrs = &(pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(2), LIST(4) } },
+      .attrs = &(const pool_attrs){ LIST(3, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(4, 3) } },
+    { .in = { FILLED(FILL_DISTINCT, 2, 3, 12) }, .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(2), LIST(4) } },
     { .in = { FILLED(FILL_DISTINCT, 1, 2, 5, 5) }, /* ceil_mode: the last windows are cut */
-      .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 3) } },
-    { .in = { DIMS(1, 2, 8, 8) }, .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) }, .scale = 1e4 },
-    { .in = { DIMS(0, 2, 4, 4) }, .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(2, 2) } },
-    { .in = { DIMS(1, 2, 4, 4) }, .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 2) }, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 3) } },
+    { .in = { DIMS(1, 2, 8, 8) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) }, .scale = 1e4 },
+    { .in = { DIMS(0, 2, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(2, 2) } },
+    { .in = { DIMS(1, 2, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 2) }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

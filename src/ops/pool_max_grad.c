@@ -115,11 +115,11 @@ static const op_kernel pool_max_grad_cpu[] = {
 
 #define LIST(...) { (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } }
 static const op_sample pool_max_grad_samples[] = {
-    { .in = { DIMS(2, 3, 3, 3), INDEX(42, 2, 3, 3, 3) }, .attrs = &(pool_max_grad_attrs){ LIST(6, 7) } },
-    { .in = { DIMS(3, 2, 9), INDEX(5, 3, 2, 9) }, .attrs = &(pool_max_grad_attrs){ LIST(5) } }, /* several p to one q */
-    { .in = { DIMS(1, 2, 4, 4), INDEX(64, 1, 2, 4, 4) }, .attrs = &(pool_max_grad_attrs){ LIST(8, 8) }, .scale = 1e4 },
-    { .in = { DIMS(0, 2, 2, 2), INDEX(16, 0, 2, 2, 2) }, .attrs = &(pool_max_grad_attrs){ LIST(4, 4) } },
-    { .in = { DIMS(1, 2, 2, 2), INDEX(16, 1, 2, 2, 1) }, .attrs = &(pool_max_grad_attrs){ LIST(4, 4) }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 3, 3, 3), INDEX(42, 2, 3, 3, 3) }, .attrs = &(const pool_max_grad_attrs){ LIST(6, 7) } },
+    { .in = { DIMS(3, 2, 9), INDEX(5, 3, 2, 9) }, .attrs = &(const pool_max_grad_attrs){ LIST(5) } }, /* several p to one q */
+    { .in = { DIMS(1, 2, 4, 4), INDEX(64, 1, 2, 4, 4) }, .attrs = &(const pool_max_grad_attrs){ LIST(8, 8) }, .scale = 1e4 },
+    { .in = { DIMS(0, 2, 2, 2), INDEX(16, 0, 2, 2, 2) }, .attrs = &(const pool_max_grad_attrs){ LIST(4, 4) } },
+    { .in = { DIMS(1, 2, 2, 2), INDEX(16, 1, 2, 2, 1) }, .attrs = &(const pool_max_grad_attrs){ LIST(4, 4) }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

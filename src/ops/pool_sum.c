@@ -237,12 +237,12 @@ static const op_kernel pool_sum_cpu[] = {
 
 #define LIST(...) { (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } }
 static const op_sample pool_sum_samples[] = {
-    { .in = { DIMS(2, 3, 6, 7) }, .attrs = &(pool_attrs){ LIST(2, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(4, 4) } },
-    { .in = { DIMS(2, 3, 5, 5) }, .attrs = &(pool_attrs){ LIST(3, 3), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(5, 5) } },
-    { .in = { DIMS(3, 2, 11) }, .attrs = &(pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(1), LIST(6) } }, /* ceil_mode: the last window is cut */
-    { .in = { DIMS(1, 2, 8, 8) }, .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(3, 3), LIST(3, 3) }, .scale = 1e4 },
-    { .in = { DIMS(0, 2, 4, 4) }, .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(2, 2) } },
-    { .in = { DIMS(1, 2, 4, 4) }, .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 2) }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 3, 6, 7) }, .attrs = &(const pool_attrs){ LIST(2, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(4, 4) } },
+    { .in = { DIMS(2, 3, 5, 5) }, .attrs = &(const pool_attrs){ LIST(3, 3), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(5, 5) } },
+    { .in = { DIMS(3, 2, 11) }, .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(1), LIST(6) } }, /* ceil_mode: the last window is cut */
+    { .in = { DIMS(1, 2, 8, 8) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(3, 3), LIST(3, 3) }, .scale = 1e4 },
+    { .in = { DIMS(0, 2, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(2, 2) } },
+    { .in = { DIMS(1, 2, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 2) }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
@@ -328,11 +328,11 @@ static const op_kernel pool_sum_grad_cpu[] = {
 };
 
 static const op_sample pool_sum_grad_samples[] = {
-    { .in = { DIMS(2, 3, 4, 4) }, .attrs = &(pool_attrs){ LIST(2, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(6, 7) } },
-    { .in = { DIMS(2, 3, 5, 5) }, .attrs = &(pool_attrs){ LIST(3, 3), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(5, 5) } },
-    { .in = { DIMS(3, 2, 6) }, .attrs = &(pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(1), LIST(11) }, .scale = 1e4 },
-    { .in = { DIMS(0, 2, 2, 2) }, .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) } },
-    { .in = { DIMS(1, 2, 3, 2) }, .attrs = &(pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 3, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(6, 7) } },
+    { .in = { DIMS(2, 3, 5, 5) }, .attrs = &(const pool_attrs){ LIST(3, 3), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(5, 5) } },
+    { .in = { DIMS(3, 2, 6) }, .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(1), LIST(11) }, .scale = 1e4 },
+    { .in = { DIMS(0, 2, 2, 2) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) } },
+    { .in = { DIMS(1, 2, 3, 2) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

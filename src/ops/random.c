@@ -95,12 +95,12 @@ static double random_flops(const op_call *c)
 }
 
 static const op_sample random_samples[] = {
-    { .in = { RNG() }, .attrs = &(random_attrs){ 12345, { 2, { 40, 33 } } } },
-    { .in = { RNG() }, .attrs = &(random_attrs){ 4294967295, { 3, { 2, 3, 7 } } } },
-    { .in = { RNG() }, .attrs = &(random_attrs){ 1, { 1, { 10001 } } } },
-    { .in = { RNG() }, .attrs = &(random_attrs){ 1, { 0, { 0 } } } },
-    { .in = { RNG() }, .attrs = &(random_attrs){ 1, { 2, { 3, 0 } } } },
-    { .in = { INDEX(9, 3) }, .attrs = &(random_attrs){ 1, { 1, { 3 } } }, .refused = HEED_ERR_SHAPE },
+    { .in = { RNG() }, .attrs = &(const random_attrs){ 12345, { 2, { 40, 33 } } } },
+    { .in = { RNG() }, .attrs = &(const random_attrs){ 4294967295, { 3, { 2, 3, 7 } } } },
+    { .in = { RNG() }, .attrs = &(const random_attrs){ 1, { 1, { 10001 } } } },
+    { .in = { RNG() }, .attrs = &(const random_attrs){ 1, { 0, { 0 } } } },
+    { .in = { RNG() }, .attrs = &(const random_attrs){ 1, { 2, { 3, 0 } } } },
+    { .in = { INDEX(9, 3) }, .attrs = &(const random_attrs){ 1, { 1, { 3 } } }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -620,27 +620,27 @@ static void reduce_amax_grad(op_grad *g)
 }
 
 static const op_sample reduce_samples[] = {
-    { .in = { DIMS(4, 1000) }, .attrs = &(reduce_attrs){ 2, false } },
-    { .in = { DIMS(300, 7) }, .attrs = &(reduce_attrs){ 1, false } },           /* columns, folded */
-    { .in = { DIMS(2, 150, 65) }, .attrs = &(reduce_attrs){ 2, true } },        /* columns, shared */
-    { .in = { DIMS(17, 3, 5, 6) }, .attrs = &(reduce_attrs){ 13, true } },      /* both */
-    { .in = { DIMS(3, 4, 2, 5) }, .attrs = &(reduce_attrs){ 10, false } },      /* reference */
-    { .in = { DIMS(33000) }, .attrs = &(reduce_attrs){ 1, false } },            /* split */
-    { .in = { DIMS(7, 33) }, .attrs = &(reduce_attrs){ 3, true }, .scale = 1e4 },
-    { .in = { INDEX(100, 5, 9) }, .attrs = &(reduce_attrs){ 1, false } },
-    { .in = { DIMS(0, 3) }, .attrs = &(reduce_attrs){ 2, false } },
-    { .in = { DIMS(3) }, .attrs = &(reduce_attrs){ 2, false }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(4, 1000) }, .attrs = &(const reduce_attrs){ 2, false } },
+    { .in = { DIMS(300, 7) }, .attrs = &(const reduce_attrs){ 1, false } },           /* columns, folded */
+    { .in = { DIMS(2, 150, 65) }, .attrs = &(const reduce_attrs){ 2, true } },        /* columns, shared */
+    { .in = { DIMS(17, 3, 5, 6) }, .attrs = &(const reduce_attrs){ 13, true } },      /* both */
+    { .in = { DIMS(3, 4, 2, 5) }, .attrs = &(const reduce_attrs){ 10, false } },      /* reference */
+    { .in = { DIMS(33000) }, .attrs = &(const reduce_attrs){ 1, false } },            /* split */
+    { .in = { DIMS(7, 33) }, .attrs = &(const reduce_attrs){ 3, true }, .scale = 1e4 },
+    { .in = { INDEX(100, 5, 9) }, .attrs = &(const reduce_attrs){ 1, false } },
+    { .in = { DIMS(0, 3) }, .attrs = &(const reduce_attrs){ 2, false } },
+    { .in = { DIMS(3) }, .attrs = &(const reduce_attrs){ 2, false }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 static const op_sample reduce_amax_samples[] = {
-    { .in = { FILLED(FILL_DISTINCT, 4, 1000) }, .attrs = &(reduce_attrs){ 2, false } },
-    { .in = { FILLED(FILL_DISTINCT, 300, 7) }, .attrs = &(reduce_attrs){ 1, false } },
-    { .in = { FILLED(FILL_DISTINCT, 17, 3, 5, 6) }, .attrs = &(reduce_attrs){ 13, true } },
-    { .in = { FILLED(FILL_DISTINCT, 3, 4, 2, 5) }, .attrs = &(reduce_attrs){ 10, false } },
-    { .in = { DIMS(7, 33) }, .attrs = &(reduce_attrs){ 3, true }, .scale = 1e4 },
-    { .in = { INDEX(100, 5, 9) }, .attrs = &(reduce_attrs){ 1, false } },
-    { .in = { DIMS(0, 3) }, .attrs = &(reduce_attrs){ 2, false } },
-    { .in = { DIMS(3, 0) }, .attrs = &(reduce_attrs){ 2, false }, .refused = HEED_ERR_SHAPE },
+    { .in = { FILLED(FILL_DISTINCT, 4, 1000) }, .attrs = &(const reduce_attrs){ 2, false } },
+    { .in = { FILLED(FILL_DISTINCT, 300, 7) }, .attrs = &(const reduce_attrs){ 1, false } },
+    { .in = { FILLED(FILL_DISTINCT, 17, 3, 5, 6) }, .attrs = &(const reduce_attrs){ 13, true } },
+    { .in = { FILLED(FILL_DISTINCT, 3, 4, 2, 5) }, .attrs = &(const reduce_attrs){ 10, false } },
+    { .in = { DIMS(7, 33) }, .attrs = &(const reduce_attrs){ 3, true }, .scale = 1e4 },
+    { .in = { INDEX(100, 5, 9) }, .attrs = &(const reduce_attrs){ 1, false } },
+    { .in = { DIMS(0, 3) }, .attrs = &(const reduce_attrs){ 2, false } },
+    { .in = { DIMS(3, 0) }, .attrs = &(const reduce_attrs){ 2, false }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

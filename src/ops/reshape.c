@@ -107,11 +107,11 @@ static const op_kernel reshape_cpu[] = {
 };
 
 static const op_sample reshape_samples[] = {
-    { .in = { DIMS(6, 35) }, .attrs = &(reshape_attrs){ { 3, { 2, 21, 5 } } } },
-    { .in = { DIMS(4, 3, 1, 5) }, .attrs = &(reshape_attrs){ { 1, { 60 } } }, .scale = 1e4 },
-    { .in = { DIMS(1, 1) }, .attrs = &(reshape_attrs){ { 0, { 0 } } } },
-    { .in = { DIMS(3, 0) }, .attrs = &(reshape_attrs){ { 3, { 0, 5, 7 } } } },
-    { .in = { DIMS(6) }, .attrs = &(reshape_attrs){ { 2, { 2, 4 } } }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(6, 35) }, .attrs = &(const reshape_attrs){ { 3, { 2, 21, 5 } } } },
+    { .in = { DIMS(4, 3, 1, 5) }, .attrs = &(const reshape_attrs){ { 1, { 60 } } }, .scale = 1e4 },
+    { .in = { DIMS(1, 1) }, .attrs = &(const reshape_attrs){ { 0, { 0 } } } },
+    { .in = { DIMS(3, 0) }, .attrs = &(const reshape_attrs){ { 3, { 0, 5, 7 } } } },
+    { .in = { DIMS(6) }, .attrs = &(const reshape_attrs){ { 2, { 2, 4 } } }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -37,11 +37,11 @@ static void reverse_run(const op_call *c, int64_t begin, int64_t end)
 static const op_kernel reverse_cpu[] = { COPY_KERNEL(reverse_run), KERNEL_END };
 
 static const op_sample reverse_samples[] = {
-    { .in = { DIMS(40, 33) }, .attrs = &(reverse_attrs){ 0 } },
-    { .in = { DIMS(3, 5, 7) }, .attrs = &(reverse_attrs){ 2 }, .scale = 1e4 },
-    { .in = { INDEX(9, 1, 4) }, .attrs = &(reverse_attrs){ 1 } },
-    { .in = { DIMS(0, 3) }, .attrs = &(reverse_attrs){ 0 } },
-    { .in = { DIMS(3) }, .attrs = &(reverse_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(40, 33) }, .attrs = &(const reverse_attrs){ 0 } },
+    { .in = { DIMS(3, 5, 7) }, .attrs = &(const reverse_attrs){ 2 }, .scale = 1e4 },
+    { .in = { INDEX(9, 1, 4) }, .attrs = &(const reverse_attrs){ 1 } },
+    { .in = { DIMS(0, 3) }, .attrs = &(const reverse_attrs){ 0 } },
+    { .in = { DIMS(3) }, .attrs = &(const reverse_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -117,11 +117,11 @@ static const op_kernel rms_norm_cpu[] = {
 };
 
 static const op_sample rms_norm_samples[] = {
-    { .in = { DIMS(6, 5, 64), DIMS(64) }, .attrs = &(rms_norm_attrs){ 1e-6 } },
-    { .in = { DIMS(35, 13) }, .attrs = &(rms_norm_attrs){ 1e-6 } },
-    { .in = { DIMS(4, 100), DIMS(100) }, .attrs = &(rms_norm_attrs){ 1e-5 }, .scale = 1e4 },
-    { .in = { DIMS(0, 8), DIMS(8) }, .attrs = &(rms_norm_attrs){ 1e-5 } },
-    { .in = { DIMS(4, 6), DIMS(4) }, .attrs = &(rms_norm_attrs){ 1e-5 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(6, 5, 64), DIMS(64) }, .attrs = &(const rms_norm_attrs){ 1e-6 } },
+    { .in = { DIMS(35, 13) }, .attrs = &(const rms_norm_attrs){ 1e-6 } },
+    { .in = { DIMS(4, 100), DIMS(100) }, .attrs = &(const rms_norm_attrs){ 1e-5 }, .scale = 1e4 },
+    { .in = { DIMS(0, 8), DIMS(8) }, .attrs = &(const rms_norm_attrs){ 1e-5 } },
+    { .in = { DIMS(4, 6), DIMS(4) }, .attrs = &(const rms_norm_attrs){ 1e-5 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -114,12 +114,12 @@ static const op_kernel rmsprop_cpu[] = {
 
 #define POSITIVE() { .rank = 0, .fill = FILL_POSITIVE, .given = true }
 static const op_sample rmsprop_samples[] = {
-    { .in = { DIMS(5, 7), DIMS(5, 7), FILLED(FILL_POSITIVE, 5, 7), ABSENT(), POSITIVE() }, .attrs = &(rmsprop_hyper){ 0.99, 1e-8, 0, 0 } },
+    { .in = { DIMS(5, 7), DIMS(5, 7), FILLED(FILL_POSITIVE, 5, 7), ABSENT(), POSITIVE() }, .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 } },
     { .in = { DIMS(5003), DIMS(5003), FILLED(FILL_POSITIVE, 5003), DIMS(5003), POSITIVE(), POSITIVE() },
-      .attrs = &(rmsprop_hyper){ 0.9, 1e-8, 0.01, 0.9 } },
-    { .in = { DIMS(9), DIMS(9), FILLED(FILL_POSITIVE, 9), ABSENT(), POSITIVE() }, .attrs = &(rmsprop_hyper){ 0.99, 1e-8, 0, 0 }, .scale = 1e4 },
-    { .in = { DIMS(0), DIMS(0), DIMS(0), ABSENT(), POSITIVE() }, .attrs = &(rmsprop_hyper){ 0.99, 1e-8, 0, 0 } },
-    { .in = { DIMS(3), DIMS(4), DIMS(3), ABSENT(), POSITIVE() }, .attrs = &(rmsprop_hyper){ 0.99, 1e-8, 0, 0 }, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const rmsprop_hyper){ 0.9, 1e-8, 0.01, 0.9 } },
+    { .in = { DIMS(9), DIMS(9), FILLED(FILL_POSITIVE, 9), ABSENT(), POSITIVE() }, .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 }, .scale = 1e4 },
+    { .in = { DIMS(0), DIMS(0), DIMS(0), ABSENT(), POSITIVE() }, .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 } },
+    { .in = { DIMS(3), DIMS(4), DIMS(3), ABSENT(), POSITIVE() }, .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

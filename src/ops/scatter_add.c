@@ -150,12 +150,12 @@ static const op_kernel scatter_add_cpu[] = {
 };
 
 static const op_sample scatter_add_samples[] = {
-    { .in = { INDEX(50, 4, 7), DIMS(4, 7, 33) }, .attrs = &(scatter_add_attrs){ 0, 50 } },
-    { .in = { INDEX(5, 9), DIMS(3, 9, 7) }, .attrs = &(scatter_add_attrs){ 1, 5 }, .scale = 1e4 },
-    { .in = { INDEX(3, 200), DIMS(200) }, .attrs = &(scatter_add_attrs){ 0, 3 } },
-    { .in = { INDEX(9, 5), INDEX(9, 5, 2) }, .attrs = &(scatter_add_attrs){ 0, 9 } },
-    { .in = { INDEX(5, 0), DIMS(0, 3) }, .attrs = &(scatter_add_attrs){ 0, 5 } },
-    { .in = { INDEX(5, 4), DIMS(3, 4) }, .attrs = &(scatter_add_attrs){ 0, 5 }, .refused = HEED_ERR_SHAPE },
+    { .in = { INDEX(50, 4, 7), DIMS(4, 7, 33) }, .attrs = &(const scatter_add_attrs){ 0, 50 } },
+    { .in = { INDEX(5, 9), DIMS(3, 9, 7) }, .attrs = &(const scatter_add_attrs){ 1, 5 }, .scale = 1e4 },
+    { .in = { INDEX(3, 200), DIMS(200) }, .attrs = &(const scatter_add_attrs){ 0, 3 } },
+    { .in = { INDEX(9, 5), INDEX(9, 5, 2) }, .attrs = &(const scatter_add_attrs){ 0, 9 } },
+    { .in = { INDEX(5, 0), DIMS(0, 3) }, .attrs = &(const scatter_add_attrs){ 0, 5 } },
+    { .in = { INDEX(5, 4), DIMS(3, 4) }, .attrs = &(const scatter_add_attrs){ 0, 5 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -117,12 +117,12 @@ static const op_kernel sgd_cpu[] = {
 
 #define POSITIVE() { .rank = 0, .fill = FILL_POSITIVE, .given = true }
 static const op_sample sgd_samples[] = {
-    { .in = { DIMS(5, 7), DIMS(5, 7), ABSENT(), POSITIVE(), POSITIVE() }, .attrs = &(sgd_hyper){ 0 } },
+    { .in = { DIMS(5, 7), DIMS(5, 7), ABSENT(), POSITIVE(), POSITIVE() }, .attrs = &(const sgd_hyper){ 0 } },
     { .in = { DIMS(5003), DIMS(5003), DIMS(5003), POSITIVE(), POSITIVE(), POSITIVE() },
-      .attrs = &(sgd_hyper){ .momentum = 0.9, .weight_decay = 0.01, .nesterov = true } },
-    { .in = { DIMS(9), DIMS(9), DIMS(9), POSITIVE(), POSITIVE() }, .attrs = &(sgd_hyper){ .momentum = 0.5, .dampening = 0.1 }, .scale = 1e4 },
-    { .in = { DIMS(0), DIMS(0), DIMS(0), POSITIVE(), POSITIVE() }, .attrs = &(sgd_hyper){ .momentum = 0.9 } },
-    { .in = { DIMS(3), DIMS(3), ABSENT(), POSITIVE(), POSITIVE() }, .attrs = &(sgd_hyper){ .momentum = 0.9 }, .refused = HEED_ERR_SPEC },
+      .attrs = &(const sgd_hyper){ .momentum = 0.9, .weight_decay = 0.01, .nesterov = true } },
+    { .in = { DIMS(9), DIMS(9), DIMS(9), POSITIVE(), POSITIVE() }, .attrs = &(const sgd_hyper){ .momentum = 0.5, .dampening = 0.1 }, .scale = 1e4 },
+    { .in = { DIMS(0), DIMS(0), DIMS(0), POSITIVE(), POSITIVE() }, .attrs = &(const sgd_hyper){ .momentum = 0.9 } },
+    { .in = { DIMS(3), DIMS(3), ABSENT(), POSITIVE(), POSITIVE() }, .attrs = &(const sgd_hyper){ .momentum = 0.9 }, .refused = HEED_ERR_SPEC },
     SAMPLE_END,
 };
 

@@ -68,12 +68,12 @@ static void slice_run(const op_call *c, int64_t begin, int64_t end)
 static const op_kernel slice_cpu[] = { COPY_KERNEL(slice_run), KERNEL_END };
 
 static const op_sample slice_samples[] = {
-    { .in = { DIMS(40, 33) }, .attrs = &(slice_attrs){ 1, 3, 30, 1 } },
-    { .in = { DIMS(5, 17, 3) }, .attrs = &(slice_attrs){ 1, 2, 17, 4 }, .scale = 1e4 },
-    { .in = { DIMS(10) }, .attrs = &(slice_attrs){ 0, 1, 9, 3 } },
-    { .in = { INDEX(9, 6, 2) }, .attrs = &(slice_attrs){ 0, 0, 5, 2 } },
-    { .in = { DIMS(4, 3) }, .attrs = &(slice_attrs){ 0, 2, 2, 1 } },
-    { .in = { DIMS(4, 3) }, .attrs = &(slice_attrs){ 1, 2, 4, 1 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(40, 33) }, .attrs = &(const slice_attrs){ 1, 3, 30, 1 } },
+    { .in = { DIMS(5, 17, 3) }, .attrs = &(const slice_attrs){ 1, 2, 17, 4 }, .scale = 1e4 },
+    { .in = { DIMS(10) }, .attrs = &(const slice_attrs){ 0, 1, 9, 3 } },
+    { .in = { INDEX(9, 6, 2) }, .attrs = &(const slice_attrs){ 0, 0, 5, 2 } },
+    { .in = { DIMS(4, 3) }, .attrs = &(const slice_attrs){ 0, 2, 2, 1 } },
+    { .in = { DIMS(4, 3) }, .attrs = &(const slice_attrs){ 1, 2, 4, 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

@@ -83,12 +83,12 @@ static const op_kernel softmax_cpu[] = { /* first that accepts wins */
 };
 
 static const op_sample softmax_samples[] = {
-    { .in = { DIMS(4, 1000) }, .attrs = &(softmax_attrs){ 1 }, .scale = 1e4 }, /* must not overflow */
-    { .in = { DIMS(5, 7, 33) }, .attrs = &(softmax_attrs){ 1 } },             /* decomposed */
-    { .in = { DIMS(3, 2, 19) }, .attrs = &(softmax_attrs){ 2 } },
-    { .in = { DIMS(70, 1) }, .attrs = &(softmax_attrs){ 1 } },
-    { .in = { DIMS(3, 0) }, .attrs = &(softmax_attrs){ 1 } }, /* nothing to do */
-    { .in = { DIMS(2) }, .attrs = &(softmax_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(4, 1000) }, .attrs = &(const softmax_attrs){ 1 }, .scale = 1e4 }, /* must not overflow */
+    { .in = { DIMS(5, 7, 33) }, .attrs = &(const softmax_attrs){ 1 } },             /* decomposed */
+    { .in = { DIMS(3, 2, 19) }, .attrs = &(const softmax_attrs){ 2 } },
+    { .in = { DIMS(70, 1) }, .attrs = &(const softmax_attrs){ 1 } },
+    { .in = { DIMS(3, 0) }, .attrs = &(const softmax_attrs){ 1 } }, /* nothing to do */
+    { .in = { DIMS(2) }, .attrs = &(const softmax_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
@@ -153,11 +153,11 @@ static const op_kernel softmax_grad_cpu[] = {
 };
 
 static const op_sample softmax_grad_samples[] = {
-    { .in = { FILLED(FILL_PROBABILITY, 6, 49), DIMS(6, 49) }, .attrs = &(softmax_attrs){ 1 } },
-    { .in = { DIMS(5, 7, 3), DIMS(5, 7, 3) }, .attrs = &(softmax_attrs){ 0 } }, /* decomposed */
-    { .in = { FILLED(FILL_PROBABILITY, 2, 65), DIMS(2, 65) }, .attrs = &(softmax_attrs){ 1 }, .scale = 1e4 },
-    { .in = { DIMS(0, 4), DIMS(0, 4) }, .attrs = &(softmax_attrs){ 1 } },
-    { .in = { DIMS(3, 4), DIMS(4, 3) }, .attrs = &(softmax_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
+    { .in = { FILLED(FILL_PROBABILITY, 6, 49), DIMS(6, 49) }, .attrs = &(const softmax_attrs){ 1 } },
+    { .in = { DIMS(5, 7, 3), DIMS(5, 7, 3) }, .attrs = &(const softmax_attrs){ 0 } }, /* decomposed */
+    { .in = { FILLED(FILL_PROBABILITY, 2, 65), DIMS(2, 65) }, .attrs = &(const softmax_attrs){ 1 }, .scale = 1e4 },
+    { .in = { DIMS(0, 4), DIMS(0, 4) }, .attrs = &(const softmax_attrs){ 1 } },
+    { .in = { DIMS(3, 4), DIMS(4, 3) }, .attrs = &(const softmax_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 

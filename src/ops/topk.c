@@ -136,12 +136,12 @@ static const op_kernel topk_cpu[] = {
 };
 
 static const op_sample topk_samples[] = {
-    { .in = { FILLED(FILL_DISTINCT, 20, 100) }, .attrs = &(topk_attrs){ 5 } },
-    { .in = { FILLED(FILL_DISTINCT, 3, 5, 7) }, .attrs = &(topk_attrs){ 7 } },
-    { .in = { DIMS(4, 33) }, .attrs = &(topk_attrs){ 1 }, .scale = 1e4 },
-    { .in = { DIMS(3, 5) }, .attrs = &(topk_attrs){ 0 } },
-    { .in = { DIMS(0, 5) }, .attrs = &(topk_attrs){ 2 } },
-    { .in = { DIMS(3, 5) }, .attrs = &(topk_attrs){ 6 }, .refused = HEED_ERR_SHAPE },
+    { .in = { FILLED(FILL_DISTINCT, 20, 100) }, .attrs = &(const topk_attrs){ 5 } },
+    { .in = { FILLED(FILL_DISTINCT, 3, 5, 7) }, .attrs = &(const topk_attrs){ 7 } },
+    { .in = { DIMS(4, 33) }, .attrs = &(const topk_attrs){ 1 }, .scale = 1e4 },
+    { .in = { DIMS(3, 5) }, .attrs = &(const topk_attrs){ 0 } },
+    { .in = { DIMS(0, 5) }, .attrs = &(const topk_attrs){ 2 } },
+    { .in = { DIMS(3, 5) }, .attrs = &(const topk_attrs){ 6 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
