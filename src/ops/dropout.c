@@ -138,6 +138,11 @@ static const op_sample dropout_samples[] = {
     SAMPLE_END,
 };
 
+heed_value heed__dropout(heed_builder *b, heed_value x, heed_value rng_state, double p, int64_t node_number)
+{
+    return heed__node(b, &heed__op_dropout, &(dropout_attrs){ p, node_number }, (heed_value[]){ x, rng_state }, 2);
+}
+
 heed_value heed_dropout(heed_builder *b, const char *name, heed_value x, double p)
 {
     dropout_attrs a = { .p = p };
