@@ -28,7 +28,7 @@ typedef struct attention_head {
     uint32_t step, node;
 } attention_head;
 
-/* Where results go: dense, of this head; weights [tq,tk] may be NULL. */
+/* Where results go: dense, of this head; each may be NULL. */
 typedef struct attention_result {
     float *out, *lse, *weights;
 } attention_result;

@@ -138,19 +138,16 @@ static const op_sample dropout_samples[] = {
     SAMPLE_END,
 };
 
-heed_value heed__dropout(heed_builder *b, heed_value x, heed_value rng_state, double p, int64_t node_number)
+heed_value heed__dropout(heed_builder *b, heed_value x, heed_value rng, double p, int64_t node)
 {
-    return heed__node(b, &heed__op_dropout, &(dropout_attrs){ p, node_number }, (heed_value[]){ x, rng_state }, 2);
+    return heed__node(b, &heed__op_dropout, &(dropout_attrs){ p, node }, (heed_value[]){ x, rng }, 2);
 }
 
 heed_value heed_dropout(heed_builder *b, const char *name, heed_value x, double p)
 {
-    dropout_attrs a = { .p = p };
-
     if (heed__poisoned(b) || (p >= 0 && p <= 1 && (!(p > 0) || heed_get_mode(b) == HEED_EVAL)))
         return x;
-    a.node = heed__random_node(b, name);
-    return heed__node(b, &heed__op_dropout, &a, (heed_value[]){ x, heed_rng(b) }, 2);
+    return heed__dropout(b, x, heed_rng(b), p, heed__random_node(b, name));
 }
 
 const op_def heed__op_dropout = {

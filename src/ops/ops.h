@@ -51,8 +51,8 @@ heed_value heed__unbroadcast(heed_builder *b, heed_value x, const heed_type *typ
 heed_value heed__norm_over(heed_builder *b, const op_def *op, const void *attrs, heed_value x, int axes, heed_value weight,
                            heed_value bias);
 
-/* The node of heed_dropout with its stream given: for ops that drop inside (attention). */
-heed_value heed__dropout(heed_builder *b, heed_value x, heed_value rng_state, double p, int64_t node_number);
+/* Dropout whose node number is given (ops/dropout.c): several nodes may share their bits. rng is {seed, step}. */
+heed_value heed__dropout(heed_builder *b, heed_value x, heed_value rng, double p, int64_t node);
 
 /* Zeros of a type (a broadcast scalar constant). */
 heed_value heed__zeros(heed_builder *b, const heed_type *type);

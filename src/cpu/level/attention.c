@@ -404,7 +404,7 @@ static void forward_finish(const attention_head *h, const forward_block *b, cons
         l[r] = vsum_lanes(vload(b->l + r * VL));
         const vf by = vsplat(l[r]);
         const vi none = (vi)(by == 0.0f);
-        for (int64_t p = 0; p < h->dv; p += VL) {
+        for (int64_t p = 0; to->out && p < h->dv; p += VL) {
             const vf x = vload(o + p / PANEL * (ATTENTION_ROWS * PANEL) + p % PANEL);
             const vf y = (vf)(~none & (vi)(x / by));
 
@@ -414,7 +414,7 @@ static void forward_finish(const attention_head *h, const forward_block *b, cons
                 vstore_part(to->out + i * h->dv + p, y, h->dv - p);
         }
     }
-    for (int64_t i = begin; i < end; i += VL) {
+    for (int64_t i = begin; to->lse && i < end; i += VL) {
         const vf sum = vload(l + (i - begin));
         const vf lse = vload(b->shift + (i - begin)) + vf_log(sum); /* ln 0 = -inf */
 
