@@ -138,9 +138,9 @@ static const op_sample dropout_samples[] = {
     SAMPLE_END,
 };
 
-heed_value heed__dropout(heed_builder *b, heed_value x, heed_value rng, double p, int64_t node)
+heed_value heed__dropout(heed_builder *b, heed_value x, heed_value stream, double p, int64_t number)
 {
-    return heed__node(b, &heed__op_dropout, &(dropout_attrs){ p, node }, (heed_value[]){ x, rng }, 2);
+    return heed__node(b, &heed__op_dropout, &(dropout_attrs){ p, number }, (heed_value[]){ x, stream }, 2);
 }
 
 heed_value heed_dropout(heed_builder *b, const char *name, heed_value x, double p)

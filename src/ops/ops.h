@@ -52,7 +52,7 @@ heed_value heed__norm_over(heed_builder *b, const op_def *op, const void *attrs,
                            heed_value bias);
 
 /* Dropout whose node number is given (ops/dropout.c): several nodes may share their bits. rng is {seed, step}. */
-heed_value heed__dropout(heed_builder *b, heed_value x, heed_value rng, double p, int64_t node);
+heed_value heed__dropout(heed_builder *b, heed_value x, heed_value stream, double p, int64_t number);
 
 /* Zeros of a type (a broadcast scalar constant). */
 heed_value heed__zeros(heed_builder *b, const heed_type *type);
