@@ -25,6 +25,8 @@ HEED_API int64_t heed_safetensors_count(const heed_safetensors *f);
 HEED_API const char *heed_safetensors_name(const heed_safetensors *f, int64_t i);
 HEED_API const char *heed_safetensors_dtype(const heed_safetensors *f, int64_t i);
 HEED_API heed_type heed_safetensors_type(const heed_safetensors *f, int64_t i);
+/** Bytes of tensor i in the file, also of dtypes heed has not. */
+HEED_API uint64_t heed_safetensors_bytes(const heed_safetensors *f, int64_t i);
 /** Position of a name, -1 if there is none. */
 HEED_API int64_t heed_safetensors_find(const heed_safetensors *f, const char *name);
 /** Reads tensor i into memory of at least its size. HEED_ERR_DTYPE for dtypes heed has not. */

@@ -129,7 +129,8 @@ HEED_API const char *heed_value_path(const heed_builder *b, heed_value value);
 
 typedef enum heed_graph_form {
     HEED_GRAPH_TEXT = 0, /**< stable: the golden format of tests */
-    HEED_GRAPH_MERMAID
+    HEED_GRAPH_MERMAID,
+    HEED_GRAPH_SVG       /**< a drawing, layer by layer; HEED_ERR_LIMIT for graphs too large to look at */
 } heed_graph_form;
 
 /** The graph as text in a block of the context's allocator, given back by heed_text_free. */

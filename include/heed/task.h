@@ -34,6 +34,7 @@ typedef bool heed_progress_fn(void *user, const heed_progress *p);
 typedef struct heed_train_result {
     int64_t epochs, steps, parameters;
     double seconds, train_loss, validation_loss, validation_accuracy;
+    double baseline_accuracy; /**< on the validation part, of always naming the training part's commonest class; -1 without one */
     uint64_t peak_bytes;
     char sha256[65]; /**< of the weights: heed_weights_sha256 */
 } heed_train_result;

@@ -103,6 +103,7 @@ struct cli {
     bool log_terminal;
     const char **lists; /* owned: room for every cli_strings */
     int lists_used;
+    uint64_t given; /* bit i: row i of the command's table stood on the command line */
 };
 
 #define STEP(call)                                                                                           \
@@ -128,6 +129,9 @@ heed_status heed__cli_open(cli *c, int64_t threads, int isa);
  * required). HEED_ERR_USAGE, HEED_ERR_MEMORY. */
 heed_status heed__cli_parse(cli *c, const cli_command *command, int argc, char **argv, void *args, bool *help);
 
+/* Whether the option stood on the command line: its value may also come from the environment. */
+bool heed__cli_given(const cli *c, const cli_option *table, const char *name);
+
 /* "--top-k" of a row into flag, or the operand's word. */
 void heed__cli_flag(char flag[48], const cli_option *row);
 
@@ -139,6 +143,7 @@ const cli_option *heed__cli_variable(int i);
 void heed__cli_style(cli *c);                                  /* colours and terminal, from --color and environment */
 heed_status heed__cli_flush(cli *c, bool *closed);             /* stdout; *closed: its reader went away */
 void heed__cli_json(FILE *f, const char *text);                /* a JSON string, quotes included */
+void heed__cli_text(FILE *f, const char *text);                /* text from outside: control characters escaped */
 void heed__cli_number(FILE *f, double value);                  /* a JSON number; null when it is not finite */
 const char *heed__cli_count(char text[32], int64_t n);         /* 65,018 */
 const char *heed__cli_bytes(char text[32], uint64_t n);        /* 12.3 MB */
@@ -146,6 +151,9 @@ const char *heed__cli_seconds(char text[32], double seconds);  /* 3.4 s, 1:12, 2
 heed_status heed__cli_exists(cli *c, const char *path, bool force); /* HEED_ERR_EXISTS when it is there and no force */
 bool heed__cli_is_folder(const char *path);
 bool heed__cli_is_there(const char *path);
+
+/* heed_idx_read, where "-" is an IDX stream on stdin. heed_data_free gives it back. */
+heed_status heed__cli_read_idx(cli *c, heed_tensor *out, const char *path);
 
 /* ---- help ---- */
 

@@ -227,6 +227,14 @@ static heed_status options_missing(cli *c, const cli_command *command, const voi
     return HEED_OK;
 }
 
+bool heed__cli_given(const cli *c, const cli_option *table, const char *name)
+{
+    for (int i = 0; table[i].kind && i < 64; i++)
+        if (strcmp(table[i].name, name) == 0)
+            return c->given >> i & 1;
+    return false;
+}
+
 heed_status heed__cli_parse(cli *c, const cli_command *command, int argc, char **argv, void *args, bool *help)
 {
     const cli_option *next = command->options;
@@ -275,6 +283,8 @@ heed_status heed__cli_parse(cli *c, const cli_command *command, int argc, char *
             return heed__cli_fail(c, HEED_ERR_USAGE, "%s needs a value: %s", flag, row->value ? row->value : row->words);
         }
         TRY(options_set(c, row, object, value, flag));
+        if (object == args && row - command->options < 64)
+            c->given |= UINT64_C(1) << (row - command->options);
     }
     return options_missing(c, command, args);
 }

@@ -112,6 +112,24 @@ void heed__cli_json(FILE *f, const char *text)
     (void)putc('"', f);
 }
 
+void heed__cli_text(FILE *f, const char *text)
+{
+    const unsigned char *p = (const unsigned char *)text;
+
+    while (*p) {
+        const size_t n = output_utf8(p);
+        const bool control = *p < 0x20 || *p == 0x7f || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
+
+        if (n == 0 || control)
+            fprintf(f, "\\x%02x", *p);
+        if (n == 2 && control)
+            fprintf(f, "\\x%02x", p[1]);
+        else if (n > 0 && !control)
+            (void)fwrite(p, 1, n, f);
+        p += n ? n : 1;
+    }
+}
+
 /* The fewest digits that read back as the same double. */
 void heed__cli_number(FILE *f, double value)
 {

@@ -822,6 +822,13 @@ heed_type heed_safetensors_type(const heed_safetensors *f, int64_t i)
     return e ? e->type : (heed_type){ .dtype = HEED_DTYPES, .rank = -1 };
 }
 
+uint64_t heed_safetensors_bytes(const heed_safetensors *f, int64_t i)
+{
+    const entry *e = entry_at(f, i);
+
+    return e ? e->end - e->begin : 0;
+}
+
 int64_t heed_safetensors_find(const heed_safetensors *f, const char *name)
 {
     uint32_t low = 0, high = f->n;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "graph/draw.h"
 #include "graph/number.h"
 
 #include <stdio.h>
@@ -99,14 +100,21 @@ static void print_mermaid(text *t, const heed_graph *g)
 
 heed_status heed_graph_print(char **out, const heed_graph *g, heed_graph_form form, heed_error *err)
 {
+    heed_status st = HEED_OK;
     text t;
     char *done;
 
     heed__text_init(&t, g->ctx->heap, 0);
-    if (form == HEED_GRAPH_MERMAID)
+    if (form == HEED_GRAPH_SVG)
+        st = heed__graph_draw(&t, g, err);
+    else if (form == HEED_GRAPH_MERMAID)
         print_mermaid(&t, g);
     else
         print_text(&t, g, 0);
+    if (st != HEED_OK) {
+        heed__text_release(&t);
+        return st;
+    }
     done = heed__text_take(&t);
     if (!done) {
         heed__text_release(&t);

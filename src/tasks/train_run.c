@@ -114,6 +114,25 @@ static heed_status prepare_data(job *j)
     return name_classes(j);
 }
 
+/* What naming the training part's commonest class (the first of equals) for every validation sample reaches. */
+static heed_status measure_baseline(job *j, double *accuracy)
+{
+    int64_t *counts = heed__alloc(j->ctx->heap, (size_t)j->config.classes, sizeof *counts);
+    int64_t most = 0, right = 0;
+
+    if (!counts)
+        return heed__fail_memory(j->err, (uint64_t)j->config.classes * sizeof *counts);
+    for (int64_t i = 0; i < j->n_train; i++)
+        counts[heed_dataset_label(j->data, j->order[i])]++;
+    for (int64_t c = 1; c < j->config.classes; c++)
+        most = counts[c] > counts[most] ? c : most;
+    for (int64_t i = 0; i < j->n_held; i++)
+        right += heed_dataset_label(j->data, j->held[i]) == most;
+    heed__release(j->ctx->heap, counts);
+    *accuracy = j->n_held > 0 ? (double)right / (double)j->n_held : -1;
+    return HEED_OK;
+}
+
 static heed_status prepare_model(job *j)
 {
     const recipe_values *v = j->recipe->values;
@@ -312,6 +331,7 @@ heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_rec
                                   .seconds = heed__os_seconds() - j.began, .train_loss = j.progress.loss,
                                   .validation_loss = j.progress.validation_loss, .validation_accuracy = j.progress.validation_accuracy,
                                   .peak_bytes = heed_context_peak_bytes(ctx) };
+    STEP(measure_baseline(&j, &result.baseline_accuracy));
     STEP(put_run(&j, &result));
     *out = result;
     if (j.stopped)

@@ -1,0 +1,190 @@
+/* heed train: recipe -> run. stderr shows progress; stdout ends with what came out, where it lies, what to type next. */
+
+#include "cli/progress.h"
+#include "cli/train.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const cli_option train_table[] = {
+    OPERAND(train_args, recipe, .value = "RECIPE", .doc = "a YAML file; heed help recipes lists its keys"),
+    PATH(train_args, out, .value = "DIR", .doc = "folder of the run; it is made"),
+    REPEATED(train_args, set, .value = "KEY=VALUE", .doc = "replaces a value of the recipe: train.epochs=3"),
+    MAYBE(train_args, seed, .value = "N", .max = INT64_C(9000000000000000), .variable = "HEED_SEED",
+          .doc = "of weights, order, augmentation and dropout: train.seed of the recipe"),
+    MAYBE(train_args, threads, .value = "N", .max = 1024, .variable = "HEED_THREADS",
+          .doc = "threads that compute: train.threads of the recipe; 0 takes one for each CPU"),
+    ISA_OPTION(train_args),
+    FORCE_OPTION(train_args, "writes over a run that is there"),
+    SWITCH(train_args, print_config, .doc = "prints every value and where it came from, and trains nothing"),
+    JSON_OPTION(train_args, "a JSON object a line: one an epoch, then one for the run"),
+    OPTIONS_END,
+};
+
+typedef struct watcher {
+    progress progress;
+    bool json;
+} watcher;
+
+static void train_json_number(const char *name, double value)
+{
+    printf(",\"%s\":", name);
+    heed__cli_number(stdout, value);
+}
+
+static bool train_watch(void *user, const heed_progress *p)
+{
+    watcher *w = user;
+
+    if (w->json && p->epoch_ended) {
+        printf("{\"epoch\":%lld,\"epochs\":%lld,\"step\":%lld,\"steps\":%lld,\"samples\":%lld", (long long)p->epoch,
+               (long long)p->epochs, (long long)p->step, (long long)p->steps, (long long)p->samples);
+        train_json_number("loss", p->loss);
+        if (p->validation_accuracy >= 0) {
+            train_json_number("validation_loss", p->validation_loss);
+            train_json_number("validation_accuracy", p->validation_accuracy);
+        }
+        train_json_number("lr", p->lr);
+        train_json_number("grad_norm", p->grad_norm);
+        train_json_number("rate", p->rate);
+        train_json_number("seconds", p->seconds);
+        printf("}\n");
+        (void)fflush(stdout); /* a reader that went away does not end the training: the run is its result */
+    }
+    return heed__progress_show(&w->progress, p);
+}
+
+static void train_json(const train_args *a, const heed_train_result *r)
+{
+    printf("{\"run\":");
+    heed__cli_json(stdout, a->out);
+    printf(",\"epochs\":%lld,\"steps\":%lld,\"parameters\":%lld,\"metrics\":{\"loss\":", (long long)r->epochs,
+           (long long)r->steps, (long long)r->parameters);
+    heed__cli_number(stdout, r->train_loss);
+    if (r->validation_accuracy >= 0) {
+        train_json_number("validation_loss", r->validation_loss);
+        train_json_number("validation_accuracy", r->validation_accuracy);
+        train_json_number("baseline_accuracy", r->baseline_accuracy);
+    }
+    printf("}");
+    train_json_number("seconds", r->seconds);
+    printf(",\"peak_bytes\":%llu,\"sha256\":\"%s\"}\n", (unsigned long long)r->peak_bytes, r->sha256);
+}
+
+static void train_text(const cli *c, const train_args *a, const heed_train_result *r)
+{
+    char steps[32], parameters[32], seconds[32], peak[32];
+
+    if (r->validation_accuracy >= 0)
+        printf("validation  %saccuracy %.4f%s, loss %.4f (always naming the commonest class: %.4f)\n", c->out.bold,
+               r->validation_accuracy, c->out.off, r->validation_loss, r->baseline_accuracy);
+    else
+        printf("training    loss %.4f; the recipe keeps no validation part\n", r->train_loss);
+    printf("training    %lld epochs, %s steps, %s; %s parameters, at most %s of memory\n", (long long)r->epochs,
+           heed__cli_count(steps, r->steps), heed__cli_seconds(seconds, r->seconds), heed__cli_count(parameters, r->parameters),
+           heed__cli_bytes(peak, r->peak_bytes));
+    printf("run         %s: model.safetensors, config.json, recipe.yaml, metrics.jsonl, README.md\n", a->out);
+    printf("weights     sha256 %s\n", r->sha256);
+    printf("next        heed eval %s\n", a->out);
+}
+
+/* Of equal keys the last one counts: variable, then --set, then the options. Threads are no override, so
+ * that they do not show in the run. */
+static heed_status train_open(cli *c, const train_args *a, heed_recipe **recipe)
+{
+    const char **overrides = calloc((size_t)a->set.n + 2, sizeof *overrides);
+    char seed[48];
+    heed_status st;
+    int n = 0;
+
+    if (!overrides)
+        return heed__cli_fail(c, HEED_ERR_MEMORY, "no memory for %d values", a->set.n);
+    (void)snprintf(seed, sizeof seed, "train.seed=%lld", (long long)a->seed.value);
+    if (a->seed.set && !heed__cli_given(c, train_table, "seed"))
+        overrides[n++] = seed;
+    for (int i = 0; i < a->set.n; i++)
+        overrides[n++] = a->set.at[i];
+    if (a->seed.set && heed__cli_given(c, train_table, "seed"))
+        overrides[n++] = seed;
+    st = heed_recipe_open(recipe, c->ctx, a->recipe, overrides, &c->err);
+    free(overrides);
+    return st;
+}
+
+/* A context is made with its number of threads. Where neither option nor variable says it, the recipe does,
+ * so that it is read once before. */
+static heed_status train_threads(cli *c, const train_args *a, int64_t *threads)
+{
+    heed_recipe *recipe = NULL;
+    const char *text;
+    heed_status st;
+
+    *threads = a->threads.value;
+    if (a->threads.set)
+        return HEED_OK;
+    STEP(heed__cli_open(c, 1, HEED_ISA_AUTO));
+    STEP(train_open(c, a, &recipe));
+    for (text = heed_recipe_get(recipe, "train.threads"); *text >= '0' && *text <= '9' && *threads < 1024; text++)
+        *threads = *threads * 10 + (*text - '0');
+done:
+    heed_recipe_free(recipe);
+    heed_context_free(c->ctx);
+    c->ctx = NULL;
+    return st;
+}
+
+heed_status heed__cli_train_run(cli *c, const train_args *a)
+{
+    heed_recipe *recipe = NULL;
+    heed_train_result result = { 0 };
+    watcher w = { .json = a->json };
+    char *shown = NULL;
+    int64_t threads;
+    heed_status st;
+
+    if (!a->out && !a->print_config)
+        return heed__cli_fail(c, HEED_ERR_USAGE, "heed train needs --out DIR: the folder of the run");
+    STEP(train_threads(c, a, &threads));
+    STEP(heed__cli_open(c, threads, a->isa));
+    STEP(train_open(c, a, &recipe));
+    if (a->print_config) {
+        STEP(heed_recipe_print(&shown, recipe, &c->err));
+        fputs(shown, stdout);
+        goto done;
+    }
+    heed__progress_init(&w.progress, c);
+    heed__progress_catch();
+    st = heed_train(&result, c->ctx, recipe,
+                    &(heed_train_opts){ .out = a->out, .force = a->force, .progress = train_watch, .user = &w }, &c->err);
+    heed__progress_end(&w.progress);
+    if (result.steps > 0 && a->json) /* a stopped training has a result too */
+        train_json(a, &result);
+    else if (result.steps > 0)
+        train_text(c, a, &result);
+done:
+    heed_text_free(c->ctx, shown);
+    heed_recipe_free(recipe);
+    return st;
+}
+
+static heed_status train_run(cli *c, const void *args)
+{
+    return heed__cli_train_run(c, args);
+}
+
+const cli_command heed__cli_train = {
+    .name = "train",
+    .does = "train what a recipe describes, and write a run",
+    .options = train_table,
+    .args_size = sizeof(train_args),
+    .run = train_run,
+    .about = "The run is a folder: model.safetensors (PyTorch's names and layouts), config.json, preprocessor_config.json, recipe.yaml,"
+             " metrics.jsonl and README.md. The test part of the data is not read; heed eval reads it.\n"
+             "Ctrl-C saves what was trained so far and ends with 130; a second one ends at once.\n"
+             "With --json a line is {\"epoch\", \"epochs\", \"step\", \"steps\", \"samples\", \"loss\", \"validation_loss\","
+             " \"validation_accuracy\", \"lr\", \"grad_norm\", \"rate\", \"seconds\"}, the last one {\"run\", \"epochs\", \"steps\","
+             " \"parameters\", \"metrics\": {\"loss\", \"validation_loss\", \"validation_accuracy\", \"baseline_accuracy\"},"
+             " \"seconds\", \"peak_bytes\", \"sha256\"}. What concerns validation is missing when the recipe keeps no such part.\n",
+    .example = "heed train recipes/fashion-attention.yaml --out runs/fa\n"
+               "heed train recipes/fashion-attention.yaml --out runs/short --set train.epochs=1 --seed 1 --json\n",
+};

@@ -1,0 +1,25 @@
+/* What `heed demo` shares with `heed train` and `heed eval`. */
+#ifndef CLI_TRAIN_H
+#define CLI_TRAIN_H
+
+#include "cli/cli.h"
+
+typedef struct train_args {
+    const char *recipe, *out;
+    cli_strings set;
+    heed_maybe_i64 seed, threads;
+    int isa;
+    bool force, json, print_config;
+} train_args;
+
+typedef struct eval_args {
+    const char *run, *data;
+    int64_t threads;
+    int isa;
+    bool json;
+} eval_args;
+
+heed_status heed__cli_train_run(cli *c, const train_args *a);
+heed_status heed__cli_eval_run(cli *c, const eval_args *a);
+
+#endif
