@@ -6,8 +6,9 @@
 #ifndef CPU_ROWS_H
 #define CPU_ROWS_H
 
-#include "base/rng.h"
 #include "cpu/view.h"
+
+struct rng; /* base/rng.h */
 
 #define ROWS_MAX 16 /* rows handled by one call of a block primitive */
 
@@ -75,7 +76,7 @@ typedef struct row_ops {
     void (*rmsprop)(float *p, float *square, float *buf, const float *g, int64_t n, const float c[8]);
 
     /* Columns 0 .. n-1 of a row of dropout: y = x * scale where the word (base/rng.h) is at least `least`, else 0. */
-    void (*dropout)(float *y, const float *x, int64_t n, const rng *r, uint32_t row, uint32_t least, float scale);
+    void (*dropout)(float *y, const float *x, int64_t n, const struct rng *r, uint32_t row, uint32_t least, float scale);
 
     /* n windows of 2 x 2 side by side: the largest of each and its index, first being that of the upper left element and
      * width a row's. grad writes both rows and is false when an index lies outside its window. */

@@ -63,18 +63,24 @@ static void pool_max_plane(const pool_shape *s, const float *x, float *y, int64_
     }
 }
 
+/* A row of y or of indices that nobody wants. */
+static size_t pool_max_scratch(const op_call *c)
+{
+    return (size_t)c->out[Y].type.dims[c->out[Y].type.rank - 1] * sizeof(int64_t);
+}
+
 static void pool_max_run(const op_call *c, int64_t begin, int64_t end)
 {
     const pool_shape s = heed__pool_shape(c->attrs, &c->in[0].type, &c->out[Y].type);
     const int64_t in = s.in[0] * s.in[1], out = s.out[0] * s.out[1];
-    const bool quads = heed__pool_quads(&s) && c->out[Y].data && c->out[INDICES].data;
+    const bool quads = heed__pool_quads(&s);
 
     for (int64_t item = begin; item < end; item++) {
         const float *x = (const float *)c->in[0].data + item * in;
         float *y = c->out[Y].data ? (float *)c->out[Y].data + item * out : NULL;
         int64_t *indices = c->out[INDICES].data ? (int64_t *)c->out[INDICES].data + item * out : NULL;
         for (int64_t p = 0; quads && p < s.out[0]; p++)
-            c->row->max_quads(y + p * s.out[1], indices + p * s.out[1], x + 2 * p * s.in[1], x + (2 * p + 1) * s.in[1], s.out[1],
+            c->row->max_quads(y ? y + p * s.out[1] : c->scratch[0], indices ? indices + p * s.out[1] : c->scratch[1], x + 2 * p * s.in[1], x + (2 * p + 1) * s.in[1], s.out[1],
                               2 * p * s.in[1], (int32_t)s.in[1]);
         if (!quads)
             pool_max_plane(&s, x, y, indices);
@@ -114,7 +120,7 @@ static void pool_max_reference(const op_call *c, int64_t begin, int64_t end)
 
 static const op_kernel pool_max_cpu[] = {
     { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_max_count, .chunk_of = pool_max_chunk,
-      .run = pool_max_run },
+      .scratch = pool_max_scratch, .run = pool_max_run },
     { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_max_count, .run = pool_max_reference },
     KERNEL_END,
 };

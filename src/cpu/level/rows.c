@@ -565,7 +565,7 @@ static void rows_rmsprop(float *p, float *square, float *buf, const float *g, in
 /* ---- The table ---- */
 
 /* dropout.c, pool.c */
-void LEVEL_NAME(dropout)(float *y, const float *x, int64_t n, const rng *r, uint32_t row, uint32_t least, float scale);
+void LEVEL_NAME(dropout)(float *y, const float *x, int64_t n, const struct rng *r, uint32_t row, uint32_t least, float scale);
 void LEVEL_NAME(max_quads)(float *y, int64_t *index, const float *upper, const float *lower, int64_t n, int64_t first,
                            int32_t width);
 bool LEVEL_NAME(max_quads_grad)(float *upper, float *lower, const float *dy, const int64_t *index, int64_t n, int64_t first,
