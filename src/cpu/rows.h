@@ -8,6 +8,8 @@
 
 #include "cpu/view.h"
 
+struct rng; /* base/rng.h */
+
 #define ROWS_MAX 16 /* rows handled by one call of a block primitive */
 
 typedef enum row_unary {
@@ -72,6 +74,16 @@ typedef struct row_ops {
     void (*adam)(float *p, float *m, float *v, float *vmax, const float *g, int64_t n, const float c[8]);
     void (*sgd)(float *p, float *buf, const float *g, int64_t n, const float c[8]);
     void (*rmsprop)(float *p, float *square, float *buf, const float *g, int64_t n, const float c[8]);
+
+    /* Columns 0 .. n-1 of a row of dropout: y = x * scale where the word (base/rng.h) is at least `least`, else 0. */
+    void (*dropout)(float *y, const float *x, int64_t n, const struct rng *r, uint32_t row, uint32_t least, float scale);
+
+    /* n windows of 2 x 2 side by side: the largest of each and its index, first being that of the upper left element and
+     * width a row's. grad writes both rows and is false when an index lies outside its window. */
+    void (*max_quads)(float *y, int64_t *index, const float *upper, const float *lower, int64_t n, int64_t first,
+                      int32_t width);
+    bool (*max_quads_grad)(float *upper, float *lower, const float *dy, const int64_t *index, int64_t n, int64_t first,
+                           int32_t width);
 
     void (*widen_f16)(float *y, const uint16_t *x, int64_t n);
     void (*narrow_f16)(uint16_t *y, const float *x, int64_t n); /* round to nearest even */

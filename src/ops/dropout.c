@@ -13,6 +13,8 @@
 #include "ops/ops.h"
 #include <heed/ops.h>
 
+#include <string.h>
+
 enum { X, RNG_STATE };
 static const op_slot dropout_in[] = {
     { .name = "x", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
@@ -78,14 +80,11 @@ static void dropout_run(const op_call *c, int64_t begin, int64_t end)
         const rows x = c->row->in(&c->in[X], i, last, c->scratch[0]);
         const rows y = c->row->out(&c->out[0], i, last, c->scratch[1]);
         for (int64_t r = 0; r < x.count; r++) {
-            const float *from = x.data + r * x.stride;
             float *to = y.data + r * y.stride;
-            uint32_t words[4];
-            for (int64_t j = 0; j < x.n; j++) {
-                if (j % 4 == 0)
-                    heed__rng_quad(words, &stream, (uint32_t)(i + r), (uint32_t)(j / 4));
-                to[j] = words[j % 4] >= least ? from[j] * scale : 0;
-            }
+            if (least > UINT32_MAX) /* p = 1 */
+                memset(to, 0, (size_t)x.n * sizeof(float));
+            else
+                c->row->dropout(to, x.data + r * x.stride, x.n, &stream, (uint32_t)(i + r), (uint32_t)least, scale);
         }
         c->row->commit(&c->out[0], i, y);
     }

@@ -42,6 +42,16 @@ static inline void heed__pool_window(const pool_shape *s, int axis, int64_t p, i
 /* Gradient of pool_max for an x of that type. */
 heed_value heed__pool_max_grad(heed_builder *b, heed_value dy, heed_value indices, heed_type x);
 
+/* Windows of 2 x 2 side by side, none of them cut. */
+static inline bool heed__pool_quads(const pool_shape *s)
+{
+    bool quads = s->in[1] < INT32_MAX;
+
+    for (int i = 0; i < 2; i++)
+        quads = quads && s->kernel[i] == 2 && s->stride[i] == 2 && s->pad[i] == 0 && s->dilation[i] == 1 && 2 * s->out[i] <= s->in[i];
+    return quads;
+}
+
 /* Where plane `item` of a view of rank 3 or 4 begins, and its strides along the two axes. */
 typedef struct pool_plane {
     int64_t at, s[2];

@@ -63,40 +63,27 @@ static void pool_max_plane(const pool_shape *s, const float *x, float *y, int64_
     }
 }
 
-/* One plane of 2 x 2 windows side by side: no branches, so that noise in the numbers costs nothing. */
-static void pool_max_quads(const pool_shape *s, const float *x, float *y, int64_t *indices)
+/* A row of y or of indices that nobody wants. */
+static size_t pool_max_scratch(const op_call *c)
 {
-    const int64_t width = s->in[1];
-
-    for (int64_t p0 = 0; p0 < s->out[0]; p0++) {
-        const float *upper = x + 2 * p0 * width, *lower = upper + width;
-        for (int64_t p1 = 0; p1 < s->out[1]; p1++) {
-            const float a = upper[2 * p1], b = upper[2 * p1 + 1], c = lower[2 * p1], d = lower[2 * p1 + 1];
-            const bool right = b > a || b != b, under_right = d > c || d != d;
-            const float top = right ? b : a, bottom = under_right ? d : c;
-            const bool under = bottom > top || bottom != bottom;
-            const int64_t q = 2 * p0 * width + 2 * p1;
-            if (y)
-                y[p0 * s->out[1] + p1] = under ? bottom : top;
-            if (indices)
-                indices[p0 * s->out[1] + p1] = under ? q + width + under_right : q + right;
-        }
-    }
+    return (size_t)c->out[Y].type.dims[c->out[Y].type.rank - 1] * sizeof(int64_t);
 }
 
 static void pool_max_run(const op_call *c, int64_t begin, int64_t end)
 {
     const pool_shape s = heed__pool_shape(c->attrs, &c->in[0].type, &c->out[Y].type);
     const int64_t in = s.in[0] * s.in[1], out = s.out[0] * s.out[1];
-    bool quads = true;
+    const bool quads = heed__pool_quads(&s);
 
-    for (int i = 0; i < 2; i++)
-        quads = quads && s.kernel[i] == 2 && s.stride[i] == 2 && s.pad[i] == 0 && s.dilation[i] == 1 && 2 * s.out[i] <= s.in[i];
     for (int64_t item = begin; item < end; item++) {
         const float *x = (const float *)c->in[0].data + item * in;
         float *y = c->out[Y].data ? (float *)c->out[Y].data + item * out : NULL;
         int64_t *indices = c->out[INDICES].data ? (int64_t *)c->out[INDICES].data + item * out : NULL;
-        (quads ? pool_max_quads : pool_max_plane)(&s, x, y, indices);
+        for (int64_t p = 0; quads && p < s.out[0]; p++)
+            c->row->max_quads(y ? y + p * s.out[1] : c->scratch[0], indices ? indices + p * s.out[1] : c->scratch[1], x + 2 * p * s.in[1], x + (2 * p + 1) * s.in[1], s.out[1],
+                              2 * p * s.in[1], (int32_t)s.in[1]);
+        if (!quads)
+            pool_max_plane(&s, x, y, indices);
     }
 }
 
@@ -133,7 +120,7 @@ static void pool_max_reference(const op_call *c, int64_t begin, int64_t end)
 
 static const op_kernel pool_max_cpu[] = {
     { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_max_count, .chunk_of = pool_max_chunk,
-      .run = pool_max_run },
+      .scratch = pool_max_scratch, .run = pool_max_run },
     { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_max_count, .run = pool_max_reference },
     KERNEL_END,
 };

@@ -63,22 +63,45 @@ static int64_t pool_max_grad_chunk(const op_call *c)
     return 16384 / i64_max(1, plane) + 1;
 }
 
+/* One plane, any indices; `first` is the number of its first one. */
+static void pool_max_grad_plane(const op_call *c, float *dx, int64_t in, const float *dy, const int64_t *index, int64_t out, int64_t first)
+{
+    memset(dx, 0, (size_t)in * sizeof(float));
+    for (int64_t p = 0; p < out; p++) {
+        if (index[p] >= 0 && index[p] < in)
+            dx[index[p]] += dy[p];
+        else
+            heed__fault(c, first + p, HEED_ERR_LIMIT, index[p]);
+    }
+}
+
+/* One plane as windows of 2 x 2 side by side; false when it is not, and dx is then unfinished. */
+static bool pool_max_grad_quads(const op_call *c, float *dx, const int64_t in[2], const float *dy, const int64_t *index, const int64_t out[2])
+{
+    for (int64_t p = 0; p < out[0]; p++) {
+        float *upper = dx + 2 * p * in[1], *lower = upper + in[1];
+        if (!c->row->max_quads_grad(upper, lower, dy + p * out[1], index + p * out[1], out[1], 2 * p * in[1], (int32_t)in[1]))
+            return false;
+        if (2 * out[1] < in[1]) /* a last odd column */
+            upper[in[1] - 1] = lower[in[1] - 1] = 0;
+    }
+    memset(dx + 2 * out[0] * in[1], 0, (size_t)((in[0] - 2 * out[0]) * in[1]) * sizeof(float));
+    return true;
+}
+
 static void pool_max_grad_run(const op_call *c, int64_t begin, int64_t end)
 {
-    const int64_t in = heed__dims_product(&c->out[0].type, 2, c->out[0].type.rank);
-    const int64_t out = heed__dims_product(&c->in[DY].type, 2, c->in[DY].type.rank);
+    const heed_type *full = &c->out[0].type, *pooled = &c->in[DY].type;
+    const int64_t in[2] = { heed__dims_product(full, 2, full->rank - 1), full->dims[full->rank - 1] };
+    const int64_t out[2] = { heed__dims_product(pooled, 2, full->rank - 1), pooled->dims[full->rank - 1] };
+    const bool halves = in[0] / 2 == out[0] && in[1] / 2 == out[1] && in[1] < INT32_MAX;
 
     for (int64_t item = begin; item < end; item++) {
-        const float *dy = (const float *)c->in[DY].data + item * out;
-        const int64_t *index = (const int64_t *)c->in[INDICES].data + item * out;
-        float *dx = (float *)c->out[0].data + item * in;
-        memset(dx, 0, (size_t)in * sizeof(float));
-        for (int64_t p = 0; p < out; p++) {
-            if (index[p] >= 0 && index[p] < in)
-                dx[index[p]] += dy[p];
-            else
-                heed__fault(c, item * out + p, HEED_ERR_LIMIT, index[p]);
-        }
+        const float *dy = (const float *)c->in[DY].data + item * out[0] * out[1];
+        const int64_t *index = (const int64_t *)c->in[INDICES].data + item * out[0] * out[1];
+        float *dx = (float *)c->out[0].data + item * in[0] * in[1];
+        if (!halves || !pool_max_grad_quads(c, dx, in, dy, index, out))
+            pool_max_grad_plane(c, dx, in[0] * in[1], dy, index, out[0] * out[1], item * out[0] * out[1]);
     }
 }
 

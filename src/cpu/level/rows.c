@@ -564,6 +564,13 @@ static void rows_rmsprop(float *p, float *square, float *buf, const float *g, in
 
 /* ---- The table ---- */
 
+/* dropout.c, pool.c */
+void LEVEL_NAME(dropout)(float *y, const float *x, int64_t n, const struct rng *r, uint32_t row, uint32_t least, float scale);
+void LEVEL_NAME(max_quads)(float *y, int64_t *index, const float *upper, const float *lower, int64_t n, int64_t first,
+                           int32_t width);
+bool LEVEL_NAME(max_quads_grad)(float *upper, float *lower, const float *dy, const int64_t *index, int64_t n, int64_t first,
+                                int32_t width);
+
 const row_ops LEVEL_NAME(row_ops) = {
 #define ROW_UNARY(name) .unary[ROW_##name] = unary_##name,
 #define ROW_BINARY(name) .binary[ROW_##name] = binary_##name,
@@ -588,6 +595,9 @@ const row_ops LEVEL_NAME(row_ops) = {
     .adam = rows_adam,
     .sgd = rows_sgd,
     .rmsprop = rows_rmsprop,
+    .dropout = LEVEL_NAME(dropout),
+    .max_quads = LEVEL_NAME(max_quads),
+    .max_quads_grad = LEVEL_NAME(max_quads_grad),
     .widen_f16 = widen_f16,
     .narrow_f16 = narrow_f16,
     .widen_bf16 = widen_bf16,
