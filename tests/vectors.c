@@ -33,7 +33,6 @@ typedef struct layer_case {
     json_t *args;  /* as given */
     json_t *left;  /* without those that were read */
     char why[400]; /* the first thing that is wrong, or "" */
-    bool missing;  /* needs what is not built in */
     bool spoiled;  /* --spoil: what is wanted is made wrong, so that nothing may pass */
     bool compared[TENSORS]; /* by position in the file */
 
@@ -584,12 +583,6 @@ static void check_params_used(layer_case *c, const heed_graph *g, const heed_wei
         wrong(c, "the layer uses %lld of PyTorch's %lld parameters and buffers", (long long)made, (long long)given);
 }
 
-static void failed(layer_case *c, heed_status st, const heed_error *err)
-{
-    c->missing = st == HEED_ERR_MISSING;
-    wrong(c, "%s: %s", heed_status_name(st), err->text);
-}
-
 /* Everything that the file expects must have been looked at. */
 static void check_all_compared(layer_case *c)
 {
@@ -640,7 +633,7 @@ static void run_case(layer_case *c, const layer_module *m)
     if (st == HEED_OK)
         compare_after(c, w, SCOPE ".");
     else
-        failed(c, st, &err);
+        wrong(c, "%s: %s", heed_status_name(st), err.text);
     for (int i = 0; i < n; i++)
         free(in[i].data);
     for (int i = 0; i < made; i++)
@@ -832,7 +825,7 @@ static void run_training(layer_case *c, const train_module *m)
         compare(c, "out.grad_norm", &(heed_tensor){ trace, norm });
         compare_after(c, heed_model_weights(model), "");
     } else {
-        failed(c, st, &err);
+        wrong(c, "%s: %s", heed_status_name(st), err.text);
     }
     for (int i = 0; i <= n; i++)
         free(in[i].data);
@@ -886,18 +879,6 @@ static const layer_module modules[] = {
     { "torch.logsumexp", module_logsumexp },
     { NULL, NULL },
 };
-
-/* TODO(the attention room is not there yet, its merge): then this and what looks at HEED_ERR_MISSING goes. */
-__attribute__((weak)) heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_value v,
-                                                   const heed_attention_spec *spec)
-{
-    (void)q;
-    (void)k;
-    (void)v;
-    (void)spec;
-    heed__poison(b, HEED_ERR_MISSING, "attention is not built in");
-    return (heed_attended){ { 0 }, { 0 }, { 0 } };
-}
 
 typedef enum verdict { PASSED, FAILED, UNSUPPORTED, VERDICTS } verdict;
 
@@ -969,7 +950,7 @@ static verdict try_case(layer_case *c, const char *path, heed_context *ctx, bool
     json_decref(c->args);
     json_decref(c->left);
     heed_safetensors_close(c->file);
-    return c->missing ? UNSUPPORTED : c->why[0] ? FAILED : v;
+    return c->why[0] ? FAILED : v;
 }
 
 static void every_level(totals *t, const harness *h, const char *folder, const char *file)
