@@ -8,8 +8,9 @@
  * overlap: sorted by begin, each tensor begins where the last one ended, and the last ends at the end of the file.
  *
  * Every file that the reference (safetensors 0.8.0) accepts is accepted, but for: a name or key that stands twice (there the
- * last wins), white space before the {, a zero byte in a name, an entry written as an array, unknown values nested deeper than
- * 64, more than 8 dimensions, and sizes whose product overflows when zeros are taken as ones. */
+ * last wins), white space before the {, a zero byte in a name, an entry written as an array or a dtype as an object, unknown
+ * values nested deeper than 64, names over the limit, more than 8 dimensions, sizes whose product overflows when zeros are taken
+ * as ones. And reading refuses a BOOL that is neither 0 nor 1. tests/corpus/safetensors.tsv has a file for each rule. */
 
 #include "formats/safetensors.h"
 #include "base/context.h"
@@ -540,7 +541,8 @@ static void read_header(parser *p)
                 read_entry(p, name, at);
         } while (more(p, '}', "a comma or } must follow an entry"));
     }
-    p->tensor = NULL;
+    if (!p->c.failed)
+        p->tensor = NULL;
     skip_white(p);
     if (heed__cursor_left(&p->c))
         refuse(p, HEED_ERR_FORMAT, "something stands behind the header's closing }");

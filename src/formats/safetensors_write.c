@@ -19,7 +19,7 @@ static const safetensors_dtype *dtype_of(heed_dtype dtype)
 {
     const safetensors_dtype *d = heed__safetensors_dtypes;
 
-    while (d->name && d->dtype != dtype)
+    while (d->name && (d->dtype != dtype || dtype == HEED_DTYPES))
         d++;
     return d;
 }
