@@ -1,6 +1,7 @@
 /* A graph as a drawing (SVG), layer by layer, as Sugiyama, Tagawa and Toda 1981 do it:
  *
- *   1. a box for each node but constants, parameters and states, which are named in the box that reads them;
+ *   1. a box for each node but those that depend on no input (weights, their transposes, constants): the
+ *      parameters and states among them are named in the box that reads them;
  *   2. its layer is one below the lowest box it reads; an edge over several layers gets a bend in each between;
  *   3. boxes of a layer are sorted by the mean place of their neighbours, sweeping down and up;
  *   4. each box moves toward the mean of its neighbours as far as the next box allows;
@@ -51,9 +52,15 @@ typedef struct drawing {
     double width, height;
 } drawing;
 
-static bool draw_folded(const node *n)
+/* Depends on no input, so that it has no box. */
+static bool draw_folded(const drawing *d, const node *n)
 {
-    return (n->op->flags & OP_LEAF) && n->op != &heed__op_input;
+    if (n->op == &heed__op_input)
+        return false;
+    for (int j = 0; j < n->n_in; j++)
+        if (n->in[j].id && d->cell_of[d->g->values[n->in[j].id].node] != NONE)
+            return false;
+    return true;
 }
 
 /* ---- what a box says ---- */
@@ -75,6 +82,18 @@ static void draw_type(text *t, const heed_type *type)
     heed__text_add(t, "]");
 }
 
+/* Parameters and states that a node reads itself or through nodes without a box, a line each. */
+static void draw_leaves(const drawing *d, const node *n, text *t, int depth)
+{
+    if (n->op->flags & OP_LEAF && n->op != &heed__op_constant && n->op != &heed__op_input) {
+        heed__text_add(t, "\n+ %s ", n->path);
+        draw_type(t, &d->g->values[n->first_out].type);
+    }
+    for (int j = 0; j < n->n_in && depth < 8; j++)
+        if (n->in[j].id && d->cell_of[d->g->values[n->in[j].id].node] == NONE)
+            draw_leaves(d, heed__maker(d->g, n->in[j]), t, depth + 1);
+}
+
 /* The lines of a box: op, scope, type, then the leaves it reads. */
 static void draw_label(const drawing *d, const cell *c, text *t)
 {
@@ -88,14 +107,7 @@ static void draw_label(const drawing *d, const cell *c, text *t)
     n = &d->g->nodes[c->node];
     heed__text_add(t, "%s%s%s\n", n->op->name, n->path[0] ? "\n" : "", n->path);
     draw_type(t, &d->g->values[n->first_out].type);
-    for (int j = 0; j < n->n_in; j++) {
-        const node *leaf = n->in[j].id ? heed__maker(d->g, n->in[j]) : NULL;
-
-        if (!leaf || !draw_folded(leaf) || leaf->op == &heed__op_constant)
-            continue;
-        heed__text_add(t, "\n+ %s ", leaf->path);
-        draw_type(t, &d->g->values[leaf->first_out].type);
-    }
+    draw_leaves(d, n, t, 0);
 }
 
 static void draw_measure(cell *c, const text *label)
@@ -131,7 +143,7 @@ static void draw_make_boxes(drawing *d, text *label)
         const node *n = result ? NULL : &g->nodes[i];
         cell *c = &d->cells[d->n_cells];
 
-        if (n && draw_folded(n)) {
+        if (n && draw_folded(d, n)) {
             d->cell_of[i] = NONE;
             continue;
         }
