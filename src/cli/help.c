@@ -233,13 +233,18 @@ static void help_options(FILE *f, const cli_command *command, help_form form)
     heed__cli_table(f, cells, n + 1, 2, form);
 }
 
+static char help_capital(const char *sentence)
+{
+    return sentence[0] >= 'a' && sentence[0] <= 'z' ? (char)(sentence[0] - 'a' + 'A') : sentence[0];
+}
+
 void heed__cli_help_on(FILE *f, const cli_command *command, help_form form)
 {
     char usage[256];
 
     help_usage(usage, sizeof usage, command);
     if (form == HELP_MARKDOWN) {
-        fprintf(f, "## heed %s\n\n%s.\n\n```\n%s\n```\n\n", command->name, command->does, usage);
+        fprintf(f, "## heed %s\n\n%c%s.\n\n```\n%s\n```\n\n", command->name, help_capital(command->does), command->does + 1, usage);
     } else if (form == HELP_MAN) {
         fprintf(f, ".SH \"heed %s\"\n.B %s\n.PP\n%s.\n", command->name, usage, command->does);
     } else {
@@ -298,7 +303,7 @@ void heed__cli_overview(FILE *f)
 heed_status heed__cli_help_topic(cli *c, FILE *f, const cli_topic *topic, help_form form)
 {
     if (form == HELP_MARKDOWN)
-        fprintf(f, "## %s\n\n%s.\n\n", topic->name, topic->does);
+        fprintf(f, "## %s\n\n%c%s.\n\n", topic->name, help_capital(topic->does), topic->does + 1);
     else if (form == HELP_MAN)
         fprintf(f, ".SH \"%s\"\n%s.\n", topic->name, topic->does);
     else

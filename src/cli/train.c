@@ -144,8 +144,8 @@ heed_status heed__cli_train_run(cli *c, const train_args *a)
 
     if (!a->out && !a->print_config)
         return heed__cli_fail(c, HEED_ERR_USAGE, "heed train needs --out DIR: the folder of the run");
-    STEP(train_threads(c, a, &threads));
-    STEP(heed__cli_open(c, threads, a->isa));
+    TRY(train_threads(c, a, &threads));
+    TRY(heed__cli_open(c, threads, a->isa));
     STEP(train_open(c, a, &recipe));
     if (a->print_config) {
         STEP(heed_recipe_print(&shown, recipe, &c->err));
