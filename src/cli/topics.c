@@ -24,7 +24,8 @@ static heed_status topics_exit_codes(cli *c, FILE *f, help_form form)
 
         for (int status = HEED_ERR_MEMORY; status >= HEED_ERR_BUG && n < sizeof texts[i]; status--)
             if (heed_status_exit_code((heed_status)status) == codes[i])
-                n += (size_t)snprintf(texts[i] + n, sizeof texts[i] - n, "%s%s", strchr(texts[i], '_') ? ", " : " (",
+                n += (size_t)snprintf(texts[i] + n, sizeof texts[i] - n, "%s%s",
+                                      strchr(texts[i], '_') ? ", " : " (",
                                       heed_status_name((heed_status)status));
         if (strchr(texts[i], '(') && n < sizeof texts[i])
             (void)snprintf(texts[i] + n, sizeof texts[i] - n, ")");
@@ -108,7 +109,8 @@ static void topics_describe(char *to, size_t size, const heed_recipe_key *key)
     else if (key->min < key->max && key->max >= 9e14 && n < size)
         n += (size_t)snprintf(to + n, size - n, ", %s or more", topics_bound(min, key->min));
     else if (key->min < key->max && n < size)
-        n += (size_t)snprintf(to + n, size - n, ", %s to %s", topics_bound(min, key->min), topics_bound(max, key->max));
+        n += (size_t)snprintf(to + n, size - n, ", %s to %s", topics_bound(min, key->min),
+                              topics_bound(max, key->max));
     if (n < size)
         (void)snprintf(to + n, size - n, key->fallback ? "; default %s." : ".", key->fallback);
 }
@@ -130,7 +132,8 @@ static void topics_key(void *user, const heed_recipe_key *key)
     p->architecture = key->architecture;
     if (p->n == KEY_ROWS)
         return;
-    (void)snprintf(p->keys[p->n], sizeof p->keys[p->n], "%s%s%s", key->group, key->group[0] ? "." : "", key->name);
+    (void)snprintf(p->keys[p->n], sizeof p->keys[p->n], "%s%s%s", key->group, key->group[0] ? "." : "",
+                   key->name);
     topics_describe(p->docs[p->n], sizeof p->docs[p->n], key);
     p->n++;
 }
