@@ -22,6 +22,20 @@ HEED_MUST_CHECK HEED_API heed_status heed_recipe_print(char **out, const heed_re
 /** Value of a dotted key as text, "" for none; borrowed until the next call. */
 HEED_API const char *heed_recipe_get(const heed_recipe *r, const char *key);
 
+/** One key that a recipe may have, from the tables that read recipes. Texts live as long as the program. */
+typedef struct heed_recipe_key {
+    const char *group, *name;           /**< "train", "lr": the key is train.lr; group "" at the top */
+    const char *kind;                   /**< "whole number", "number", "true or false", "text", "one of", "list" */
+    const char *choices;                /**< one of: "sgd|adam"; else NULL */
+    double min, max;                    /**< numbers: both ends allowed; equal: no bounds */
+    const char *fallback;               /**< the default as text; NULL: 0, false, empty, or what doc says */
+    const char *architecture, *model;   /**< of keys that only one architecture has: its name and what it is; else NULL */
+    const char *doc;
+} heed_recipe_key;
+typedef void heed_recipe_key_fn(void *user, const heed_recipe_key *key);
+/** Calls `each` for every key: top, data, train, then those of each architecture. */
+HEED_API void heed_recipe_keys(heed_recipe_key_fn *each, void *user);
+
 /** What training reports; called on the training thread. Return true to stop (HEED_ERR_STOPPED after saving). */
 typedef struct heed_progress {
     int64_t epoch, epochs, step, steps, samples;  /**< epoch from 1; step of the whole training from 1 */

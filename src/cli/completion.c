@@ -75,14 +75,15 @@ static heed_status completion_run(cli *c, const void *args)
     (void)c;
     if (strcmp(a->shell, "zsh") == 0)
         printf("#compdef heed\nautoload -U +X bashcompinit && bashcompinit\n");
-    printf("_heed() {\n"
-           "    local here=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}\n"
-           "    local words= files=\n"
-           "    COMPREPLY=()\n"
-           "    case $here in =) here= ;; esac              # --color=al comes as three words\n"
-           "    case $before in =) before=${COMP_WORDS[COMP_CWORD-2]} ;; esac\n"
-           "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-           "        words=\"--help --version");
+    printf(
+        "_heed() {\n"
+        "    local here=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]}\n"
+        "    local words= files=\n"
+        "    COMPREPLY=()\n"
+        "    case $here in =) here= ;; esac              # --color=al comes as three words\n"
+        "    case $before in =) before=${COMP_WORDS[COMP_CWORD-2]} ;; esac\n"
+        "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
+        "        words=\"--help --version");
     for (int i = 0; heed__cli_commands[i]; i++)
         printf(" %s", heed__cli_commands[i]->name);
     printf("\"\n"

@@ -6,7 +6,8 @@
 
 static const cli_option eval_table[] = {
     OPERAND(eval_args, run, .value = "RUN", .doc = "the folder that heed train made"),
-    PATH(eval_args, data, .value = "DIR", .variable = "HEED_DATA", .doc = "data to evaluate on instead of the recipe's: its test part"),
+    PATH(eval_args, data, .value = "DIR", .variable = "HEED_DATA",
+         .doc = "data to evaluate on instead of the recipe's: its test part"),
     THREADS_OPTION(eval_args),
     ISA_OPTION(eval_args),
     JSON_OPTION(eval_args, "one JSON document"),
@@ -60,7 +61,11 @@ static void eval_confusion(const cli *c, const heed_run *run, const heed_evaluat
 
         printf("%3lld %-12.12s", (long long)i, heed_run_class(run, i));
         for (int64_t j = 0; j < e->classes; j++) {
-            printf(i == j ? " %s%5lld%s" : " %s%5lld%s", i == j ? c->out.green : row[j] ? "" : c->out.dim, (long long)row[j], c->out.off);
+            printf(i == j ? " %s%5lld%s" : " %s%5lld%s",
+                   i == j   ? c->out.green
+                   : row[j] ? ""
+                            : c->out.dim,
+                   (long long)row[j], c->out.off);
             sum += row[j];
         }
         printf("  %6.4f\n", sum > 0 ? (double)row[i] / (double)sum : 0);
@@ -72,10 +77,11 @@ static void eval_text(const cli *c, const heed_run *run, const heed_evaluation *
     char n[32];
 
     printf("samples   %s\n", heed__cli_count(n, e->n));
-    printf("accuracy  %s%.4f%s, one pass (always naming the commonest class: %.4f)\n", c->out.bold, e->accuracy, c->out.off,
-           eval_baseline(e));
+    printf("accuracy  %s%.4f%s, one pass (always naming the commonest class: %.4f)\n", c->out.bold,
+           e->accuracy, c->out.off, eval_baseline(e));
     if (e->accuracy_mirror >= 0)
-        printf("accuracy  %s%.4f%s, mean of picture and mirror image\n", c->out.bold, e->accuracy_mirror, c->out.off);
+        printf("accuracy  %s%.4f%s, mean of picture and mirror image\n", c->out.bold, e->accuracy_mirror,
+               c->out.off);
     printf("loss      %.4f\n", e->loss);
     if (e->classes <= 20)
         eval_confusion(c, run, e);
@@ -113,9 +119,10 @@ const cli_command heed__cli_eval = {
     .options = eval_table,
     .args_size = sizeof(eval_args),
     .run = eval_run,
-    .about = "Where training used mirror images, the accuracy of the mean over picture and mirror image is printed beside that of one pass.\n"
-             "With --json: {\"n\", \"metrics\": {\"accuracy\", \"loss\", \"accuracy_mirror\"}, \"confusion\"}; a row of confusion is a true"
-             " class, a column what the model said. accuracy_mirror is missing where training did not mirror.\n",
+    .about =
+        "Where training used mirror images, the accuracy of the mean over picture and mirror image is printed beside that of one pass.\n"
+        "With --json: {\"n\", \"metrics\": {\"accuracy\", \"loss\", \"accuracy_mirror\"}, \"confusion\"}; a row of confusion is a true"
+        " class, a column what the model said. accuracy_mirror is missing where training did not mirror.\n",
     .example = "heed eval runs/fa\n"
                "heed eval runs/fa --data data/fashion-mnist --json\n",
 };

@@ -178,9 +178,10 @@ static void help_usage(char *to, size_t size, const cli_command *command)
 
     for (const cli_option *row = command->options; row->kind; row++)
         if (help_operand(row) && n < size)
-            n += (size_t)snprintf(to + n, size - n, row->kind == CLI_OPTIONAL_   ? " [%s]"
-                                                    : row->kind == CLI_OPERANDS_ ? " %s..."
-                                                                                 : " %s",
+            n += (size_t)snprintf(to + n, size - n,
+                                  row->kind == CLI_OPTIONAL_   ? " [%s]"
+                                  : row->kind == CLI_OPERANDS_ ? " %s..."
+                                                               : " %s",
                                   row->value);
         else
             options = true;
@@ -222,7 +223,8 @@ static void help_options(FILE *f, const cli_command *command, help_form form)
     int n = 0;
 
     for (int common = 0; common < 2; common++)
-        for (const cli_option *row = common ? heed__cli_common : command->options; row->kind && n < 39; row++) {
+        for (const cli_option *row = common ? heed__cli_common : command->options; row->kind && n < 39;
+             row++) {
             help_describe(row, names[n], docs[n]);
             cells[2 * n] = names[n];
             cells[2 * n + 1] = docs[n];
@@ -233,13 +235,19 @@ static void help_options(FILE *f, const cli_command *command, help_form form)
     heed__cli_table(f, cells, n + 1, 2, form);
 }
 
+static char help_capital(const char *sentence)
+{
+    return sentence[0] >= 'a' && sentence[0] <= 'z' ? (char)(sentence[0] - 'a' + 'A') : sentence[0];
+}
+
 void heed__cli_help_on(FILE *f, const cli_command *command, help_form form)
 {
     char usage[256];
 
     help_usage(usage, sizeof usage, command);
     if (form == HELP_MARKDOWN) {
-        fprintf(f, "## heed %s\n\n%s.\n\n```\n%s\n```\n\n", command->name, command->does, usage);
+        fprintf(f, "## heed %s\n\n%c%s.\n\n```\n%s\n```\n\n", command->name, help_capital(command->does),
+                command->does + 1, usage);
     } else if (form == HELP_MAN) {
         fprintf(f, ".SH \"heed %s\"\n.B %s\n.PP\n%s.\n", command->name, usage, command->does);
     } else {
@@ -298,7 +306,7 @@ void heed__cli_overview(FILE *f)
 heed_status heed__cli_help_topic(cli *c, FILE *f, const cli_topic *topic, help_form form)
 {
     if (form == HELP_MARKDOWN)
-        fprintf(f, "## %s\n\n%s.\n\n", topic->name, topic->does);
+        fprintf(f, "## %s\n\n%c%s.\n\n", topic->name, help_capital(topic->does), topic->does + 1);
     else if (form == HELP_MAN)
         fprintf(f, ".SH \"%s\"\n%s.\n", topic->name, topic->does);
     else
@@ -310,7 +318,9 @@ heed_status heed__cli_help_topic(cli *c, FILE *f, const cli_topic *topic, help_f
 static heed_status help_everything(cli *c, help_form form)
 {
     if (form == HELP_MARKDOWN) {
-        fputs("# The command\n\nWritten by `heed help --markdown > docs/cli.md`; a test compares the two.\n\n", stdout);
+        fputs(
+            "# The command\n\nWritten by `heed help --markdown > docs/cli.md`; a test compares the two.\n\n",
+            stdout);
     } else if (form == HELP_MAN) {
         printf(".TH HEED 1 \"\" \"heed %s\" \"\"\n.SH NAME\nheed \\- neural networks with attention\n"
                ".SH SYNOPSIS\n.B heed\n.I command\n[words]\n.SH COMMANDS\n",

@@ -12,9 +12,12 @@ typedef struct info_args {
 
 static const cli_option info_table[] = {
     OPERAND(info_args, what, .value = "FILE|RUN", .doc = "a safetensors file, or the folder of a run"),
-    STRING(info_args, graph, .words = "text|mermaid|svg", .doc = "the graph of a run's model, as text, Mermaid or a drawing"),
-    SWITCH(info_args, plan, .doc = "every step a run's model takes: kernel and why, sizes, bytes, arithmetic"),
-    INTEGER(info_args, batch, .value = "N", .min = 1, .max = 1000000, .fallback = "1", .doc = "samples that graph and plan are made for"),
+    STRING(info_args, graph, .words = "text|mermaid|svg",
+           .doc = "the graph of a run's model, as text, Mermaid or a drawing"),
+    SWITCH(info_args, plan,
+           .doc = "every step a run's model takes: kernel and why, sizes, bytes, arithmetic"),
+    INTEGER(info_args, batch, .value = "N", .min = 1, .max = 1000000, .fallback = "1",
+            .doc = "samples that graph and plan are made for"),
     JSON_OPTION(info_args, "one JSON document"),
     OPTIONS_END,
 };
@@ -30,7 +33,8 @@ static void info_shape(char to[160], const heed_type *type)
         n += (size_t)snprintf(to + n, 160 - n, "%s%lld", i ? "," : "", (long long)type->dims[i]);
 }
 
-static void info_tensor(const char *name, const char *dtype, const heed_type *type, uint64_t bytes, bool json, bool first)
+static void info_tensor(const char *name, const char *dtype, const heed_type *type, uint64_t bytes, bool json,
+                        bool first)
 {
     char shape[160], size[32];
 
@@ -80,7 +84,8 @@ static void info_file_json(const heed_safetensors *f, const char *path, int64_t 
     for (int64_t i = 0; i < heed_safetensors_count(f); i++) {
         const heed_type type = heed_safetensors_type(f, i);
 
-        info_tensor(heed_safetensors_name(f, i), heed_safetensors_dtype(f, i), &type, heed_safetensors_bytes(f, i), true, i == 0);
+        info_tensor(heed_safetensors_name(f, i), heed_safetensors_dtype(f, i), &type,
+                    heed_safetensors_bytes(f, i), true, i == 0);
     }
     printf("]}\n");
 }
@@ -90,7 +95,8 @@ static void info_file_text(const cli *c, const heed_safetensors *f, int64_t valu
     char number[32], size[32], tensors[32];
 
     printf("%ssafetensors%s, %s tensors, %s values, %s\n", c->out.bold, c->out.off,
-           heed__cli_count(tensors, heed_safetensors_count(f)), heed__cli_count(number, values), heed__cli_bytes(size, bytes));
+           heed__cli_count(tensors, heed_safetensors_count(f)), heed__cli_count(number, values),
+           heed__cli_bytes(size, bytes));
     if (heed_safetensors_metadata(f) > 0)
         printf("\n%smetadata%s\n", c->out.bold, c->out.off);
     info_metadata(f, false);
@@ -98,7 +104,8 @@ static void info_file_text(const cli *c, const heed_safetensors *f, int64_t valu
     for (int64_t i = 0; i < heed_safetensors_count(f); i++) {
         const heed_type type = heed_safetensors_type(f, i);
 
-        info_tensor(heed_safetensors_name(f, i), heed_safetensors_dtype(f, i), &type, heed_safetensors_bytes(f, i), false, i == 0);
+        info_tensor(heed_safetensors_name(f, i), heed_safetensors_dtype(f, i), &type,
+                    heed_safetensors_bytes(f, i), false, i == 0);
     }
 }
 
@@ -109,13 +116,17 @@ static heed_status info_file(cli *c, const info_args *a)
     uint64_t bytes = 0;
 
     if (a->graph || a->plan)
-        return heed__cli_fail(c, HEED_ERR_USAGE, "--graph and --plan need a run; %.300s is a file of weights, which has no graph", a->what);
+        return heed__cli_fail(
+            c, HEED_ERR_USAGE,
+            "--graph and --plan need a run; %.300s is a file of weights, which has no graph", a->what);
     TRY(heed_safetensors_open(&f, c->ctx, a->what, &c->err));
     for (int64_t i = 0; i < heed_safetensors_count(f); i++) {
         const heed_type type = heed_safetensors_type(f, i);
 
-        values += heed_type_count(&(heed_type){ HEED_U8, type.rank, { type.dims[0], type.dims[1], type.dims[2], type.dims[3],
-                                                                     type.dims[4], type.dims[5], type.dims[6], type.dims[7] } });
+        values += heed_type_count(&(heed_type){ HEED_U8,
+                                                type.rank,
+                                                { type.dims[0], type.dims[1], type.dims[2], type.dims[3],
+                                                  type.dims[4], type.dims[5], type.dims[6], type.dims[7] } });
         bytes += heed_safetensors_bytes(f, i);
     }
     if (a->json)
@@ -176,9 +187,11 @@ static void info_run_json(const info_args *a, const info_facts *i)
     printf(",\"model\":");
     heed__cli_json(stdout, heed_recipe_get(heed_run_recipe(i->run), "model.name"));
     printf(",\"parameters\":%lld,\"input\":[%s],\"mirror\":%s,\"sha256\":\"%s\",\"classes\":[",
-           (long long)heed_model_parameters(heed_run_model(i->run)), shape, heed_run_mirrors(i->run) ? "true" : "false", i->sha256);
+           (long long)heed_model_parameters(heed_run_model(i->run)), shape,
+           heed_run_mirrors(i->run) ? "true" : "false", i->sha256);
     info_classes(i->run, true);
-    printf("],\"block_bytes\":%llu,\"flops\":%.0f,\"tensors\":[", (unsigned long long)i->report.block_bytes, i->report.flops);
+    printf("],\"block_bytes\":%llu,\"flops\":%.0f,\"tensors\":[", (unsigned long long)i->report.block_bytes,
+           i->report.flops);
     info_run_tensors(i->run, true);
     putchar(']');
     if (i->graph) {
@@ -198,14 +211,15 @@ static void info_run_text(const cli *c, const info_args *a, const info_facts *i)
     char shape[160], count[32], bytes[32];
 
     info_shape(shape, &input);
-    printf("%smodel%s       %s, %s parameters\n", c->out.bold, c->out.off, heed_recipe_get(heed_run_recipe(i->run), "model.name"),
+    printf("%smodel%s       %s, %s parameters\n", c->out.bold, c->out.off,
+           heed_recipe_get(heed_run_recipe(i->run), "model.name"),
            heed__cli_count(count, heed_model_parameters(heed_run_model(i->run))));
     printf("%sinput%s       f32 [%s]%s\n", c->out.bold, c->out.off, shape,
            heed_run_mirrors(i->run) ? ", trained on mirror images too" : "");
     printf("%sclasses%s     %lld: ", c->out.bold, c->out.off, (long long)heed_run_classes(i->run));
     info_classes(i->run, false);
-    printf("\n%sone run%s     %.4g MFLOP, %s of activations\n", c->out.bold, c->out.off, i->report.flops / 1e6,
-           heed__cli_bytes(bytes, i->report.block_bytes));
+    printf("\n%sone run%s     %.4g MFLOP, %s of activations\n", c->out.bold, c->out.off,
+           i->report.flops / 1e6, heed__cli_bytes(bytes, i->report.block_bytes));
     printf("%sweights%s     sha256 %s\n\n", c->out.bold, c->out.off, i->sha256);
     info_run_tensors(i->run, false);
 }
@@ -220,13 +234,16 @@ static heed_status info_run_folder(cli *c, const info_args *a)
 
     STEP(heed_run_open(&i.run, c->ctx, a->what, &c->err));
     input = heed_run_input_type(i.run, a->batch);
-    STEP(heed_weights_sha256(heed_model_weights(heed_run_model(i.run)), HEED_WEIGHTS_MODEL, i.sha256, &c->err));
+    STEP(heed_weights_sha256(heed_model_weights(heed_run_model(i.run)), HEED_WEIGHTS_MODEL, i.sha256,
+                             &c->err));
     STEP(heed_model_plan(heed_run_model(i.run), &input, 1, &plan, &c->err));
     i.report = heed_plan_describe(plan);
     if (a->plan)
         STEP(heed_plan_print(&i.plan, plan, &c->err));
     if (a->graph) {
-        const heed_graph_form form = a->graph[0] == 't' ? HEED_GRAPH_TEXT : a->graph[0] == 'm' ? HEED_GRAPH_MERMAID : HEED_GRAPH_SVG;
+        const heed_graph_form form = a->graph[0] == 't'   ? HEED_GRAPH_TEXT
+                                     : a->graph[0] == 'm' ? HEED_GRAPH_MERMAID
+                                                          : HEED_GRAPH_SVG;
 
         STEP(heed_model_graph(heed_run_model(i.run), &input, 1, HEED_EVAL, &graph, &c->err));
         STEP(heed_graph_print(&i.graph, graph, form, &c->err));

@@ -27,7 +27,8 @@ static heed_status input_spool(cli *c, int to)
             const ssize_t put = write(to, bytes + at, (size_t)(n - at));
 
             if (put < 0 && errno != EINTR)
-                return heed__cli_fail(c, HEED_ERR_IO, "cannot keep stdin in a temporary file: %s", strerror(errno));
+                return heed__cli_fail(c, HEED_ERR_IO, "cannot keep stdin in a temporary file: %s",
+                                      strerror(errno));
             at += put > 0 ? put : 0;
         }
     }

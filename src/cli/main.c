@@ -34,7 +34,8 @@ const cli_command *heed__cli_find(const char *name)
 
 heed_status heed__cli_open(cli *c, int64_t threads, int isa)
 {
-    return heed_context_new(&c->ctx, &(heed_context_opts){ .threads = (int)threads, .isa = (heed_isa)isa }, &c->err);
+    return heed_context_new(&c->ctx, &(heed_context_opts){ .threads = (int)threads, .isa = (heed_isa)isa },
+                            &c->err);
 }
 
 static heed_status main_unknown(cli *c, const char *name)

@@ -102,7 +102,8 @@ static void options_append(cli *c, cli_strings *list, const char *word)
     c->lists_used++;
 }
 
-static heed_status options_set(cli *c, const cli_option *row, void *args, const char *text, const char *called)
+static heed_status options_set(cli *c, const cli_option *row, void *args, const char *text,
+                               const char *called)
 {
     char *member = (char *)args + row->offset;
     int64_t n = 0;
@@ -158,8 +159,8 @@ static heed_status options_defaults(cli *c, const cli_option *row, void *args)
 }
 
 /* The row of --name among the command's own and the common ones; *object is where its member lies. */
-static const cli_option *options_find(cli *c, const cli_command *command, const char *word, size_t size, void *args,
-                                      void **object)
+static const cli_option *options_find(cli *c, const cli_command *command, const char *word, size_t size,
+                                      void *args, void **object)
 {
     for (int common = 0; common < 2; common++) {
         const cli_option *row = common ? heed__cli_common : command->options;
@@ -197,8 +198,8 @@ static heed_status options_unknown(cli *c, const cli_command *command, const cha
     (void)snprintf(given, sizeof given, "%.*s", size < 40 ? size : 40, word);
     near = heed_nearest(given, words);
     if (near)
-        return heed__cli_fail(c, HEED_ERR_USAGE, "heed %s has no option %s; did you mean %s?", command->name, given,
-                              near);
+        return heed__cli_fail(c, HEED_ERR_USAGE, "heed %s has no option %s; did you mean %s?", command->name,
+                              given, near);
     return heed__cli_fail(c, HEED_ERR_USAGE, "heed %s has no option %s", command->name, given);
 }
 
@@ -208,7 +209,8 @@ static heed_status options_operand(cli *c, const cli_command *command, const cli
     while ((*next)->kind && !options_is_operand(*next))
         (*next)++;
     if (!(*next)->kind)
-        return heed__cli_fail(c, HEED_ERR_USAGE, "heed %s: \"%.60s\" is one word too many", command->name, word);
+        return heed__cli_fail(c, HEED_ERR_USAGE, "heed %s: \"%.60s\" is one word too many", command->name,
+                              word);
     TRY(options_set(c, *next, args, word, (*next)->value));
     if ((*next)->kind != CLI_OPERANDS_)
         (*next)++;
@@ -222,7 +224,8 @@ static heed_status options_missing(cli *c, const cli_command *command, const voi
 
         if ((row->kind == CLI_OPERAND_ && !*(const char *const *)(const void *)member) ||
             (row->kind == CLI_OPERANDS_ && ((const cli_strings *)(const void *)member)->n == 0))
-            return heed__cli_fail(c, HEED_ERR_USAGE, "heed %s needs %s: %s", command->name, row->value, row->doc);
+            return heed__cli_fail(c, HEED_ERR_USAGE, "heed %s needs %s: %s", command->name, row->value,
+                                  row->doc);
     }
     return HEED_OK;
 }
@@ -280,7 +283,8 @@ heed_status heed__cli_parse(cli *c, const cli_command *command, int argc, char *
         } else if (i + 1 < argc && strcmp(argv[i + 1], "--") != 0) {
             value = argv[++i];
         } else {
-            return heed__cli_fail(c, HEED_ERR_USAGE, "%s needs a value: %s", flag, row->value ? row->value : row->words);
+            return heed__cli_fail(c, HEED_ERR_USAGE, "%s needs a value: %s", flag,
+                                  row->value ? row->value : row->words);
         }
         TRY(options_set(c, row, object, value, flag));
         if (object == args && row - command->options < 64)

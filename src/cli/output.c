@@ -77,7 +77,11 @@ heed_status heed__cli_flush(cli *c, bool *closed)
 /* Length of the UTF-8 character at p, 0 for a byte that begins none. */
 static size_t output_utf8(const unsigned char *p)
 {
-    const size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] <= 0xf4 ? 4 : 0;
+    const size_t n = p[0] < 0x80                    ? 1
+                     : p[0] >= 0xc2 && p[0] <= 0xdf ? 2
+                     : (p[0] & 0xf0) == 0xe0        ? 3
+                     : p[0] <= 0xf4                 ? 4
+                                                    : 0;
 
     if (p[0] >= 0x80 && p[0] < 0xc2)
         return 0;
@@ -176,7 +180,11 @@ const char *heed__cli_bytes(char text[32], uint64_t n)
         value /= 1000;
         unit++;
     }
-    (void)snprintf(text, 32, value < 10 ? "%.2f %s" : value < 100 ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    (void)snprintf(text, 32,
+                   value < 10    ? "%.2f %s"
+                   : value < 100 ? "%.1f %s"
+                                 : "%.0f %s",
+                   value, units[unit]);
     return text;
 }
 

@@ -18,8 +18,10 @@ typedef struct predict_args {
 
 static const cli_option predict_table[] = {
     OPERAND(predict_args, run, .value = "RUN", .doc = "the folder that heed train made"),
-    OPERANDS(predict_args, files, .value = "FILE", .doc = "IDX pictures, gzip or not; file.idx.gz[0:100] takes the first hundred, - reads stdin"),
-    INTEGER(predict_args, top_k, .value = "K", .min = 1, .max = 1000000, .fallback = "3", .doc = "classes shown for a picture"),
+    OPERANDS(predict_args, files, .value = "FILE",
+             .doc = "IDX pictures, gzip or not; file.idx.gz[0:100] takes the first hundred, - reads stdin"),
+    INTEGER(predict_args, top_k, .value = "K", .min = 1, .max = 1000000, .fallback = "3",
+            .doc = "classes shown for a picture"),
     SWITCH(predict_args, logits, .doc = "adds the model's output for every class"),
     ONE_OF(predict_args, average, .words = "none|mirror", .fallback = "none",
            .doc = "mirror: of picture and mirror image; good where training mirrored"),
@@ -82,7 +84,8 @@ static void predict_json(const predict_args *a, const heed_run *run, const predi
     printf("}\n");
 }
 
-static void predict_text(const cli *c, const predict_args *a, const heed_run *run, const prediction *p, int64_t top)
+static void predict_text(const cli *c, const predict_args *a, const heed_run *run, const prediction *p,
+                         int64_t top)
 {
     heed__cli_text(stdout, p->input);
     printf("[%lld]", (long long)p->index);
@@ -177,9 +180,10 @@ const cli_command heed__cli_predict = {
     .options = predict_table,
     .args_size = sizeof(predict_args),
     .run = predict_run,
-    .about = "A picture is a record of an IDX file, the format of MNIST, of the size that the run was trained on.\n"
-             "With --json a line is {\"input\", \"index\", \"top\": [{\"label\", \"class\", \"probability\"}], \"logits\"}; logits only"
-             " with --logits. With --average mirror the logits are the logarithm of the mean probability.\n",
+    .about =
+        "A picture is a record of an IDX file, the format of MNIST, of the size that the run was trained on.\n"
+        "With --json a line is {\"input\", \"index\", \"top\": [{\"label\", \"class\", \"probability\"}], \"logits\"}; logits only"
+        " with --logits. With --average mirror the logits are the logarithm of the mean probability.\n",
     .example = "heed predict runs/fa data/fashion-mnist/t10k-images-idx3-ubyte.gz[0:10]\n"
                "zcat pictures.gz | heed predict runs/fa - --top-k 1 --json\n",
 };

@@ -61,7 +61,8 @@ void heed__progress_init(progress *p, const cli *c)
 {
     const char *term = getenv("TERM");
 
-    *p = (progress){ .style = c->log, .bar = c->log_terminal && !(term && strcmp(term, "dumb") == 0),
+    *p = (progress){ .style = c->log,
+                     .bar = c->log_terminal && !(term && strcmp(term, "dumb") == 0),
                      .utf8 = progress_utf8() };
 }
 
@@ -117,7 +118,8 @@ static void progress_line(progress *p, const heed_progress *h)
     if (h->epoch_ended && h->validation_accuracy >= 0)
         fprintf(stderr, "  validation loss %.4f  %saccuracy %.4f%s", h->validation_loss, p->style.bold,
                 h->validation_accuracy, p->style.off);
-    fprintf(stderr, "  %s/s  ETA %s\n", heed__cli_count(rate, (int64_t)h->rate), heed__cli_seconds(eta, h->eta));
+    fprintf(stderr, "  %s/s  ETA %s\n", heed__cli_count(rate, (int64_t)h->rate),
+            heed__cli_seconds(eta, h->eta));
     (void)fflush(stderr);
     p->line_at = h->seconds;
 }

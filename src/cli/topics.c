@@ -24,7 +24,8 @@ static heed_status topics_exit_codes(cli *c, FILE *f, help_form form)
 
         for (int status = HEED_ERR_MEMORY; status >= HEED_ERR_BUG && n < sizeof texts[i]; status--)
             if (heed_status_exit_code((heed_status)status) == codes[i])
-                n += (size_t)snprintf(texts[i] + n, sizeof texts[i] - n, "%s%s", strchr(texts[i], '_') ? ", " : " (",
+                n += (size_t)snprintf(texts[i] + n, sizeof texts[i] - n, "%s%s",
+                                      strchr(texts[i], '_') ? ", " : " (",
                                       heed_status_name((heed_status)status));
         if (strchr(texts[i], '(') && n < sizeof texts[i])
             (void)snprintf(texts[i] + n, sizeof texts[i] - n, ")");
@@ -65,6 +66,88 @@ static heed_status topics_environment(cli *c, FILE *f, help_form form)
     return HEED_OK;
 }
 
+/* ---- recipes: a table for each group and each architecture ---- */
+
+enum { KEY_ROWS = 64 };
+
+typedef struct key_page {
+    FILE *f;
+    help_form form;
+    char keys[KEY_ROWS][64], docs[KEY_ROWS][384];
+    const char *group, *architecture;
+    int n;
+} key_page;
+
+static void topics_keys_end(key_page *p)
+{
+    const char *cells[2 * KEY_ROWS];
+
+    for (int i = 0; i < p->n; i++) {
+        cells[2 * i] = p->keys[i];
+        cells[2 * i + 1] = p->docs[i];
+    }
+    if (p->n > 0)
+        heed__cli_table(p->f, cells, p->n, 2, p->form);
+    p->n = 0;
+}
+
+/* 1000000, not 1e+06; but 1e+09. */
+static const char *topics_bound(char to[32], double value)
+{
+    (void)snprintf(to, 32, value == (double)(int32_t)value ? "%.0f" : "%g", value);
+    return to;
+}
+
+/* "largest learning rate. Number, 0 to 1000; default 0.001." */
+static void topics_describe(char *to, size_t size, const heed_recipe_key *key)
+{
+    char min[32], max[32];
+    size_t n = (size_t)snprintf(to, size, "%s. %c%s", key->doc, key->kind[0] - 'a' + 'A', key->kind + 1);
+
+    if (key->choices && n < size)
+        n += (size_t)snprintf(to + n, size - n, " %s", key->choices);
+    else if (key->min < key->max && key->max >= 9e14 && n < size)
+        n += (size_t)snprintf(to + n, size - n, ", %s or more", topics_bound(min, key->min));
+    else if (key->min < key->max && n < size)
+        n += (size_t)snprintf(to + n, size - n, ", %s to %s", topics_bound(min, key->min),
+                              topics_bound(max, key->max));
+    if (n < size)
+        (void)snprintf(to + n, size - n, key->fallback ? "; default %s." : ".", key->fallback);
+}
+
+static void topics_key(void *user, const heed_recipe_key *key)
+{
+    key_page *p = user;
+    char title[160];
+
+    if (key->architecture && key->architecture != p->architecture) {
+        topics_keys_end(p);
+        (void)snprintf(title, sizeof title, "With model.name %s (%.*s):\n", key->architecture,
+                       (int)strcspn(key->model, "."), key->model);
+        heed__cli_prose(p->f, title, 0, p->form);
+    } else if (!p->group || strcmp(key->group, p->group) != 0) {
+        topics_keys_end(p);
+    }
+    p->group = key->group;
+    p->architecture = key->architecture;
+    if (p->n == KEY_ROWS)
+        return;
+    (void)snprintf(p->keys[p->n], sizeof p->keys[p->n], "%s%s%s", key->group, key->group[0] ? "." : "",
+                   key->name);
+    topics_describe(p->docs[p->n], sizeof p->docs[p->n], key);
+    p->n++;
+}
+
+static heed_status topics_recipes(cli *c, FILE *f, help_form form)
+{
+    key_page p = { .f = f, .form = form };
+
+    (void)c;
+    heed_recipe_keys(topics_key, &p);
+    topics_keys_end(&p);
+    return HEED_OK;
+}
+
 const cli_topic heed__cli_topics[] = {
     { "exit-codes", "what the exit code of every command says",
       "Each code stands for statuses of the library (include/heed/base.h). A line on stderr says what happened,"
@@ -77,7 +160,7 @@ const cli_topic heed__cli_topics[] = {
       " first, then from HEED_* variables, then from the file, then from the default;"
       " `heed train RECIPE --print-config` prints every value and where it came from. An unknown key is an error that names"
       " the nearest known one.\n",
-      NULL },
+      topics_recipes },
     { "attention", "the operator every model here is built on",
       "heed has one attention operator (include/heed/attention.h); its descriptor chooses the variant.\n"
       "  weights = softmax over kept keys of  scale * q k^T\n"

@@ -37,8 +37,9 @@ static bool train_watch(void *user, const heed_progress *p)
     watcher *w = user;
 
     if (w->json && p->epoch_ended) {
-        printf("{\"epoch\":%lld,\"epochs\":%lld,\"step\":%lld,\"steps\":%lld,\"samples\":%lld", (long long)p->epoch,
-               (long long)p->epochs, (long long)p->step, (long long)p->steps, (long long)p->samples);
+        printf("{\"epoch\":%lld,\"epochs\":%lld,\"step\":%lld,\"steps\":%lld,\"samples\":%lld",
+               (long long)p->epoch, (long long)p->epochs, (long long)p->step, (long long)p->steps,
+               (long long)p->samples);
         train_json_number("loss", p->loss);
         if (p->validation_accuracy >= 0) {
             train_json_number("validation_loss", p->validation_loss);
@@ -76,13 +77,13 @@ static void train_text(const cli *c, const train_args *a, const heed_train_resul
     char steps[32], parameters[32], seconds[32], peak[32];
 
     if (r->validation_accuracy >= 0)
-        printf("validation  %saccuracy %.4f%s, loss %.4f (always naming the commonest class: %.4f)\n", c->out.bold,
-               r->validation_accuracy, c->out.off, r->validation_loss, r->baseline_accuracy);
+        printf("validation  %saccuracy %.4f%s, loss %.4f (always naming the commonest class: %.4f)\n",
+               c->out.bold, r->validation_accuracy, c->out.off, r->validation_loss, r->baseline_accuracy);
     else
         printf("training    loss %.4f; the recipe keeps no validation part\n", r->train_loss);
-    printf("training    %lld epochs, %s steps, %s; %s parameters, at most %s of memory\n", (long long)r->epochs,
-           heed__cli_count(steps, r->steps), heed__cli_seconds(seconds, r->seconds), heed__cli_count(parameters, r->parameters),
-           heed__cli_bytes(peak, r->peak_bytes));
+    printf("training    %lld epochs, %s steps, %s; %s parameters, at most %s of memory\n",
+           (long long)r->epochs, heed__cli_count(steps, r->steps), heed__cli_seconds(seconds, r->seconds),
+           heed__cli_count(parameters, r->parameters), heed__cli_bytes(peak, r->peak_bytes));
     printf("run         %s: model.safetensors, config.json, recipe.yaml, metrics.jsonl, README.md\n", a->out);
     printf("weights     sha256 %s\n", r->sha256);
     printf("next        heed eval %s\n", a->out);
@@ -124,7 +125,8 @@ static heed_status train_threads(cli *c, const train_args *a, int64_t *threads)
         return HEED_OK;
     STEP(heed__cli_open(c, 1, HEED_ISA_AUTO));
     STEP(train_open(c, a, &recipe));
-    for (text = heed_recipe_get(recipe, "train.threads"); *text >= '0' && *text <= '9' && *threads < 1024; text++)
+    for (text = heed_recipe_get(recipe, "train.threads"); *text >= '0' && *text <= '9' && *threads < 1024;
+         text++)
         *threads = *threads * 10 + (*text - '0');
 done:
     heed_recipe_free(recipe);
@@ -144,8 +146,8 @@ heed_status heed__cli_train_run(cli *c, const train_args *a)
 
     if (!a->out && !a->print_config)
         return heed__cli_fail(c, HEED_ERR_USAGE, "heed train needs --out DIR: the folder of the run");
-    STEP(train_threads(c, a, &threads));
-    STEP(heed__cli_open(c, threads, a->isa));
+    TRY(train_threads(c, a, &threads));
+    TRY(heed__cli_open(c, threads, a->isa));
     STEP(train_open(c, a, &recipe));
     if (a->print_config) {
         STEP(heed_recipe_print(&shown, recipe, &c->err));
@@ -154,8 +156,9 @@ heed_status heed__cli_train_run(cli *c, const train_args *a)
     }
     heed__progress_init(&w.progress, c);
     heed__progress_catch();
-    st = heed_train(&result, c->ctx, recipe,
-                    &(heed_train_opts){ .out = a->out, .force = a->force, .progress = train_watch, .user = &w }, &c->err);
+    st = heed_train(
+        &result, c->ctx, recipe,
+        &(heed_train_opts){ .out = a->out, .force = a->force, .progress = train_watch, .user = &w }, &c->err);
     heed__progress_end(&w.progress);
     if (result.steps > 0 && a->json) /* a stopped training has a result too */
         train_json(a, &result);
@@ -178,13 +181,15 @@ const cli_command heed__cli_train = {
     .options = train_table,
     .args_size = sizeof(train_args),
     .run = train_run,
-    .about = "The run is a folder: model.safetensors (PyTorch's names and layouts), config.json, preprocessor_config.json, recipe.yaml,"
-             " metrics.jsonl and README.md. The test part of the data is not read; heed eval reads it.\n"
-             "Ctrl-C saves what was trained so far and ends with 130; a second one ends at once.\n"
-             "With --json a line is {\"epoch\", \"epochs\", \"step\", \"steps\", \"samples\", \"loss\", \"validation_loss\","
-             " \"validation_accuracy\", \"lr\", \"grad_norm\", \"rate\", \"seconds\"}, the last one {\"run\", \"epochs\", \"steps\","
-             " \"parameters\", \"metrics\": {\"loss\", \"validation_loss\", \"validation_accuracy\", \"baseline_accuracy\"},"
-             " \"seconds\", \"peak_bytes\", \"sha256\"}. What concerns validation is missing when the recipe keeps no such part.\n",
-    .example = "heed train recipes/fashion-attention.yaml --out runs/fa\n"
-               "heed train recipes/fashion-attention.yaml --out runs/short --set train.epochs=1 --seed 1 --json\n",
+    .about =
+        "The run is a folder: model.safetensors (PyTorch's names and layouts), config.json, preprocessor_config.json, recipe.yaml,"
+        " metrics.jsonl and README.md. The test part of the data is not read; heed eval reads it.\n"
+        "Ctrl-C saves what was trained so far and ends with 130; a second one ends at once.\n"
+        "With --json a line is {\"epoch\", \"epochs\", \"step\", \"steps\", \"samples\", \"loss\", \"validation_loss\","
+        " \"validation_accuracy\", \"lr\", \"grad_norm\", \"rate\", \"seconds\"}, the last one {\"run\", \"epochs\", \"steps\","
+        " \"parameters\", \"metrics\": {\"loss\", \"validation_loss\", \"validation_accuracy\", \"baseline_accuracy\"},"
+        " \"seconds\", \"peak_bytes\", \"sha256\"}. What concerns validation is missing when the recipe keeps no such part.\n",
+    .example =
+        "heed train recipes/fashion-attention.yaml --out runs/fa\n"
+        "heed train recipes/fashion-attention.yaml --out runs/short --set train.epochs=1 --seed 1 --json\n",
 };

@@ -24,8 +24,8 @@ static void version_json(const char *cpu)
     printf("},\"features\":{");
     for (const heed_feature *f = heed_features(); f->name; f++)
         printf("%s\"%s\":{\"present\":%s,\"library\":\"%s\",\"version\":\"%s\",\"packages\":\"%s\"}",
-               f == heed_features() ? "" : ",", f->name, f->present ? "true" : "false", f->library, f->version,
-               f->packages);
+               f == heed_features() ? "" : ",", f->name, f->present ? "true" : "false", f->library,
+               f->version, f->packages);
     printf("}}\n");
 }
 
@@ -48,7 +48,8 @@ static heed_status version_run(cli *c, const void *args)
         if (f->present)
             printf("%s%-12s%s %s %s\n", c->out.green, f->name, c->out.off, f->library, f->version);
         else
-            printf("%s%-12s%s missing: apt install %s, then rebuild\n", c->out.red, f->name, c->out.off, f->packages);
+            printf("%s%-12s%s missing: apt install %s, then rebuild\n", c->out.red, f->name, c->out.off,
+                   f->packages);
     return HEED_OK;
 }
 

@@ -1,6 +1,7 @@
 /* A graph as a drawing (SVG), layer by layer, as Sugiyama, Tagawa and Toda 1981 do it:
  *
- *   1. a box for each node but constants, parameters and states, which are named in the box that reads them;
+ *   1. a box for each node but those that depend on no input (weights, their transposes, constants): the
+ *      parameters and states among them are named in the box that reads them;
  *   2. its layer is one below the lowest box it reads; an edge over several layers gets a bend in each between;
  *   3. boxes of a layer are sorted by the mean place of their neighbours, sweeping down and up;
  *   4. each box moves toward the mean of its neighbours as far as the next box allows;
@@ -16,8 +17,8 @@
 
 #define NONE UINT32_MAX
 #define SWEEPS 8
-#define LETTER 7.2  /* width of a letter of 12 px monospace */
-#define LINE 15.0   /* height of a line of text */
+#define LETTER 7.2 /* width of a letter of 12 px monospace */
+#define LINE 15.0  /* height of a line of text */
 #define GAP_X 22.0
 #define GAP_Y 30.0
 #define BEND_WIDTH 8.0
@@ -25,13 +26,13 @@
 
 /* A box or a bend of an edge. */
 typedef struct cell {
-    uint32_t node;     /* of the graph; NONE for bends and results */
-    uint32_t output;   /* of the graph; NONE */
+    uint32_t node;   /* of the graph; NONE for bends and results */
+    uint32_t output; /* of the graph; NONE */
     uint32_t layer;
-    int lines;         /* of text */
+    int lines;                  /* of text */
     double width, height, x, y; /* x, y: the centre */
-    double wish;       /* where x should be */
-    int joined;        /* cells that the wish is the mean of */
+    double wish;                /* where x should be */
+    int joined;                 /* cells that the wish is the mean of */
 } cell;
 
 typedef struct edge {
@@ -47,13 +48,19 @@ typedef struct drawing {
     uint32_t *row, *row_at;   /* cells by layer: row[row_at[l] .. row_at[l + 1]) from left to right */
     uint32_t *down, *down_at; /* edges by the layer they leave, the same way */
     uint32_t n_cells, n_edges, layers;
-    uint32_t boxes;           /* cells before the bends */
+    uint32_t boxes; /* cells before the bends */
     double width, height;
 } drawing;
 
-static bool draw_folded(const node *n)
+/* Depends on no input, so that it has no box. */
+static bool draw_folded(const drawing *d, const node *n)
 {
-    return (n->op->flags & OP_LEAF) && n->op != &heed__op_input;
+    if (n->op == &heed__op_input)
+        return false;
+    for (int j = 0; j < n->n_in; j++)
+        if (n->in[j].id && d->cell_of[d->g->values[n->in[j].id].node] != NONE)
+            return false;
+    return true;
 }
 
 /* ---- what a box says ---- */
@@ -75,6 +82,18 @@ static void draw_type(text *t, const heed_type *type)
     heed__text_add(t, "]");
 }
 
+/* Parameters and states that a node reads itself or through nodes without a box, a line each. */
+static void draw_leaves(const drawing *d, const node *n, text *t, int depth)
+{
+    if (n->op->flags & OP_LEAF && n->op != &heed__op_constant && n->op != &heed__op_input) {
+        heed__text_add(t, "\n+ %s ", n->path);
+        draw_type(t, &d->g->values[n->first_out].type);
+    }
+    for (int j = 0; j < n->n_in && depth < 8; j++)
+        if (n->in[j].id && d->cell_of[d->g->values[n->in[j].id].node] == NONE)
+            draw_leaves(d, heed__maker(d->g, n->in[j]), t, depth + 1);
+}
+
 /* The lines of a box: op, scope, type, then the leaves it reads. */
 static void draw_label(const drawing *d, const cell *c, text *t)
 {
@@ -88,14 +107,7 @@ static void draw_label(const drawing *d, const cell *c, text *t)
     n = &d->g->nodes[c->node];
     heed__text_add(t, "%s%s%s\n", n->op->name, n->path[0] ? "\n" : "", n->path);
     draw_type(t, &d->g->values[n->first_out].type);
-    for (int j = 0; j < n->n_in; j++) {
-        const node *leaf = n->in[j].id ? heed__maker(d->g, n->in[j]) : NULL;
-
-        if (!leaf || !draw_folded(leaf) || leaf->op == &heed__op_constant)
-            continue;
-        heed__text_add(t, "\n+ %s ", leaf->path);
-        draw_type(t, &d->g->values[leaf->first_out].type);
-    }
+    draw_leaves(d, n, t, 0);
 }
 
 static void draw_measure(cell *c, const text *label)
@@ -131,7 +143,7 @@ static void draw_make_boxes(drawing *d, text *label)
         const node *n = result ? NULL : &g->nodes[i];
         cell *c = &d->cells[d->n_cells];
 
-        if (n && draw_folded(n)) {
+        if (n && draw_folded(d, n)) {
             d->cell_of[i] = NONE;
             continue;
         }
@@ -224,7 +236,8 @@ static heed_status draw_make_rows(drawing *d, heed_error *err)
     draw_each_read(d, draw_count_bends);
     most = (uint64_t)d->n_cells + d->n_edges;
     if (most > CELLS_MOST)
-        return heed__fail(err, HEED_ERR_LIMIT, "a drawing of this graph would have %llu boxes and bends; %d are the limit",
+        return heed__fail(err, HEED_ERR_LIMIT,
+                          "a drawing of this graph would have %llu boxes and bends; %d are the limit",
                           (unsigned long long)most, CELLS_MOST);
     cells = heed__resize(h, d->cells, (size_t)d->n_cells + 1, sizeof *d->cells);
     if (!cells)
@@ -374,8 +387,8 @@ static void draw_edge(drawing *d, const edge *e)
     const double y0 = a->y + a->height / 2, y1 = b->y - b->height / 2, middle = (y0 + y1) / 2;
     const bool ends = b->node != NONE || b->output != NONE;
 
-    heed__text_add(d->t, "<path class=\"e\" d=\"M%.1f %.1fC%.1f %.1f %.1f %.1f %.1f %.1f\"%s/>\n", a->x, y0, a->x, middle, b->x,
-                   middle, b->x, y1, ends ? " marker-end=\"url(#a)\"" : "");
+    heed__text_add(d->t, "<path class=\"e\" d=\"M%.1f %.1fC%.1f %.1f %.1f %.1f %.1f %.1f\"%s/>\n", a->x, y0,
+                   a->x, middle, b->x, middle, b->x, y1, ends ? " marker-end=\"url(#a)\"" : "");
 }
 
 static void draw_box(drawing *d, const cell *c, text *label)
@@ -386,8 +399,10 @@ static void draw_box(drawing *d, const cell *c, text *label)
     char *line;
 
     draw_label(d, c, label);
-    heed__text_add(d->t, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"%d\"/>\n",
-                   input || c->output != NONE ? "io" : "n", left, top, c->width, c->height, input || c->output != NONE ? 12 : 3);
+    heed__text_add(d->t,
+                   "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" rx=\"%d\"/>\n",
+                   input || c->output != NONE ? "io" : "n", left, top, c->width, c->height,
+                   input || c->output != NONE ? 12 : 3);
     line = label->data;
     for (int i = 0; i < c->lines && !label->failed; i++) {
         char *end = strchr(line, '\n');
@@ -404,14 +419,15 @@ static void draw_box(drawing *d, const cell *c, text *label)
 
 static void draw_ink(drawing *d, text *label)
 {
-    heed__text_add(d->t,
-                   "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n"
-                   "<style>.n{fill:#fff;stroke:#446}.io{fill:#e8f0fe;stroke:#446}.e{fill:none;stroke:#889}"
-                   "text{font:12px monospace;text-anchor:middle;fill:#223}.o{font-weight:bold}.t{fill:#556}</style>\n"
-                   "<defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">"
-                   "<path d=\"M0 0L8 4L0 8z\" fill=\"#889\"/></marker></defs>\n"
-                   "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
-                   d->width, d->height, d->width, d->height);
+    heed__text_add(
+        d->t,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\">\n"
+        "<style>.n{fill:#fff;stroke:#446}.io{fill:#e8f0fe;stroke:#446}.e{fill:none;stroke:#889}"
+        "text{font:12px monospace;text-anchor:middle;fill:#223}.o{font-weight:bold}.t{fill:#556}</style>\n"
+        "<defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">"
+        "<path d=\"M0 0L8 4L0 8z\" fill=\"#889\"/></marker></defs>\n"
+        "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
+        d->width, d->height, d->width, d->height);
     for (uint32_t i = 0; i < d->n_edges; i++)
         draw_edge(d, &d->edges[i]);
     for (uint32_t i = 0; i < d->boxes; i++)

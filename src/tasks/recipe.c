@@ -8,6 +8,10 @@
 
 #include <string.h>
 
+#define TASK_CHOICES "image-classification"
+#define TASK_DOC "what is learned"
+#define MODEL_NAME_DOC "architecture; it decides which further keys model has"
+
 static const field data_rows[] = {
     { FIELD_(recipe_data, kind, FIELD_ENUM_), .choices = "idx", .doc = "format of the data: idx is a folder with the four MNIST-style files" },
     { FIELD_(recipe_data, path, FIELD_STRING_), .doc = "folder of the data" },
@@ -73,13 +77,13 @@ static heed_status make_tables(heed_recipe *r, const heed_architecture *architec
         return heed__fail_memory(err, behind + architecture->config_size);
     r->architecture = architecture;
     r->config = (char *)r->values + behind;
-    model[0] = (field){ .name = "name", .kind = FIELD_STRING_, .offset = offsetof(recipe_values, model_name), .doc = "architecture" };
+    model[0] = (field){ .name = "name", .kind = FIELD_STRING_, .offset = offsetof(recipe_values, model_name), .doc = MODEL_NAME_DOC };
     for (int i = 0; i < n; i++) {
         model[i + 1] = architecture->fields[i];
         model[i + 1].offset += behind;
     }
     r->rows[0] = (field){ .name = "task", .kind = FIELD_ENUM_, .offset = offsetof(recipe_values, task),
-                          .choices = "image-classification", .doc = "what is learned" };
+                          .choices = TASK_CHOICES, .doc = TASK_DOC };
     r->rows[1] = (field){ .name = "data", .kind = FIELD_GROUP_, .offset = offsetof(recipe_values, data), .rows = data_rows };
     r->rows[2] = (field){ .name = "model", .kind = FIELD_GROUP_, .offset = 0, .rows = model };
     r->rows[3] = (field){ .name = "train", .kind = FIELD_GROUP_, .offset = offsetof(recipe_values, train), .rows = train_rows };
@@ -221,6 +225,36 @@ static const char *origin_of(heed_recipe *r, const char *key)
         return "--set";
     where = heed__arena_format(&r->arena, "%s:%d", r->path, e->line);
     return where ? where : "";
+}
+
+static const char *kind_name(field_kind kind)
+{
+    static const char *const names[] = {
+        [FIELD_INT_] = "whole number",       [FIELD_I64_] = "whole number",   [FIELD_F32_] = "number",
+        [FIELD_F64_] = "number",             [FIELD_BOOL_] = "true or false", [FIELD_ENUM_] = "one of",
+        [FIELD_FLAGS_] = "some of",          [FIELD_STRING_] = "text",        [FIELD_I64S_] = "list",
+        [FIELD_MAYBE_I64_] = "whole number", [FIELD_MAYBE_F32_] = "number",
+    };
+
+    return (size_t)kind < sizeof names / sizeof *names && names[kind] ? names[kind] : "";
+}
+
+static void tell_rows(const field *rows, const char *group, const heed_architecture *a, heed_recipe_key_fn *each, void *user)
+{
+    for (const field *row = rows; row->kind != FIELD_END_; row++)
+        each(user, &(heed_recipe_key){ .group = group, .name = row->name, .kind = kind_name(row->kind), .choices = row->choices,
+                                       .min = row->min, .max = row->max, .fallback = row->fallback, .doc = row->doc,
+                                       .architecture = a ? a->name : NULL, .model = a ? a->doc : NULL });
+}
+
+void heed_recipe_keys(heed_recipe_key_fn *each, void *user)
+{
+    each(user, &(heed_recipe_key){ .group = "", .name = "task", .kind = "one of", .choices = TASK_CHOICES, .doc = TASK_DOC });
+    tell_rows(data_rows, "data", NULL, each, user);
+    tell_rows(train_rows, "train", NULL, each, user);
+    each(user, &(heed_recipe_key){ .group = "model", .name = "name", .kind = "text", .doc = MODEL_NAME_DOC });
+    for (const heed_architecture *const *a = heed__architectures; *a; a++)
+        tell_rows((*a)->fields, "model", *a, each, user);
 }
 
 /* A value that YAML would read as something else stands in quotes. */
