@@ -1,4 +1,5 @@
-/* argmax: index of the first largest element along one axis, which is dropped. NaN counts as largest, as in PyTorch.
+/* argmax: index of the first largest element along one axis, which is dropped. NaN counts as largest, as
+ * in PyTorch.
  *
  *   x [..., n, ...] -> y [..., ...] i64.   No gradient. */
 
@@ -90,7 +91,8 @@ static int64_t argmax_chunk(const op_call *c)
 }
 
 static const op_kernel argmax_cpu[] = {
-    { .name = "reference", .layout = STRIDED, .count = heed__element_count, .chunk_of = argmax_chunk, .run = argmax_run },
+    { .name = "reference", .layout = STRIDED, .count = heed__element_count, .chunk_of = argmax_chunk,
+      .run = argmax_run },
     KERNEL_END,
 };
 

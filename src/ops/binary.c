@@ -1,10 +1,12 @@
-/* Element-wise ops of two operands of one shape. The node never broadcasts: heed_add and its kin put broadcast nodes before
- * it, which are views with stride 0 and cost nothing, so no gradient here contains a sum.
+/* Element-wise ops of two operands of one shape. The node never broadcasts: heed_add and its kin put
+ * broadcast nodes before it, which are views with stride 0 and cost nothing, so no gradient here contains
+ * a sum.
  *
  *   x, y of one shape and dtype -> the same
  *
- * Integers wrap around. At a tie the gradient of max and min goes half to each side; NaN on either side gives NaN. The
- * helpers of gradients (relu_grad ...) are composites with a row primitive, so that second derivatives exist. */
+ * Integers wrap around. At a tie the gradient of max and min goes half to each side; NaN on either side
+ * gives NaN. The helpers of gradients (relu_grad ...) are composites with a row primitive, so that second
+ * derivatives exist. */
 
 #include "ops/reference.h"
 
@@ -57,7 +59,8 @@ static const op_sample binary_pow_samples[] = {
 static heed_status binary_infer(op_infer *t)
 {
     if (!heed_type_equal(&t->in[0], &t->in[1]))
-        return heed__refuse(t, HEED_ERR_SHAPE, "both sides must have the same sizes here; heed_%s broadcasts them", t->op);
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "both sides must have the same sizes here; heed_%s broadcasts them", t->op);
     return HEED_OK;
 }
 
@@ -68,52 +71,54 @@ static heed_value binary_node(heed_builder *b, const op_def *op, heed_value x, h
     return heed__node(b, op, NULL, (heed_value[]){ x, y }, 2);
 }
 
-#define BINARY_ROWS(name, row)                                                                                    \
-    static void binary_##name##_rows(const op_call *c, int64_t begin, int64_t end)                                \
-    {                                                                                                             \
-        heed__binary_rows(c, begin, end, row);                                                                    \
+#define BINARY_ROWS(name, row)                                                                               \
+    static void binary_##name##_rows(const op_call *c, int64_t begin, int64_t end)                           \
+    {                                                                                                        \
+        heed__binary_rows(c, begin, end, row);                                                               \
     }
 
-/* name, row primitive, integer formula's function or NULL, slots, samples, formula, d_x, d_y, ONNX name and opset, PyTorch */
-#define BINARY_OP(op_name, row, whole, slots, some, formula_, dx, dy_, onnx_, since, torch_)                      \
-    FORMULA_F64(binary_##op_name##_f64, 2, formula_)                                                              \
-    BINARY_ROWS(op_name, row)                                                                                     \
-    static void binary_##op_name##_reference(const op_call *c, int64_t begin, int64_t end)                        \
-    {                                                                                                             \
-        heed__reference(c, begin, end, &(formula){ .f64 = binary_##op_name##_f64, .i64 = whole });                \
-    }                                                                                                             \
-    static void binary_##op_name##_grad(op_grad *g)                                                               \
-    {                                                                                                             \
-        heed_builder *b = g->b;                                                                                   \
-        heed_value x = g->in[0], y = g->in[1], z = g->out[0], dz = g->dout[0];                                    \
-                                                                                                                  \
-        (void)b;                                                                                                  \
-        (void)x;                                                                                                  \
-        (void)y;                                                                                                  \
-        (void)z;                                                                                                  \
-        if (g->need[0])                                                                                           \
-            g->din[0] = (dx);                                                                                     \
-        if (g->need[1])                                                                                           \
-            g->din[1] = (dy_);                                                                                    \
-    }                                                                                                             \
-    static const op_kernel binary_##op_name##_cpu[] = {                                                           \
-        ROWS_KERNEL(binary_##op_name##_rows),                                                                     \
-        REFERENCE_KERNEL(binary_##op_name##_reference),                                                           \
-        KERNEL_END,                                                                                               \
-    };                                                                                                            \
-    heed_value heed_##op_name(heed_builder *b, heed_value x, heed_value y)                                        \
-    {                                                                                                             \
-        return binary_node(b, &heed__op_##op_name, x, y);                                                         \
-    }                                                                                                             \
-    const op_def heed__op_##op_name = {                                                                           \
-        .name = #op_name, .version = 1, .in = slots, .out = binary_out, .flags = OP_IN_PLACE,                     \
-        .infer = binary_infer, .grad = binary_##op_name##_grad, .cpu = binary_##op_name##_cpu,                    \
-        .onnx = { onnx_, since }, .torch = torch_, .samples = some,                                               \
+/* name, row primitive, integer formula's function or NULL, slots, samples, formula, d_x, d_y, ONNX name
+ * and opset, PyTorch */
+#define BINARY_OP(op_name, row, whole, slots, some, formula_, dx, dy_, onnx_, since, torch_)                 \
+    FORMULA_F64(binary_##op_name##_f64, 2, formula_)                                                         \
+    BINARY_ROWS(op_name, row)                                                                                \
+    static void binary_##op_name##_reference(const op_call *c, int64_t begin, int64_t end)                   \
+    {                                                                                                        \
+        heed__reference(c, begin, end, &(formula){ .f64 = binary_##op_name##_f64, .i64 = whole });           \
+    }                                                                                                        \
+    static void binary_##op_name##_grad(op_grad *g)                                                          \
+    {                                                                                                        \
+        heed_builder *b = g->b;                                                                              \
+        heed_value x = g->in[0], y = g->in[1], z = g->out[0], dz = g->dout[0];                               \
+                                                                                                             \
+        (void)b;                                                                                             \
+        (void)x;                                                                                             \
+        (void)y;                                                                                             \
+        (void)z;                                                                                             \
+        if (g->need[0])                                                                                      \
+            g->din[0] = (dx);                                                                                \
+        if (g->need[1])                                                                                      \
+            g->din[1] = (dy_);                                                                               \
+    }                                                                                                        \
+    static const op_kernel binary_##op_name##_cpu[] = {                                                      \
+        ROWS_KERNEL(binary_##op_name##_rows),                                                                \
+        REFERENCE_KERNEL(binary_##op_name##_reference),                                                      \
+        KERNEL_END,                                                                                          \
+    };                                                                                                       \
+    heed_value heed_##op_name(heed_builder *b, heed_value x, heed_value y)                                   \
+    {                                                                                                        \
+        return binary_node(b, &heed__op_##op_name, x, y);                                                    \
+    }                                                                                                        \
+    const op_def heed__op_##op_name = {                                                                      \
+        .name = #op_name, .version = 1, .in = slots, .out = binary_out, .flags = OP_IN_PLACE,                \
+        .infer = binary_infer, .grad = binary_##op_name##_grad, .cpu = binary_##op_name##_cpu,               \
+        .onnx = { onnx_, since }, .torch = torch_, .samples = some,                                          \
     };
-#define BINARY(name, row, formula_, whole, dx, dy_, onnx_, since, torch_)                                         \
-    FORMULA_I64(binary_##name##_i64, 2, whole)                                                                    \
-    BINARY_OP(name, row, binary_##name##_i64, binary_in, binary_samples, formula_, dx, dy_, onnx_, since, torch_)
-#define BINARY_FLOAT(name, row, some, formula_, dx, dy_, onnx_, since, torch_)                                    \
+#define BINARY(name, row, formula_, whole, dx, dy_, onnx_, since, torch_)                                    \
+    FORMULA_I64(binary_##name##_i64, 2, whole)                                                               \
+    BINARY_OP(name, row, binary_##name##_i64, binary_in, binary_samples, formula_, dx, dy_, onnx_, since,    \
+              torch_)
+#define BINARY_FLOAT(name, row, some, formula_, dx, dy_, onnx_, since, torch_)                               \
     BINARY_OP(name, row, NULL, binary_float_in, some, formula_, dx, dy_, onnx_, since, torch_)
 
 static heed_value binary_zeros_like(heed_builder *b, heed_value x)
@@ -125,7 +130,9 @@ static heed_value binary_zeros_like(heed_builder *b, heed_value x)
 /* dz where a < b, half of it where they are equal, else 0. */
 static heed_value binary_where_less(heed_builder *b, heed_value dz, heed_value x, heed_value y)
 {
-    heed_value rest = heed_select(b, heed_eq(b, x, y), heed_mul_scalar(b, dz, 0.5), binary_zeros_like(b, dz));
+    heed_value half = heed_mul_scalar(b, dz, 0.5);
+    heed_value rest = heed_select(b, heed_eq(b, x, y), half, binary_zeros_like(b, dz));
+
     return heed_select(b, heed_lt(b, x, y), dz, rest);
 }
 
@@ -152,7 +159,8 @@ BINARY(sub, ROW_SUB, x - y, WRAP(x, -, y), dz, heed_neg(b, dz), "Sub", 14, "x - 
 BINARY(mul, ROW_MUL, x * y, WRAP(x, *, y), heed_mul(b, dz, y), heed_mul(b, dz, x), "Mul", 14, "x * y")
 BINARY_FLOAT(div, ROW_DIV, binary_div_samples, x / y, heed_div(b, dz, y),
              heed_neg(b, heed_div(b, heed_mul(b, dz, z), y)), "Div", 14, "x / y")
-BINARY_FLOAT(pow, ROW_POW, binary_pow_samples, pow(x, y), binary_pow_dx(b, x, y, dz), binary_pow_dy(b, x, y, z, dz),
+BINARY_FLOAT(pow, ROW_POW, binary_pow_samples, pow(x, y), binary_pow_dx(b, x, y, dz),
+             binary_pow_dy(b, x, y, z, dz),
              "Pow", 15, "x ** y")
 BINARY(max, ROW_MAX, x > y || x != x ? x : y, x > y ? x : y, binary_where_less(b, dz, y, x),
        binary_where_less(b, dz, x, y), "Max", 13, "torch.maximum(x, y)")
@@ -198,21 +206,21 @@ static const op_sample slope_samples[] = {
     SAMPLE_END,
 };
 
-#define SLOPE(op_name, row)                                                                                       \
-    BINARY_ROWS(op_name, row)                                                                                     \
-    static void binary_##op_name##_decompose(op_decompose *d)                                                     \
-    {                                                                                                             \
-        d->out[0] = binary_##op_name##_value(d->b, d->in[0], d->in[1]);                                           \
-    }                                                                                                             \
-    static const op_kernel binary_##op_name##_cpu[] = { ROWS_KERNEL(binary_##op_name##_rows), KERNEL_END };       \
-    heed_value heed__##op_name(heed_builder *b, heed_value x, heed_value dy)                                      \
-    {                                                                                                             \
-        return heed__node(b, &heed__op_##op_name, NULL, (heed_value[]){ x, dy }, 2);                              \
-    }                                                                                                             \
-    const op_def heed__op_##op_name = {                                                                           \
-        .name = #op_name, .version = 1, .in = slope_in, .out = binary_out, .flags = OP_IN_PLACE,                  \
-        .infer = binary_infer, .decompose = binary_##op_name##_decompose, .cpu = binary_##op_name##_cpu,          \
-        .samples = slope_samples,                                                                                 \
+#define SLOPE(op_name, row)                                                                                  \
+    BINARY_ROWS(op_name, row)                                                                                \
+    static void binary_##op_name##_decompose(op_decompose *d)                                                \
+    {                                                                                                        \
+        d->out[0] = binary_##op_name##_value(d->b, d->in[0], d->in[1]);                                      \
+    }                                                                                                        \
+    static const op_kernel binary_##op_name##_cpu[] = { ROWS_KERNEL(binary_##op_name##_rows), KERNEL_END };  \
+    heed_value heed__##op_name(heed_builder *b, heed_value x, heed_value dy)                                 \
+    {                                                                                                        \
+        return heed__node(b, &heed__op_##op_name, NULL, (heed_value[]){ x, dy }, 2);                         \
+    }                                                                                                        \
+    const op_def heed__op_##op_name = {                                                                      \
+        .name = #op_name, .version = 1, .in = slope_in, .out = binary_out, .flags = OP_IN_PLACE,             \
+        .infer = binary_infer, .decompose = binary_##op_name##_decompose, .cpu = binary_##op_name##_cpu,     \
+        .samples = slope_samples,                                                                            \
     };
 
 /* 1 - x */
@@ -252,7 +260,8 @@ static heed_value binary_silu_grad_value(heed_builder *b, heed_value x, heed_val
 /* Phi(x) + x phi(x) */
 static heed_value binary_gelu_grad_value(heed_builder *b, heed_value x, heed_value dy)
 {
-    heed_value below = heed_mul_scalar(b, heed_add_scalar(b, heed_erf(b, heed_mul_scalar(b, x, SQRT_HALF)), 1), 0.5);
+    heed_value erf = heed_erf(b, heed_mul_scalar(b, x, SQRT_HALF));
+    heed_value below = heed_mul_scalar(b, heed_add_scalar(b, erf, 1), 0.5);
     heed_value bell = heed_exp(b, heed_mul_scalar(b, heed_mul(b, x, x), -0.5));
     heed_value density = heed_mul_scalar(b, heed_mul(b, x, bell), ONE_BY_SQRT_TWO_PI);
 
@@ -265,9 +274,10 @@ static heed_value binary_gelu_tanh_grad_value(heed_builder *b, heed_value x, hee
     heed_value square = heed_mul(b, x, x);
     heed_value cubic = heed_mul(b, x, heed_add_scalar(b, heed_mul_scalar(b, square, 0.044715), 1));
     heed_value t = heed_tanh(b, heed_mul_scalar(b, cubic, SQRT_TWO_BY_PI));
-    heed_value slope = heed_mul_scalar(b, heed_add_scalar(b, heed_mul_scalar(b, square, 0.134145), 1), SQRT_TWO_BY_PI);
+    heed_value slope = heed_add_scalar(b, heed_mul_scalar(b, square, 0.134145), 1);
     heed_value side = heed_mul(b, heed_mul(b, x, slope), binary_rest(b, heed_mul(b, t, t)));
 
+    side = heed_mul_scalar(b, side, SQRT_TWO_BY_PI);
     return heed_mul(b, dy, heed_mul_scalar(b, heed_add(b, heed_add_scalar(b, t, 1), side), 0.5));
 }
 

@@ -1,4 +1,5 @@
-/* broadcast: x repeated to larger sizes by NumPy's rule: sizes are aligned from the right, 1 stretches. A view with stride 0.
+/* broadcast: x repeated to larger sizes by NumPy's rule: sizes are aligned from the right, 1 stretches. A
+ * view with stride 0.
  *
  * Gradient: the sum over what was repeated (heed__unbroadcast), which stands here and nowhere else. */
 
@@ -6,7 +7,10 @@
 
 #include <stdio.h>
 
-static const op_slot broadcast_in[] = { { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE }, SLOT_END };
+static const op_slot broadcast_in[] = {
+    { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE },
+    SLOT_END,
+};
 static const op_slot broadcast_out[] = { { .name = "y" }, SLOT_END };
 
 typedef struct {
@@ -15,7 +19,7 @@ typedef struct {
 static const op_field broadcast_fields[] = { FIELD_I64S(broadcast_attrs, dims), FIELD_END };
 
 /* "[4, 3]" for messages. */
-static const char *sizes_text(char out[200], const heed_type *t)
+static const char *broadcast_sizes(char out[200], const heed_type *t)
 {
     int n = snprintf(out, 200, "[");
 
@@ -37,8 +41,8 @@ static heed_status broadcast_infer(op_infer *t)
     t->out[0] = heed_type_of(x->dtype, dims->n, dims->v);
     for (int i = 0; i < x->rank; i++)
         if (extra < 0 || (x->dims[i] != 1 && x->dims[i] != dims->v[extra + i]))
-            return heed__refuse(t, HEED_ERR_SHAPE, "%s does not stretch to %s", sizes_text(from, x),
-                                sizes_text(to, &t->out[0]));
+            return heed__refuse(t, HEED_ERR_SHAPE, "%s does not stretch to %s", broadcast_sizes(from, x),
+                                broadcast_sizes(to, &t->out[0]));
     return HEED_OK;
 }
 
@@ -54,7 +58,10 @@ static bool broadcast_view(const void *attrs, const view *in, view *out, int64_t
 
     (void)attrs;
     for (int i = 0; i < out->type.rank; i++)
-        out->strides[i] = i < extra || in->type.dims[i - extra] != out->type.dims[i] ? 0 : in->strides[i - extra];
+        if (i < extra || in->type.dims[i - extra] != out->type.dims[i])
+            out->strides[i] = 0;
+        else
+            out->strides[i] = in->strides[i - extra];
     *offset = 0;
     return true;
 }
@@ -107,8 +114,9 @@ bool heed__broadcast_pair(heed_builder *b, heed_value *x, heed_value *y)
         const int64_t dy = i < rank - ty.rank ? 1 : ty.dims[i - (rank - ty.rank)];
 
         if (dx != dy && dx != 1 && dy != 1) {
-            heed__poison(b, HEED_ERR_SHAPE, "sizes %s and %s do not fit together: aligned from the right, each pair must be equal "
-                         "or have a 1", sizes_text(from, &tx), sizes_text(to, &ty));
+            heed__poison(b, HEED_ERR_SHAPE,
+                         "sizes %s and %s do not fit together: aligned from the right, each pair must be "
+                         "equal or have a 1", broadcast_sizes(from, &tx), broadcast_sizes(to, &ty));
             return false;
         }
         dims[i] = dx == 1 ? dy : dx;
@@ -144,7 +152,8 @@ heed_value heed_full(heed_builder *b, heed_type type, double value)
 
 const op_def heed__op_broadcast = {
     .name = "broadcast", .version = 1, .in = broadcast_in, .out = broadcast_out, .flags = OP_VIEW,
-    .attrs_size = sizeof(broadcast_attrs), .fields = broadcast_fields, .infer = broadcast_infer, .grad = broadcast_grad,
+    .attrs_size = sizeof(broadcast_attrs), .fields = broadcast_fields, .infer = broadcast_infer,
+    .grad = broadcast_grad,
     .view = broadcast_view, .cpu = broadcast_cpu, .onnx = { "Expand", 13 }, .torch = "x.expand({dims})",
     .samples = broadcast_samples,
 };

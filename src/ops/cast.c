@@ -1,8 +1,8 @@
 /* cast: y = x in another dtype.
  *
- * Float to integer truncates toward zero and clamps, NaN becomes 0; integers narrow by wrapping around; to bool: x != 0. To a
- * narrower float rounds to nearest even (f64 to f16 and bf16 by way of f32, as PyTorch does).
- * Gradient: dy cast back; none where either side is no float. */
+ * Float to integer truncates toward zero and clamps, NaN becomes 0; integers narrow by wrapping around; to
+ * bool: x != 0. To a narrower float rounds to nearest even (f64 to f16 and bf16 by way of f32, as PyTorch
+ * does). Gradient: dy cast back; none where either side is no float. */
 
 #include "ops/reference.h"
 
@@ -46,23 +46,23 @@ static void cast_rows(const op_call *c, int64_t begin, int64_t end)
 /* Masks and indices to f32. */
 typedef void cast_loop(float *y, int64_t step_y, const void *from, int64_t step_x, int64_t n);
 
-#define CAST_LOOP(type)                                                                                           \
-    static void cast_##type(float *y, int64_t step_y, const void *from, int64_t step_x, int64_t n)                \
-    {                                                                                                             \
-        const type *x = from;                                                                                     \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i + LANES <= n; i += LANES) {                                                                      \
-            type a[LANES];                                                                                        \
-            float b[LANES];                                                                                       \
-                                                                                                                  \
-            LOAD_LANES(a, x + i * step_x, step_x);                                                                \
-            for (int j = 0; j < LANES; j++)                                                                       \
-                b[j] = (float)a[j];                                                                               \
-            STORE_LANES(y + i * step_y, step_y, b);                                                               \
-        }                                                                                                         \
-        for (; i < n; i++)                                                                                        \
-            y[i * step_y] = (float)x[i * step_x];                                                                 \
+#define CAST_LOOP(type)                                                                                      \
+    static void cast_##type(float *y, int64_t step_y, const void *from, int64_t step_x, int64_t n)           \
+    {                                                                                                        \
+        const type *x = from;                                                                                \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i + LANES <= n; i += LANES) {                                                                 \
+            type a[LANES];                                                                                   \
+            float b[LANES];                                                                                  \
+                                                                                                             \
+            LOAD_LANES(a, x + i * step_x, step_x);                                                           \
+            for (int j = 0; j < LANES; j++)                                                                  \
+                b[j] = (float)a[j];                                                                          \
+            STORE_LANES(y + i * step_y, step_y, b);                                                          \
+        }                                                                                                    \
+        for (; i < n; i++)                                                                                   \
+            y[i * step_y] = (float)x[i * step_x];                                                            \
     }
 
 CAST_LOOP(uint8_t)
@@ -70,7 +70,8 @@ CAST_LOOP(int32_t)
 CAST_LOOP(int64_t)
 
 static cast_loop *const cast_loops[HEED_DTYPES] = {
-    [HEED_I64] = cast_int64_t, [HEED_I32] = cast_int32_t, [HEED_U8] = cast_uint8_t, [HEED_BOOL] = cast_uint8_t,
+    [HEED_I64] = cast_int64_t, [HEED_I32] = cast_int32_t,
+    [HEED_U8] = cast_uint8_t,  [HEED_BOOL] = cast_uint8_t,
 };
 
 static bool cast_loop_accepts(const op_call *c)
@@ -116,16 +117,19 @@ static void cast_reference(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel cast_cpu[] = {
-    { .name = "rows", .layout = STRIDED, .chunk = MAP_CHUNK, .accepts = cast_rows_accepts, .count = heed__element_count,
+    { .name = "rows", .layout = STRIDED, .chunk = MAP_CHUNK, .accepts = cast_rows_accepts,
+      .count = heed__element_count,
       .scratch = heed__tile_scratch, .run = cast_rows },
-    { .name = "loop", .layout = STRIDED, .chunk = MAP_CHUNK, .accepts = cast_loop_accepts, .count = heed__element_count,
+    { .name = "loop", .layout = STRIDED, .chunk = MAP_CHUNK, .accepts = cast_loop_accepts,
+      .count = heed__element_count,
       .run = cast_loop_run },
     REFERENCE_KERNEL(cast_reference),
     KERNEL_END,
 };
 
 static const op_sample cast_samples[] = {
-    { .in = { DIMS(4, 1000) }, .attrs = &(const cast_attrs){ HEED_F32 }, .no_numeric = true }, /* f32 hides steps of 1e-6 */
+    /* f32 hides steps of 1e-6 */
+    { .in = { DIMS(4, 1000) }, .attrs = &(const cast_attrs){ HEED_F32 }, .no_numeric = true },
     { .in = { DIMS(3, 5, 17) }, .attrs = &(const cast_attrs){ HEED_I64 }, .scale = 1e4 },
     { .in = { DIMS(33, 7) }, .attrs = &(const cast_attrs){ HEED_BOOL } },
     { .in = { MASK(9, 31) }, .attrs = &(const cast_attrs){ HEED_F32 } },
@@ -144,7 +148,8 @@ heed_value heed_cast(heed_builder *b, heed_value x, heed_dtype dtype)
 }
 
 const op_def heed__op_cast = {
-    .name = "cast", .version = 1, .in = cast_in, .out = cast_out, .attrs_size = sizeof(cast_attrs), .fields = cast_fields,
+    .name = "cast", .version = 1, .in = cast_in, .out = cast_out, .attrs_size = sizeof(cast_attrs),
+    .fields = cast_fields,
     .infer = cast_infer, .grad = cast_grad, .cpu = cast_cpu, .onnx = { "Cast", 13 }, .torch = "x.to({dtype})",
     .samples = cast_samples,
 };

@@ -6,7 +6,10 @@
 
 #include <string.h>
 
-static const op_slot concat_in[] = { { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE, .same_as = "x" }, SLOT_END };
+static const op_slot concat_in[] = {
+    { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE, .same_as = "x" },
+    SLOT_END,
+};
 static const op_slot concat_out[] = { { .name = "y" }, SLOT_END };
 
 typedef struct {
@@ -24,11 +27,14 @@ static heed_status concat_infer(op_infer *t)
     for (int i = 1; i < t->n_in; i++) {
         heed_type x = t->in[i];
 
-        if (x.rank != y.rank || x.dtype != y.dtype || __builtin_add_overflow(y.dims[axis], x.dims[axis], &y.dims[axis]))
-            return heed__refuse(t, HEED_ERR_SHAPE, "input %d has another rank than input 0, or the sum of sizes is too large", i);
+        if (x.rank != y.rank || x.dtype != y.dtype ||
+            __builtin_add_overflow(y.dims[axis], x.dims[axis], &y.dims[axis]))
+            return heed__refuse(t, HEED_ERR_SHAPE,
+                                "input %d is of another rank, or the sum of sizes too large", i);
         x.dims[axis] = y.dims[axis];
         if (!heed_type_equal(&x, &y))
-            return heed__refuse(t, HEED_ERR_SHAPE, "input %d differs from input 0 in more than axis %d", i, axis);
+            return heed__refuse(t, HEED_ERR_SHAPE, "input %d differs from input 0 in more than axis %d", i,
+                                axis);
     }
     t->out[0] = y;
     return HEED_OK;
@@ -105,5 +111,6 @@ heed_value heed_concat(heed_builder *b, const heed_value *xs, int n, int axis)
 const op_def heed__op_concat = {
     .name = "concat", .version = 1, .in = concat_in, .out = concat_out, .flags = OP_VARIADIC,
     .attrs_size = sizeof(concat_attrs), .fields = concat_fields, .infer = concat_infer, .grad = concat_grad,
-    .cpu = concat_cpu, .onnx = { "Concat", 13 }, .torch = "torch.cat(xs, dim={axis})", .samples = concat_samples,
+    .cpu = concat_cpu, .onnx = { "Concat", 13 }, .torch = "torch.cat(xs, dim={axis})",
+    .samples = concat_samples,
 };

@@ -1,7 +1,8 @@
-/* copy: y = x, dense. The planner puts it before kernels that cannot take the strides of a view; all moving of elements in this
- * room (pad, concat, reverse, slice ...) goes through the same loop.
+/* copy: y = x, dense. The planner puts it before kernels that cannot take the strides of a view; all
+ * moving of elements in this room (pad, concat, reverse, slice ...) goes through the same loop.
  *
- * A transposed x is read in blocks of BLOCK x BLOCK elements, so that each line of memory fetched is used whole. */
+ * A transposed x is read in blocks of BLOCK x BLOCK elements, so that each line of memory fetched is used
+ * whole. */
 
 #include "ops/reference.h"
 
@@ -12,25 +13,27 @@
 static const op_slot copy_in[] = { { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE }, SLOT_END };
 static const op_slot copy_out[] = { { .name = "y", .same_as = "x" }, SLOT_END };
 
-/* One loop for each width of an element: steps in elements, and so many lines, row_y and row_x elements apart. */
+/* One loop for each width of an element: steps in elements, and so many lines, row_y and row_x elements
+ * apart. */
 typedef void copy_lines(void *to, const void *from, int64_t step_y, int64_t step_x, int64_t n, int64_t row_y,
                         int64_t row_x, int64_t lines);
 
-#define COPY_LINES(type)                                                                                          \
-    static void copy_##type(void *to, const void *from, int64_t step_y, int64_t step_x, int64_t n, int64_t row_y, \
-                            int64_t row_x, int64_t lines)                                                          \
-    {                                                                                                             \
-        const int64_t block = lines > 1 ? BLOCK : n;                                                               \
-                                                                                                                  \
-        for (int64_t j = 0; j < n; j += block)                                                                    \
-            for (int64_t r = 0; r < lines; r++) {                                                                  \
-                const int64_t last = i64_min(n, j + block);                                                       \
-                type *y = (type *)to + r * row_y;                                                                 \
-                const type *x = (const type *)from + r * row_x;                                                   \
-                                                                                                                  \
-                for (int64_t i = j; i < last; i++)                                                                \
-                    y[i * step_y] = x[i * step_x];                                                                \
-            }                                                                                                     \
+#define COPY_LINES(type)                                                                                     \
+    static void copy_##type(void *to, const void *from, int64_t step_y, int64_t step_x, int64_t n,           \
+                            int64_t row_y,                                                                   \
+                            int64_t row_x, int64_t lines)                                                    \
+    {                                                                                                        \
+        const int64_t block = lines > 1 ? BLOCK : n;                                                         \
+                                                                                                             \
+        for (int64_t j = 0; j < n; j += block)                                                               \
+            for (int64_t r = 0; r < lines; r++) {                                                            \
+                const int64_t last = i64_min(n, j + block);                                                  \
+                type *y = (type *)to + r * row_y;                                                            \
+                const type *x = (const type *)from + r * row_x;                                              \
+                                                                                                             \
+                for (int64_t i = j; i < last; i++)                                                           \
+                    y[i * step_y] = x[i * step_x];                                                           \
+            }                                                                                                \
     }
 
 COPY_LINES(uint8_t)
@@ -38,9 +41,11 @@ COPY_LINES(uint16_t)
 COPY_LINES(uint32_t)
 COPY_LINES(uint64_t)
 
-static copy_lines *const copy_width[] = { [1] = copy_uint8_t, [2] = copy_uint16_t, [4] = copy_uint32_t, [8] = copy_uint64_t };
+static copy_lines *const copy_width[] = { [1] = copy_uint8_t, [2] = copy_uint16_t, [4] = copy_uint32_t,
+                                          [8] = copy_uint64_t };
 
-/* Lines that lie BLOCK deep in memory order of `from`: how many whole runs may be taken together, 1 for none. */
+/* Lines that lie BLOCK deep in memory order of `from`: how many whole runs may be taken together, 1 for
+ * none. */
 static int64_t lines_together(const pieces *p, int64_t left)
 {
     const int d = p->w.rank - 1;
@@ -138,7 +143,8 @@ static void copy_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel copy_cpu[] = {
-    { .name = "copy", .layout = STRIDED, .count = heed__element_count, .chunk_of = copy_chunk, .run = copy_run },
+    { .name = "copy", .layout = STRIDED, .count = heed__element_count, .chunk_of = copy_chunk,
+      .run = copy_run },
     KERNEL_END,
 };
 

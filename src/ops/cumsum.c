@@ -59,15 +59,20 @@ static void cumsum_i64(const op_call *c, char *y, int64_t step_y, const char *x,
     }
 }
 
+static int64_t cumsum_length(const op_call *c)
+{
+    return c->in[0].type.dims[((const cumsum_attrs *)c->attrs)->axis];
+}
+
 /* An item is a line along the axis. */
 static int64_t cumsum_count(const op_call *c)
 {
-    return heed_type_count(&c->in[0].type) / i64_max(1, c->in[0].type.dims[((const cumsum_attrs *)c->attrs)->axis]);
+    return heed_type_count(&c->in[0].type) / i64_max(1, cumsum_length(c));
 }
 
 static int64_t cumsum_chunk(const op_call *c)
 {
-    return i64_max(1, MAP_CHUNK / i64_max(1, c->in[0].type.dims[((const cumsum_attrs *)c->attrs)->axis]));
+    return i64_max(1, MAP_CHUNK / i64_max(1, cumsum_length(c)));
 }
 
 static void cumsum_run(const op_call *c, int64_t begin, int64_t end)
@@ -75,15 +80,22 @@ static void cumsum_run(const op_call *c, int64_t begin, int64_t end)
     const int axis = ((const cumsum_attrs *)c->attrs)->axis;
     const view *x = &c->in[0], *y = &c->out[0];
     const view from = heed__without(x, axis), to = heed__without(y, axis);
+    const int64_t n = cumsum_length(c);
 
-    for (int64_t i = begin; i < end; i++)
-        (heed__floating(x->type.dtype) ? cumsum_f64 : cumsum_i64)(
-            c, heed__item(&to, to.type.rank, i).data, y->strides[axis], heed__item(&from, from.type.rank, i).data,
-            x->strides[axis], x->type.dims[axis]);
+    for (int64_t i = begin; i < end; i++) {
+        char *at_y = heed__item(&to, to.type.rank, i).data;
+        const char *at_x = heed__item(&from, from.type.rank, i).data;
+
+        if (heed__floating(x->type.dtype))
+            cumsum_f64(c, at_y, y->strides[axis], at_x, x->strides[axis], n);
+        else
+            cumsum_i64(c, at_y, y->strides[axis], at_x, x->strides[axis], n);
+    }
 }
 
 static const op_kernel cumsum_cpu[] = {
-    { .name = "reference", .layout = STRIDED, .count = cumsum_count, .chunk_of = cumsum_chunk, .run = cumsum_run },
+    { .name = "reference", .layout = STRIDED, .count = cumsum_count, .chunk_of = cumsum_chunk,
+      .run = cumsum_run },
     KERNEL_END,
 };
 

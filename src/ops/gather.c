@@ -2,8 +2,8 @@
  *
  *   x [A.., n, C..], index [I..] i64 -> y [A.., I.., C..],   y[a, i, c] = x[a, index[i], c]
  *
- * An index outside 0 .. n-1 ends the run with HEED_ERR_LIMIT, its place and value; its slice is zeros until then.
- * Gradient: scatter_add, the transpose. An embedding is gather along axis 0. */
+ * An index outside 0 .. n-1 ends the run with HEED_ERR_LIMIT, its place and value; its slice is zeros
+ * until then. Gradient: scatter_add, the transpose. An embedding is gather along axis 0. */
 
 #include "ops/reference.h"
 
@@ -30,7 +30,8 @@ static heed_status gather_infer(op_infer *t)
     if (axis < 0 || axis >= x->rank)
         return heed__refuse(t, HEED_ERR_SHAPE, "there is no axis %d in rank %d", axis, x->rank);
     if (x->rank + index->rank - 1 > HEED_MAX_RANK)
-        return heed__refuse(t, HEED_ERR_SHAPE, "ranks %d and %d make a result of rank %d; %d is the most", x->rank,
+        return heed__refuse(t, HEED_ERR_SHAPE, "ranks %d and %d make a result of rank %d; %d is the most",
+                            x->rank,
                             index->rank, x->rank + index->rank - 1, HEED_MAX_RANK);
     *y = heed_type_of(x->dtype, 0, NULL);
     for (int i = 0; i < axis; i++)
@@ -59,7 +60,9 @@ static int64_t gather_count(const op_call *c)
 static int64_t gather_chunk(const op_call *c)
 {
     const int axis = ((const gather_attrs *)c->attrs)->axis;
-    return i64_max(1, MAP_CHUNK / i64_max(1, heed__dims_product(&c->in[0].type, axis + 1, c->in[0].type.rank)));
+    const int64_t inner = heed__dims_product(&c->in[0].type, axis + 1, c->in[0].type.rank);
+
+    return i64_max(1, MAP_CHUNK / i64_max(1, inner));
 }
 
 static void gather_run(const op_call *c, int64_t begin, int64_t end)
@@ -78,7 +81,8 @@ static void gather_run(const op_call *c, int64_t begin, int64_t end)
         const bool there = at >= 0 && at < size;
         char *to = flat ? (char *)c->out[0].data + i * inner * width
                         : heed__item(&c->out[0], axis + index->type.rank, i).data;
-        const char *from = (const char *)heed__item(&lines, axis, i / places).data + (there ? at : 0) * x->strides[axis] * width;
+        const char *line = heed__item(&lines, axis, i / places).data;
+        const char *from = line + (there ? at : 0) * x->strides[axis] * width;
 
         if (!there)
             heed__fault(c, i % places, HEED_ERR_LIMIT, at);
@@ -98,7 +102,8 @@ static void gather_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel gather_cpu[] = {
-    { .name = "slices", .layout = STRIDED, .count = gather_count, .chunk_of = gather_chunk, .run = gather_run },
+    { .name = "slices", .layout = STRIDED, .count = gather_count, .chunk_of = gather_chunk,
+      .run = gather_run },
     KERNEL_END,
 };
 
@@ -116,7 +121,8 @@ static const op_sample gather_samples[] = {
 
 heed_value heed_gather(heed_builder *b, heed_value x, heed_value index, int axis)
 {
-    return heed__node(b, &heed__op_gather, &(gather_attrs){ heed__axis(b, x, axis) }, (heed_value[]){ x, index }, 2);
+    return heed__node(b, &heed__op_gather, &(gather_attrs){ heed__axis(b, x, axis) },
+                      (heed_value[]){ x, index }, 2);
 }
 
 /* index == 0, 1, ..., classes - 1 along a new last axis. */
@@ -128,6 +134,7 @@ heed_value heed_one_hot(heed_builder *b, heed_value index, int64_t classes)
 
 const op_def heed__op_gather = {
     .name = "gather", .version = 1, .in = gather_in, .out = gather_out, .attrs_size = sizeof(gather_attrs),
-    .fields = gather_fields, .infer = gather_infer, .grad = gather_grad, .cpu = gather_cpu, .onnx = { "Gather", 13 },
+    .fields = gather_fields, .infer = gather_infer, .grad = gather_grad, .cpu = gather_cpu,
+    .onnx = { "Gather", 13 },
     .torch = "x[..., index, ...]", .samples = gather_samples,
 };

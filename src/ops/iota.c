@@ -10,7 +10,8 @@ typedef struct {
     field_i64s dims;
 } iota_attrs;
 static const op_field iota_fields[] = {
-    FIELD_ENUM(iota_attrs, dtype, DTYPE_WORDS), FIELD_INT(iota_attrs, axis), FIELD_I64S(iota_attrs, dims), FIELD_END,
+    FIELD_ENUM(iota_attrs, dtype, DTYPE_WORDS), FIELD_INT(iota_attrs, axis), FIELD_I64S(iota_attrs, dims),
+    FIELD_END,
 };
 
 static heed_status iota_infer(op_infer *t)
@@ -66,6 +67,8 @@ heed_value heed_iota(heed_builder *b, heed_type type, int axis)
 }
 
 const op_def heed__op_iota = {
-    .name = "iota", .version = 1, .in = iota_in, .out = iota_out, .flags = OP_NO_GRAD, .attrs_size = sizeof(iota_attrs),
-    .fields = iota_fields, .infer = iota_infer, .cpu = iota_cpu, .torch = "torch.arange(...)", .samples = iota_samples,
+    .name = "iota", .version = 1, .in = iota_in, .out = iota_out, .flags = OP_NO_GRAD,
+    .attrs_size = sizeof(iota_attrs),
+    .fields = iota_fields, .infer = iota_infer, .cpu = iota_cpu, .torch = "torch.arange(...)",
+    .samples = iota_samples,
 };

@@ -1,7 +1,7 @@
-/* logsumexp: ln sum_j exp(x_j) along one axis = m + ln sum_j exp(x_j - m),  m = max_j x_j.
+/* logsumexp: ln sum_j exp(x_j) along one axis = m + ln sum_j exp(x_j - m), m = max_j x_j.
  *
- * A composition. m is taken as 0 where it is infinite, so that infinities do not meet; a slice of -inf alone gives -inf, and no
- * gradient flows into it (PyTorch gives NaN there, of which nobody has use). */
+ * A composition. m is taken as 0 where it is infinite, so that infinities do not meet; a slice of -inf
+ * alone gives -inf, and no gradient flows into it (PyTorch gives NaN there, of which nobody has use). */
 
 #include "ops/ops.h"
 

@@ -1,6 +1,7 @@
 /* pad: `before` and `after` elements of one value added along one axis. Gradient: the slice between them.
  *
- * y is three parts that do not overlap: what lies before, x, what lies after. Items are the elements of the three in that order. */
+ * y is three parts that do not overlap: what lies before, x, what lies after. Items are the elements of
+ * the three in that order. */
 
 #include "graph/number.h"
 #include "ops/reference.h"
@@ -14,8 +15,8 @@ typedef struct {
     double value;
 } pad_attrs;
 static const op_field pad_fields[] = {
-    FIELD_INT(pad_attrs, axis), FIELD_I64(pad_attrs, before), FIELD_I64(pad_attrs, after), FIELD_F64(pad_attrs, value),
-    FIELD_END,
+    FIELD_INT(pad_attrs, axis), FIELD_I64(pad_attrs, before), FIELD_I64(pad_attrs, after),
+    FIELD_F64(pad_attrs, value), FIELD_END,
 };
 
 static heed_status pad_infer(op_infer *t)
@@ -26,9 +27,11 @@ static heed_status pad_infer(op_infer *t)
     if (a->axis < 0 || a->axis >= t->in[0].rank)
         return heed__refuse(t, HEED_ERR_SHAPE, "there is no axis %d in rank %d", a->axis, t->in[0].rank);
     if (a->before < 0 || a->after < 0)
-        return heed__refuse(t, HEED_ERR_SHAPE, "%lld before and %lld after: use heed_slice to take elements away",
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "%lld before and %lld after: use heed_slice to take elements away",
                             (long long)a->before, (long long)a->after);
-    if (__builtin_add_overflow(t->in[0].dims[a->axis], a->before, &size) || __builtin_add_overflow(size, a->after, &size))
+    if (__builtin_add_overflow(t->in[0].dims[a->axis], a->before, &size) ||
+        __builtin_add_overflow(size, a->after, &size))
         return heed__refuse(t, HEED_ERR_LIMIT, "the size along axis %d does not fit into 63 bits", a->axis);
     t->out[0] = t->in[0];
     t->out[0].dims[a->axis] = size;
@@ -88,7 +91,8 @@ heed_value heed_pad(heed_builder *b, heed_value x, int axis, int64_t before, int
 }
 
 const op_def heed__op_pad = {
-    .name = "pad", .version = 1, .in = pad_in, .out = pad_out, .attrs_size = sizeof(pad_attrs), .fields = pad_fields,
+    .name = "pad", .version = 1, .in = pad_in, .out = pad_out, .attrs_size = sizeof(pad_attrs),
+    .fields = pad_fields,
     .infer = pad_infer, .grad = pad_grad, .cpu = pad_cpu, .onnx = { "Pad", 13 },
     .torch = "F.pad(x, ..., value={value})", .samples = pad_samples,
 };

@@ -2,7 +2,10 @@
 
 #include "ops/reference.h"
 
-static const op_slot permute_in[] = { { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE }, SLOT_END };
+static const op_slot permute_in[] = {
+    { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE },
+    SLOT_END,
+};
 static const op_slot permute_out[] = { { .name = "y" }, SLOT_END };
 
 typedef struct {
@@ -20,7 +23,8 @@ static heed_status permute_infer(op_infer *t)
     t->out[0] = t->in[0];
     for (int i = 0; i < axes->n; i++) {
         if (axes->v[i] < 0 || axes->v[i] >= axes->n || seen >> axes->v[i] & 1)
-            return heed__refuse(t, HEED_ERR_SHAPE, "axis %lld is out of range or named twice", (long long)axes->v[i]);
+            return heed__refuse(t, HEED_ERR_SHAPE, "axis %lld is out of range or named twice",
+                                (long long)axes->v[i]);
         seen |= 1u << axes->v[i];
         t->out[0].dims[i] = t->in[0].dims[axes->v[i]];
     }
@@ -91,7 +95,8 @@ heed_value heed_transpose(heed_builder *b, heed_value x, int axis_a, int axis_b)
 
 const op_def heed__op_permute = {
     .name = "permute", .version = 1, .in = permute_in, .out = permute_out, .flags = OP_VIEW,
-    .attrs_size = sizeof(permute_attrs), .fields = permute_fields, .infer = permute_infer, .grad = permute_grad,
+    .attrs_size = sizeof(permute_attrs), .fields = permute_fields, .infer = permute_infer,
+    .grad = permute_grad,
     .view = permute_view, .cpu = permute_cpu, .onnx = { "Transpose", 13 }, .torch = "x.permute({axes})",
     .samples = permute_samples,
 };

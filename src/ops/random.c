@@ -1,5 +1,6 @@
-/* Random numbers: each is a function of (seed, step, node, row, column) and of nothing else, so neither threads nor the order
- * of ops change them (base/rng.h). The row counts all dimensions but the last, the column the last.
+/* Random numbers: each is a function of (seed, step, node, row, column) and of nothing else, so neither
+ * threads nor the order of ops change them (base/rng.h). The row counts all dimensions but the last, the
+ * column the last.
  *
  *   rng {seed, step} i64 [2] -> y [dims] f32
  *
@@ -18,7 +19,11 @@ typedef struct {
     int64_t node; /* CRC-32C of the scope path */
     field_i64s dims;
 } random_attrs;
-static const op_field random_fields[] = { FIELD_I64(random_attrs, node), FIELD_I64S(random_attrs, dims), FIELD_END };
+static const op_field random_fields[] = {
+    FIELD_I64(random_attrs, node),
+    FIELD_I64S(random_attrs, dims),
+    FIELD_END,
+};
 
 static heed_status random_infer(op_infer *t)
 {
@@ -104,27 +109,28 @@ static const op_sample random_samples[] = {
     SAMPLE_END,
 };
 
-#define RANDOM(word, torch_)                                                                                      \
-    static void random_##word##_run(const op_call *c, int64_t begin, int64_t end)                                 \
-    {                                                                                                             \
-        random_fill(c, begin, end, random_##word##_quad);                                                         \
-    }                                                                                                             \
-    static const op_kernel random_##word##_cpu[] = {                                                              \
-        { .name = "philox", .chunk = 1024, .count = random_count, .run = random_##word##_run },                   \
-        KERNEL_END,                                                                                               \
-    };                                                                                                            \
-    heed_value heed_random_##word(heed_builder *b, const char *name, int rank, const int64_t *dims)               \
-    {                                                                                                             \
-        return random_node(b, &heed__op_random_##word, name, rank, dims);                                         \
-    }                                                                                                             \
-    const op_def heed__op_random_##word = {                                                                       \
-        .name = "random_" #word, .version = 1, .in = random_in, .out = random_out,                                \
-        .flags = OP_RANDOM | OP_NO_GRAD, .attrs_size = sizeof(random_attrs), .fields = random_fields,             \
-        .infer = random_infer, .cpu = random_##word##_cpu, .flops = random_flops, .torch = torch_,                \
-        .samples = random_samples,                                                                                \
+#define RANDOM(word, torch_)                                                                                 \
+    static void random_##word##_run(const op_call *c, int64_t begin, int64_t end)                            \
+    {                                                                                                        \
+        random_fill(c, begin, end, random_##word##_quad);                                                    \
+    }                                                                                                        \
+    static const op_kernel random_##word##_cpu[] = {                                                         \
+        { .name = "philox", .chunk = 1024, .count = random_count, .run = random_##word##_run },              \
+        KERNEL_END,                                                                                          \
+    };                                                                                                       \
+    heed_value heed_random_##word(heed_builder *b, const char *name, int rank, const int64_t *dims)          \
+    {                                                                                                        \
+        return random_node(b, &heed__op_random_##word, name, rank, dims);                                    \
+    }                                                                                                        \
+    const op_def heed__op_random_##word = {                                                                  \
+        .name = "random_" #word, .version = 1, .in = random_in, .out = random_out,                           \
+        .flags = OP_RANDOM | OP_NO_GRAD, .attrs_size = sizeof(random_attrs), .fields = random_fields,        \
+        .infer = random_infer, .cpu = random_##word##_cpu, .flops = random_flops, .torch = torch_,           \
+        .samples = random_samples,                                                                           \
     };
 
-static heed_value random_node(heed_builder *b, const op_def *op, const char *name, int rank, const int64_t *dims)
+static heed_value random_node(heed_builder *b, const op_def *op, const char *name, int rank,
+                              const int64_t *dims)
 {
     random_attrs a = { heed__random_node(b, name), { .n = rank } };
     heed_value state = heed_rng(b);

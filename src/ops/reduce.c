@@ -2,16 +2,18 @@
  *
  *   x, axes as bits of a mask -> y: those axes gone, or size 1 with keep
  *
- * Neighbouring axes of one kind (R reduced, K kept) are one; sizes of 1 do not count. Four f32 kernels serve what networks do:
+ * Neighbouring axes of one kind (R reduced, K kept) are one; sizes of 1 do not count. Four f32 kernels
+ * serve what networks do:
  *
- *   last      K R      each row by a row primitive                                         a softmax's or norm's sum
- *   split     K R      rows longer than SEGMENT: pieces side by side                       a loss
- *   columns   K R K    rows are added up BLOCK at a time, the blocks' sums in order        a bias's gradient
- *   both      R K R    each (i, k, :) by a row primitive, then over i in double            a batch norm's sum
+ *   last      K R      each row by a row primitive                                   a norm's sum
+ *   split     K R      rows longer than SEGMENT: pieces side by side                 a loss
+ *   columns   K R K    rows are added up BLOCK at a time, the blocks' sums in order  a bias's gradient
+ *   both      R K R    each (i, k, :) by a row primitive, then over i in double      a batch norm's sum
  *
- * What order is used depends on n and the kept inner size only, never on how many rows, threads or chunks there are: `columns`
- * has a form with and one without sums across chunks, whose bytes are the same. In f32 no chain is longer than about
- * BLOCK + n / BLOCK, so errors stay small without more precision. The reference sums in double, and everything else is its.
+ * What order is used depends on n and the kept inner size only, never on how many rows, threads or chunks
+ * there are: `columns` has a form with and one without sums across chunks, whose bytes are the same. In
+ * f32 no chain is longer than about BLOCK + n / BLOCK, so errors stay small without more precision. The
+ * reference sums in double, and everything else is its.
  *
  * Gradients: sum passes dy to all; amax shares dy equally among those that attain the maximum. */
 
@@ -33,7 +35,11 @@ typedef struct {
     int axes; /* bit i: axis i */
     bool keep;
 } reduce_attrs;
-static const op_field reduce_fields[] = { FIELD_INT(reduce_attrs, axes), FIELD_BOOL(reduce_attrs, keep), FIELD_END };
+static const op_field reduce_fields[] = {
+    FIELD_INT(reduce_attrs, axes),
+    FIELD_BOOL(reduce_attrs, keep),
+    FIELD_END,
+};
 
 static bool reduce_over(const reduce_attrs *a, int axis)
 {
@@ -47,7 +53,8 @@ static heed_status reduce_infer(op_infer *t)
     heed_type *y = &t->out[0];
 
     if (a->axes < 0 || a->axes >> x->rank != 0)
-        return heed__refuse(t, HEED_ERR_SHAPE, "the mask 0x%x names axes that rank %d has not", (unsigned)a->axes, x->rank);
+        return heed__refuse(t, HEED_ERR_SHAPE, "the mask 0x%x names axes that rank %d has not",
+                            (unsigned)a->axes, x->rank);
     *y = heed_type_of(x->dtype, 0, NULL);
     for (int i = 0; i < x->rank; i++)
         if (!reduce_over(a, i) || a->keep)
@@ -72,7 +79,8 @@ enum reduce_kind { REDUCE_OTHER, REDUCE_LAST, REDUCE_COLUMNS, REDUCE_BOTH };
 
 typedef struct reduce_form {
     enum reduce_kind kind;
-    int64_t outer, n, inner; /* last [outer, n]; columns [outer, n, inner]; both [outer, inner, n], outer reduced, inner kept */
+    /* last [outer, n]; columns [outer, n, inner]; both [outer, inner, n], outer reduced, inner kept */
+    int64_t outer, n, inner;
 } reduce_form;
 
 static reduce_form reduce_form_of(const op_call *c)
@@ -95,9 +103,11 @@ static reduce_form reduce_form_of(const op_call *c)
     if (n == 0)
         return (reduce_form){ REDUCE_LAST, 1, 1, 1 };
     if (n == 1)
-        return kind[0] ? (reduce_form){ REDUCE_LAST, 1, size[0], 1 } : (reduce_form){ REDUCE_LAST, size[0], 1, 1 };
+        return kind[0] ? (reduce_form){ REDUCE_LAST, 1, size[0], 1 }
+                       : (reduce_form){ REDUCE_LAST, size[0], 1, 1 };
     if (n == 2)
-        return kind[0] ? (reduce_form){ REDUCE_COLUMNS, 1, size[0], size[1] } : (reduce_form){ REDUCE_LAST, size[0], size[1], 1 };
+        return kind[0] ? (reduce_form){ REDUCE_COLUMNS, 1, size[0], size[1] }
+                       : (reduce_form){ REDUCE_LAST, size[0], size[1], 1 };
     if (n == 3)
         return kind[0] ? (reduce_form){ REDUCE_BOTH, size[0], size[2], size[1] }
                        : (reduce_form){ REDUCE_COLUMNS, size[0], size[1], size[2] };
@@ -218,7 +228,8 @@ static view reduce_row(const view *v, int64_t begin, int64_t n)
 }
 
 /* Rows [begin, end) of x as [rows, n]; one number each to s. */
-static void reduce_rows(const op_call *c, const reduction *r, float *s, const view *x, int64_t begin, int64_t end)
+static void reduce_rows(const op_call *c, const reduction *r, float *s, const view *x, int64_t begin,
+                        int64_t end)
 {
     rows some = c->row->in(x, begin, end, c->scratch[0]);
 
@@ -334,7 +345,8 @@ static void reduce_split_finish(const op_call *c, const reduction *r)
     }
 }
 
-/* columns: f rows of `inner` numbers are one wide row; the last n mod f rows are added at the end, then the wide row is folded. */
+/* columns: f rows of `inner` numbers are one wide row; the last n mod f rows are added at the end, then
+ * the wide row is folded. */
 typedef struct reduce_wide {
     int64_t fold, width, rows, blocks; /* width = fold * inner */
 } reduce_wide;
@@ -350,7 +362,8 @@ static reduce_wide reduce_wide_of(const reduce_form *f)
 }
 
 /* total = total + x[0 .. n), by the op's primitive; f16 and bf16 widen through scratch. */
-static void reduce_add_row(const op_call *c, const reduction *r, float *total, int64_t at, int64_t n, void *scratch)
+static void reduce_add_row(const op_call *c, const reduction *r, float *total, int64_t at, int64_t n,
+                           void *scratch)
 {
     const view x = reduce_row(&c->in[0], at, n);
     const float *from = x.data;
@@ -363,8 +376,8 @@ static void reduce_add_row(const op_call *c, const reduction *r, float *total, i
 }
 
 /* The sum of one block's wide rows, n of their columns from `column` on. */
-static void reduce_add_block(const op_call *c, const reduction *r, const reduce_form *f, const reduce_wide *w, float *total, int64_t outer,
-                      int64_t block, int64_t column, int64_t n)
+static void reduce_add_block(const op_call *c, const reduction *r, const reduce_form *f, const reduce_wide *w,
+                             float *total, int64_t outer, int64_t block, int64_t column, int64_t n)
 {
     const int64_t base = outer * f->n * f->inner + column, last = i64_min(w->rows, (block + 1) * BLOCK);
 
@@ -374,11 +387,13 @@ static void reduce_add_block(const op_call *c, const reduction *r, const reduce_
 }
 
 /* What does not fill a wide row, and the fold. */
-static void reduce_add_rest(const op_call *c, const reduction *r, const reduce_form *f, const reduce_wide *w, float *total, int64_t outer)
+static void reduce_add_rest(const op_call *c, const reduction *r, const reduce_form *f, const reduce_wide *w,
+                            float *total, int64_t outer)
 {
     float rest[WIDE];
 
-    reduce_add_row(c, r, total, (outer * f->n + w->rows * w->fold) * f->inner, (f->n - w->rows * w->fold) * f->inner, rest);
+    reduce_add_row(c, r, total, (outer * f->n + w->rows * w->fold) * f->inner,
+                   (f->n - w->rows * w->fold) * f->inner, rest);
     for (int64_t g = 1; g < w->fold; g++)
         c->row->binary[r->combine](total, total, 1, total + g * f->inner, 1, f->inner);
 }
@@ -527,50 +542,52 @@ static void reduce_both(const op_call *c, int64_t begin, int64_t end, const redu
 
 /* ---- the two ops ---- */
 
-#define REDUCE_RUN(name, part)                                                                                    \
-    static void name##_##part##_run(const op_call *c, int64_t begin, int64_t end)                                 \
-    {                                                                                                             \
-        reduce_##part(c, begin, end, &reduce_##name);                                                             \
+#define REDUCE_RUN(name, part)                                                                               \
+    static void name##_##part##_run(const op_call *c, int64_t begin, int64_t end)                            \
+    {                                                                                                        \
+        reduce_##part(c, begin, end, &reduce_##name);                                                        \
     }
-#define REDUCE_FINISH(name, part)                                                                                 \
-    static void name##_##part##_end(const op_call *c)                                                             \
-    {                                                                                                             \
-        reduce_##part##_finish(c, &reduce_##name);                                                                \
+#define REDUCE_FINISH(name, part)                                                                            \
+    static void name##_##part##_end(const op_call *c)                                                        \
+    {                                                                                                        \
+        reduce_##part##_finish(c, &reduce_##name);                                                           \
     }
-#define REDUCE(op_name, infer_, grad_, onnx_, since, torch_, some)                                                \
-    REDUCE_RUN(op_name, last)                                                                                     \
-    REDUCE_RUN(op_name, split)                                                                                    \
-    REDUCE_RUN(op_name, columns)                                                                                  \
-    REDUCE_RUN(op_name, shared)                                                                                   \
-    REDUCE_RUN(op_name, both)                                                                                     \
-    REDUCE_RUN(op_name, reference)                                                                                \
-    REDUCE_FINISH(op_name, split)                                                                                 \
-    REDUCE_FINISH(op_name, shared)                                                                                \
-    static const op_kernel op_name##_cpu[] = {                                                                    \
-        { .name = "last", .accepts = reduce_last_accepts, .count = heed__element_count,                           \
-          .chunk_of = reduce_last_chunk, .scratch = reduce_last_scratch, .run = op_name##_last_run },             \
-        { .name = "split", .chunk = 1, .accepts = reduce_split_accepts, .count = reduce_split_count,              \
-          .scratch = reduce_split_scratch, .partial = reduce_split_partial, .run = op_name##_split_run,           \
-          .finish = op_name##_split_end },                                                                        \
-        { .name = "columns, rows shared", .chunk = 1, .accepts = reduce_shared_accepts,                           \
-          .count = reduce_shared_count, .scratch = reduce_shared_bytes, .partial = reduce_shared_bytes,           \
-          .run = op_name##_shared_run, .finish = op_name##_shared_end },                                          \
-        { .name = "columns", .accepts = reduce_columns_accepts, .count = reduce_columns_count,                    \
-          .chunk_of = reduce_columns_chunk, .scratch = reduce_columns_scratch, .run = op_name##_columns_run },    \
-        { .name = "both", .accepts = reduce_both_accepts, .count = reduce_both_count,                             \
-          .chunk_of = reduce_both_chunk, .scratch = reduce_last_scratch, .run = op_name##_both_run },             \
-        { .name = "reference", .layout = STRIDED, .count = heed__element_count,                                   \
-          .chunk_of = reduce_reference_chunk, .run = op_name##_reference_run },                                   \
-        KERNEL_END,                                                                                               \
-    };                                                                                                            \
-    heed_value heed_##op_name(heed_builder *b, heed_value x, unsigned axes, heed_keep keep)                       \
-    {                                                                                                             \
-        return reduce_node(b, &heed__op_##op_name, x, axes, keep);                                                \
-    }                                                                                                             \
-    const op_def heed__op_##op_name = {                                                                           \
-        .name = #op_name, .version = 1, .in = reduce_in, .out = reduce_out, .attrs_size = sizeof(reduce_attrs),   \
-        .fields = reduce_fields, .infer = infer_, .grad = grad_, .cpu = op_name##_cpu, .flops = reduce_flops,     \
-        .onnx = { onnx_, since }, .torch = torch_, .samples = some,                                               \
+#define REDUCE(op_name, infer_, grad_, onnx_, since, torch_, some)                                           \
+    REDUCE_RUN(op_name, last)                                                                                \
+    REDUCE_RUN(op_name, split)                                                                               \
+    REDUCE_RUN(op_name, columns)                                                                             \
+    REDUCE_RUN(op_name, shared)                                                                              \
+    REDUCE_RUN(op_name, both)                                                                                \
+    REDUCE_RUN(op_name, reference)                                                                           \
+    REDUCE_FINISH(op_name, split)                                                                            \
+    REDUCE_FINISH(op_name, shared)                                                                           \
+    static const op_kernel op_name##_cpu[] = {                                                               \
+        { .name = "last", .accepts = reduce_last_accepts, .count = heed__element_count,                      \
+          .chunk_of = reduce_last_chunk, .scratch = reduce_last_scratch, .run = op_name##_last_run },        \
+        { .name = "split", .chunk = 1, .accepts = reduce_split_accepts, .count = reduce_split_count,         \
+          .scratch = reduce_split_scratch, .partial = reduce_split_partial, .run = op_name##_split_run,      \
+          .finish = op_name##_split_end },                                                                   \
+        { .name = "columns, rows shared", .chunk = 1, .accepts = reduce_shared_accepts,                      \
+          .count = reduce_shared_count, .scratch = reduce_shared_bytes, .partial = reduce_shared_bytes,      \
+          .run = op_name##_shared_run, .finish = op_name##_shared_end },                                     \
+        { .name = "columns", .accepts = reduce_columns_accepts, .count = reduce_columns_count,               \
+          .chunk_of = reduce_columns_chunk, .scratch = reduce_columns_scratch,                               \
+          .run = op_name##_columns_run },                                                                    \
+        { .name = "both", .accepts = reduce_both_accepts, .count = reduce_both_count,                        \
+          .chunk_of = reduce_both_chunk, .scratch = reduce_last_scratch, .run = op_name##_both_run },        \
+        { .name = "reference", .layout = STRIDED, .count = heed__element_count,                              \
+          .chunk_of = reduce_reference_chunk, .run = op_name##_reference_run },                              \
+        KERNEL_END,                                                                                          \
+    };                                                                                                       \
+    heed_value heed_##op_name(heed_builder *b, heed_value x, unsigned axes, heed_keep keep)                  \
+    {                                                                                                        \
+        return reduce_node(b, &heed__op_##op_name, x, axes, keep);                                           \
+    }                                                                                                        \
+    const op_def heed__op_##op_name = {                                                                      \
+        .name = #op_name, .version = 1, .in = reduce_in, .out = reduce_out,                                  \
+        .attrs_size = sizeof(reduce_attrs),                                                                  \
+        .fields = reduce_fields, .infer = infer_, .grad = grad_, .cpu = op_name##_cpu, .flops = reduce_flops,\
+        .onnx = { onnx_, since }, .torch = torch_, .samples = some,                                          \
     };
 
 static double reduce_flops(const op_call *c)
@@ -616,7 +633,8 @@ static void reduce_amax_grad(op_grad *g)
 
     if (a->axes)
         ties = heed_sum(g->b, ties, (unsigned)a->axes, a->keep ? HEED_KEEP_AXES : HEED_DROP_AXES);
-    g->din[0] = heed_select(g->b, most, reduce_stretch(g, heed_div(g->b, g->dout[0], ties)), heed__zeros(g->b, &t));
+    g->din[0] = heed_select(g->b, most, reduce_stretch(g, heed_div(g->b, g->dout[0], ties)),
+                            heed__zeros(g->b, &t));
 }
 
 static const op_sample reduce_samples[] = {

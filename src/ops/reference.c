@@ -85,7 +85,8 @@ static int64_t whole(double x, int64_t low, int64_t high)
     return x >= (double)high ? high : (int64_t)x;
 }
 
-static void load_halves(double *to, heed_dtype d, const uint16_t *from, int64_t step, int64_t n, const row_ops *row)
+static void load_halves(double *to, heed_dtype d, const uint16_t *from, int64_t step, int64_t n,
+                        const row_ops *row)
 {
     uint16_t half[HALVES];
     float wide[HALVES];
@@ -101,7 +102,8 @@ static void load_halves(double *to, heed_dtype d, const uint16_t *from, int64_t 
     }
 }
 
-static void store_halves(uint16_t *to, heed_dtype d, int64_t step, const float *from, int64_t n, const row_ops *row)
+static void store_halves(uint16_t *to, heed_dtype d, int64_t step, const float *from, int64_t n,
+                         const row_ops *row)
 {
     uint16_t half[HALVES];
 
@@ -119,55 +121,55 @@ typedef void load_i64(int64_t *to, const void *from, int64_t step, int64_t n);
 typedef void store_f64(void *to, int64_t step, const double *from, int64_t n, const row_ops *row);
 typedef void store_i64(void *to, int64_t step, const int64_t *from, int64_t n, const row_ops *row);
 
-#define LOAD_FLOAT(word, type)                                                                                    \
-    static void load_f64_##word(double *to, const void *from, int64_t step, int64_t n, const row_ops *row)        \
-    {                                                                                                             \
-        const type *x = from;                                                                                     \
-                                                                                                                  \
-        (void)row;                                                                                                \
-        for (int64_t i = 0; i < n; i++)                                                                           \
-            to[i] = (double)x[i * step];                                                                          \
+#define LOAD_FLOAT(word, type)                                                                               \
+    static void load_f64_##word(double *to, const void *from, int64_t step, int64_t n, const row_ops *row)   \
+    {                                                                                                        \
+        const type *x = from;                                                                                \
+                                                                                                             \
+        (void)row;                                                                                           \
+        for (int64_t i = 0; i < n; i++)                                                                      \
+            to[i] = (double)x[i * step];                                                                     \
     }
-#define LOAD_INT(word, type)                                                                                      \
-    static void load_i64_##word(int64_t *to, const void *from, int64_t step, int64_t n)                           \
-    {                                                                                                             \
-        const type *x = from;                                                                                     \
-                                                                                                                  \
-        for (int64_t i = 0; i < n; i++)                                                                           \
-            to[i] = (int64_t)x[i * step];                                                                         \
+#define LOAD_INT(word, type)                                                                                 \
+    static void load_i64_##word(int64_t *to, const void *from, int64_t step, int64_t n)                      \
+    {                                                                                                        \
+        const type *x = from;                                                                                \
+                                                                                                             \
+        for (int64_t i = 0; i < n; i++)                                                                      \
+            to[i] = (int64_t)x[i * step];                                                                    \
     }
-#define LOAD_HALF(word, dtype)                                                                                    \
-    static void load_f64_##word(double *to, const void *from, int64_t step, int64_t n, const row_ops *row)        \
-    {                                                                                                             \
-        load_halves(to, dtype, from, step, n, row);                                                               \
+#define LOAD_HALF(word, dtype)                                                                               \
+    static void load_f64_##word(double *to, const void *from, int64_t step, int64_t n, const row_ops *row)   \
+    {                                                                                                        \
+        load_halves(to, dtype, from, step, n, row);                                                          \
     }
 /* v is the value to be stored, in `from`'s type. */
-#define STORE(from_word, from_type, word, type, value)                                                            \
-    static void store_##from_word##_##word(void *to, int64_t step, const from_type *from, int64_t n,              \
-                                           const row_ops *row)                                                    \
-    {                                                                                                             \
-        type *y = to;                                                                                             \
-                                                                                                                  \
-        (void)row;                                                                                                \
-        for (int64_t i = 0; i < n; i++) {                                                                         \
-            const from_type v = from[i];                                                                          \
-                                                                                                                  \
-            y[i * step] = (type)(value);                                                                          \
-        }                                                                                                         \
+#define STORE(from_word, from_type, word, type, value)                                                       \
+    static void store_##from_word##_##word(void *to, int64_t step, const from_type *from, int64_t n,         \
+                                           const row_ops *row)                                               \
+    {                                                                                                        \
+        type *y = to;                                                                                        \
+                                                                                                             \
+        (void)row;                                                                                           \
+        for (int64_t i = 0; i < n; i++) {                                                                    \
+            const from_type v = from[i];                                                                     \
+                                                                                                             \
+            y[i * step] = (type)(value);                                                                     \
+        }                                                                                                    \
     }
-#define STORE_HALF(from_word, from_type, word, dtype)                                                             \
-    static void store_##from_word##_##word(void *to, int64_t step, const from_type *from, int64_t n,              \
-                                           const row_ops *row)                                                    \
-    {                                                                                                             \
-        float v[HALVES];                                                                                          \
-                                                                                                                  \
-        for (int64_t i = 0; i < n; i += HALVES) {                                                                 \
-            const int64_t m = i64_min(HALVES, n - i);                                                             \
-                                                                                                                  \
-            for (int64_t j = 0; j < m; j++)                                                                       \
-                v[j] = (float)from[i + j];                                                                        \
-            store_halves((uint16_t *)to + i * step, dtype, step, v, m, row);                                      \
-        }                                                                                                         \
+#define STORE_HALF(from_word, from_type, word, dtype)                                                        \
+    static void store_##from_word##_##word(void *to, int64_t step, const from_type *from, int64_t n,         \
+                                           const row_ops *row)                                               \
+    {                                                                                                        \
+        float v[HALVES];                                                                                     \
+                                                                                                             \
+        for (int64_t i = 0; i < n; i += HALVES) {                                                            \
+            const int64_t m = i64_min(HALVES, n - i);                                                        \
+                                                                                                             \
+            for (int64_t j = 0; j < m; j++)                                                                  \
+                v[j] = (float)from[i + j];                                                                   \
+            store_halves((uint16_t *)to + i * step, dtype, step, v, m, row);                                 \
+        }                                                                                                    \
     }
 
 LOAD_FLOAT(f32, float)
@@ -194,8 +196,10 @@ STORE(i64, int64_t, i32, int32_t, v)
 STORE(i64, int64_t, u8, uint8_t, v)
 STORE(i64, int64_t, bool, uint8_t, v != 0)
 
-#define FLOAT_ENTRY(word) .load_f64 = load_f64_##word, .store_f64 = store_f64_##word, .store_i64 = store_i64_##word
-#define INT_ENTRY(word, from) .load_i64 = load_i64_##from, .store_f64 = store_f64_##word, .store_i64 = store_i64_##word
+#define FLOAT_ENTRY(word)                                                                                    \
+    .load_f64 = load_f64_##word, .store_f64 = store_f64_##word, .store_i64 = store_i64_##word
+#define INT_ENTRY(word, from)                                                                                \
+    .load_i64 = load_i64_##from, .store_f64 = store_f64_##word, .store_i64 = store_i64_##word
 
 static const struct {
     load_f64 *load_f64;

@@ -2,12 +2,16 @@
  *
  *   x [a, b, ...] -> y [c, d, ...],  a b ... = c d ...
  *
- * Both lists of sizes are cut into the shortest groups of equal product; a group of y can be addressed inside x when x's
- * dimensions of that group follow each other without gaps. flatten, squeeze and unsqueeze are compositions. */
+ * Both lists of sizes are cut into the shortest groups of equal product; a group of y can be addressed
+ * inside x when x's dimensions of that group follow each other without gaps. flatten, squeeze and
+ * unsqueeze are compositions. */
 
 #include "ops/reference.h"
 
-static const op_slot reshape_in[] = { { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE }, SLOT_END };
+static const op_slot reshape_in[] = {
+    { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE },
+    SLOT_END,
+};
 static const op_slot reshape_out[] = { { .name = "y" }, SLOT_END };
 
 typedef struct {
@@ -24,7 +28,8 @@ static heed_status reshape_infer(op_infer *t)
         return heed__refuse(t, HEED_ERR_SHAPE, "rank %d is outside 0 to %d", a->dims.n, HEED_MAX_RANK);
     y = heed_type_of(t->in[0].dtype, a->dims.n, a->dims.v);
     if (heed_type_count(&y) != heed_type_count(&t->in[0]))
-        return heed__refuse(t, HEED_ERR_SHAPE, "%lld elements cannot become %lld", (long long)heed_type_count(&t->in[0]),
+        return heed__refuse(t, HEED_ERR_SHAPE, "%lld elements cannot become %lld",
+                            (long long)heed_type_count(&t->in[0]),
                             (long long)heed_type_count(&y));
     t->out[0] = y;
     return HEED_OK;
@@ -36,7 +41,7 @@ static void reshape_grad(op_grad *g)
     g->din[0] = heed_reshape(g->b, g->dout[0], t.rank, t.dims);
 }
 
-static void dense_strides(view *v)
+static void reshape_dense(view *v)
 {
     int64_t step = 1;
 
@@ -47,7 +52,7 @@ static void dense_strides(view *v)
 }
 
 /* True when dimensions [begin, end) of v are one run of steps of size *step; those of size 1 do not count. */
-static bool one_run(const view *v, int begin, int end, int64_t *step)
+static bool reshape_run_of(const view *v, int begin, int end, int64_t *step)
 {
     int64_t next = 0;
     bool any = false;
@@ -73,7 +78,7 @@ static bool reshape_view(const void *attrs, const view *in, view *out, int64_t *
 
     (void)attrs;
     *offset = 0;
-    dense_strides(out);
+    reshape_dense(out);
     if (heed_type_count(&in->type) == 0)
         return true;
     while (i < rank_in && j < rank_out) {
@@ -86,7 +91,7 @@ static bool reshape_view(const void *attrs, const view *in, view *out, int64_t *
             else
                 b *= out->type.dims[j++];
         }
-        if (!one_run(in, first_in, i, &step))
+        if (!reshape_run_of(in, first_in, i, &step))
             return false;
         for (int k = j - 1; k >= first_out; k--) {
             out->strides[k] = step;
@@ -102,7 +107,8 @@ static void reshape_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel reshape_cpu[] = {
-    { .name = "copy", .layout = DENSE, .chunk = COPY_CHUNK, .count = heed__element_count, .run = reshape_run },
+    { .name = "copy", .layout = DENSE, .chunk = COPY_CHUNK, .count = heed__element_count,
+      .run = reshape_run },
     KERNEL_END,
 };
 
@@ -132,12 +138,14 @@ heed_value heed_reshape(heed_builder *b, heed_value x, int rank, const int64_t *
         if (dims[i] == -1 && open < 0)
             open = i;
         else if (dims[i] < 0 || !heed__i64_mul(&known, known, dims[i]))
-            return heed__poison(b, HEED_ERR_SHAPE, "reshape: size %lld of axis %d; one size may be -1, no other negative",
+            return heed__poison(b, HEED_ERR_SHAPE,
+                                "reshape: size %lld of axis %d; one size may be -1, no other negative",
                                 (long long)dims[i], i);
     }
     if (open >= 0) {
         if (known == 0 || heed_type_count(&t) % known != 0)
-            return heed__poison(b, HEED_ERR_SHAPE, "reshape: %lld elements do not fill rows of %lld, so -1 has no value",
+            return heed__poison(b, HEED_ERR_SHAPE,
+                                "reshape: %lld elements do not fill rows of %lld, so -1 has no value",
                                 (long long)heed_type_count(&t), (long long)known);
         a.dims.v[open] = heed_type_count(&t) / known;
     }
@@ -159,7 +167,8 @@ heed_value heed_unsqueeze(heed_builder *b, heed_value x, int axis)
     if (heed__poisoned(b))
         return (heed_value){ 0 };
     if (at < 0 || at > t.rank || t.rank == HEED_MAX_RANK)
-        return heed__poison(b, HEED_ERR_SHAPE, "unsqueeze: a new axis %d in a value of rank %d", axis, t.rank);
+        return heed__poison(b, HEED_ERR_SHAPE, "unsqueeze: a new axis %d in a value of rank %d", axis,
+                            t.rank);
     for (int i = 0; i <= t.rank; i++)
         dims[i] = i < at ? t.dims[i] : i == at ? 1 : t.dims[i - 1];
     return heed_reshape(b, x, t.rank + 1, dims);
@@ -174,7 +183,8 @@ heed_value heed_squeeze(heed_builder *b, heed_value x, int axis)
     if (heed__poisoned(b))
         return (heed_value){ 0 };
     if (t.dims[at] != 1)
-        return heed__poison(b, HEED_ERR_SHAPE, "squeeze: axis %d has size %lld, not 1", axis, (long long)t.dims[at]);
+        return heed__poison(b, HEED_ERR_SHAPE, "squeeze: axis %d has size %lld, not 1", axis,
+                            (long long)t.dims[at]);
     for (int i = 0, n = 0; i < t.rank; i++)
         if (i != at)
             dims[n++] = t.dims[i];
@@ -202,7 +212,8 @@ heed_value heed_flatten(heed_builder *b, heed_value x, int first, int last)
 
 const op_def heed__op_reshape = {
     .name = "reshape", .version = 1, .in = reshape_in, .out = reshape_out, .flags = OP_VIEW,
-    .attrs_size = sizeof(reshape_attrs), .fields = reshape_fields, .infer = reshape_infer, .grad = reshape_grad,
+    .attrs_size = sizeof(reshape_attrs), .fields = reshape_fields, .infer = reshape_infer,
+    .grad = reshape_grad,
     .view = reshape_view, .cpu = reshape_cpu, .onnx = { "Reshape", 14 }, .torch = "x.reshape({dims})",
     .samples = reshape_samples,
 };

@@ -1,8 +1,12 @@
-/* reverse: the elements along one axis in the opposite order. Its own gradient. Reading backwards is a negative stride. */
+/* reverse: the elements along one axis in the opposite order. Its own gradient. Reading backwards is a
+ * negative stride. */
 
 #include "ops/reference.h"
 
-static const op_slot reverse_in[] = { { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE }, SLOT_END };
+static const op_slot reverse_in[] = {
+    { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE },
+    SLOT_END,
+};
 static const op_slot reverse_out[] = { { .name = "y", .same_as = "x" }, SLOT_END };
 
 typedef struct {
@@ -51,7 +55,8 @@ heed_value heed_reverse(heed_builder *b, heed_value x, int axis)
 }
 
 const op_def heed__op_reverse = {
-    .name = "reverse", .version = 1, .in = reverse_in, .out = reverse_out, .attrs_size = sizeof(reverse_attrs),
+    .name = "reverse", .version = 1, .in = reverse_in, .out = reverse_out,
+    .attrs_size = sizeof(reverse_attrs),
     .fields = reverse_fields, .infer = reverse_infer, .grad = reverse_grad, .cpu = reverse_cpu,
     .torch = "torch.flip(x, [{axis}])", .samples = reverse_samples,
 };

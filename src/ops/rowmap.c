@@ -1,8 +1,10 @@
-/* Element-wise ops by row primitives: f32 in and out, f16 and bf16 widened on the way in and narrowed on the way out.
+/* Element-wise ops by row primitives: f32 in and out, f16 and bf16 widened on the way in and narrowed on
+ * the way out.
  *
- * An operand that is f32 with step 1 (or 0: broadcast) is handed to the primitive where it lies, one run at a time when runs
- * are long. Everything else, short runs too, is first gathered into a tile of scratch, so that the primitive always works on
- * long rows. Elements do not depend on each other, hence how they are cut changes no bit. */
+ * An operand that is f32 with step 1 (or 0: broadcast) is handed to the primitive where it lies, one run
+ * at a time when runs are long. Everything else, short runs too, is first gathered into a tile of scratch,
+ * so that the primitive always works on long rows. Elements do not depend on each other, hence how they
+ * are cut changes no bit. */
 
 #include "ops/reference.h"
 

@@ -1,10 +1,13 @@
-/* scatter_add: zeros of a given size along one axis, to which slices are added at the places an index names.
+/* scatter_add: zeros of a given size along one axis, to which slices are added at the places an index
+ * names.
  *
- *   index [I..] i64, updates [A.., I.., C..] -> y [A.., size, C..],   y[a, n, c] = sum over i with index[i] = n of updates[a, i, c]
+ *   index [I..] i64, updates [A.., I.., C..] -> y [A.., size, C..]
+ *   y[a, n, c] = sum over i with index[i] = n of updates[a, i, c]
  *
- * The transpose of gather, which is its gradient. Terms are added in rising i, in f32 also for f16 and bf16, and a chunk owns rows
- * of y: it looks at the whole index and takes what is its own, so the result does not depend on threads and needs no atomics.
- * An index outside 0 .. size-1 ends the run with HEED_ERR_LIMIT. */
+ * The transpose of gather, which is its gradient. Terms are added in rising i, in f32 also for f16 and
+ * bf16, and a chunk owns rows of y: it looks at the whole index and takes what is its own, so the result
+ * does not depend on threads and needs no atomics. An index outside 0 .. size-1 ends the run with
+ * HEED_ERR_LIMIT. */
 
 #include "base/error.h"
 #include "ops/reference.h"
@@ -24,7 +27,11 @@ typedef struct {
     int axis;
     int64_t size;
 } scatter_add_attrs;
-static const op_field scatter_add_fields[] = { FIELD_INT(scatter_add_attrs, axis), FIELD_I64(scatter_add_attrs, size), FIELD_END };
+static const op_field scatter_add_fields[] = {
+    FIELD_INT(scatter_add_attrs, axis),
+    FIELD_I64(scatter_add_attrs, size),
+    FIELD_END,
+};
 
 static heed_status scatter_add_infer(op_infer *t)
 {
@@ -33,11 +40,13 @@ static heed_status scatter_add_infer(op_infer *t)
     heed_type *y = &t->out[0];
 
     if (a->axis < 0 || a->axis + index->rank > u->rank || u->rank - index->rank + 1 > HEED_MAX_RANK)
-        return heed__refuse(t, HEED_ERR_SHAPE, "an index of rank %d does not fit into updates of rank %d at axis %d",
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "an index of rank %d does not fit into updates of rank %d at axis %d",
                             index->rank, u->rank, a->axis);
     for (int i = 0; i < index->rank; i++)
         if (u->dims[a->axis + i] != index->dims[i])
-            return heed__refuse(t, HEED_ERR_SHAPE, "axis %d of updates has size %lld, axis %d of the index %lld", a->axis + i,
+            return heed__refuse(t, HEED_ERR_SHAPE,
+                                "axis %d of updates has size %lld, axis %d of the index %lld", a->axis + i,
                                 (long long)u->dims[a->axis + i], i, (long long)index->dims[i]);
     if (a->size < 0)
         return heed__refuse(t, HEED_ERR_SHAPE, "size %lld", (long long)a->size);
@@ -118,11 +127,13 @@ static void scatter_add_run(const op_call *c, int64_t begin, int64_t end)
     const heed_dtype d = c->out[0].type.dtype;
     const bool half = d != HEED_F32 && heed__computes_in_f32(&c->out[0]);
     const int64_t width = (int64_t)heed_dtype_size(d), held = half ? (int64_t)sizeof(float) : width;
-    const int64_t inner = scatter_add_inner(c), rows_each = scatter_add_rows(c), parts = i64_ceil_div(a->size, rows_each);
+    const int64_t inner = scatter_add_inner(c), rows_each = scatter_add_rows(c);
+    const int64_t parts = i64_ceil_div(a->size, rows_each);
     const int64_t places = heed_type_count(&c->in[0].type), *index = c->in[0].data;
 
     for (int64_t i = begin; i < end; i++) {
-        const int64_t outer = i / parts, first = i % parts * rows_each, count = i64_min(rows_each, a->size - first);
+        const int64_t outer = i / parts, first = i % parts * rows_each;
+        const int64_t count = i64_min(rows_each, a->size - first);
         const char *updates = (const char *)c->in[1].data + outer * places * inner * width;
         char *y = (char *)c->out[0].data + (outer * a->size + first) * inner * width;
         char *sums = half ? c->scratch[0] : y;
@@ -132,7 +143,8 @@ static void scatter_add_run(const op_call *c, int64_t begin, int64_t end)
             if (index[k] < 0 || index[k] >= a->size)
                 heed__fault(c, k, HEED_ERR_LIMIT, index[k]);
             else if (index[k] >= first && index[k] < first + count)
-                scatter_add_slice(c, sums + (index[k] - first) * inner * held, updates + k * inner * width, inner, c->scratch[1]);
+                scatter_add_slice(c, sums + (index[k] - first) * inner * held, updates + k * inner * width,
+                                  inner, c->scratch[1]);
         }
         if (half)
             heed__narrow(y, d, c->scratch[0], count * inner, c->row);
@@ -145,7 +157,8 @@ static double scatter_add_flops(const op_call *c)
 }
 
 static const op_kernel scatter_add_cpu[] = {
-    { .name = "rows", .chunk = 1, .count = scatter_add_count, .scratch = scatter_add_scratch, .run = scatter_add_run },
+    { .name = "rows", .chunk = 1, .count = scatter_add_count, .scratch = scatter_add_scratch,
+      .run = scatter_add_run },
     KERNEL_END,
 };
 
@@ -161,7 +174,8 @@ static const op_sample scatter_add_samples[] = {
 
 heed_value heed_scatter_add(heed_builder *b, heed_value index, heed_value updates, int axis, int64_t size)
 {
-    const scatter_add_attrs a = { axis < 0 ? axis + 1 + heed_rank(b, updates) - heed_rank(b, index) : axis, size };
+    const scatter_add_attrs a = { axis < 0 ? axis + 1 + heed_rank(b, updates) - heed_rank(b, index) : axis,
+                                  size };
     return heed__node(b, &heed__op_scatter_add, &a, (heed_value[]){ index, updates }, 2);
 }
 

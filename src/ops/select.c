@@ -1,6 +1,7 @@
 /* select: z = condition ? x : y, element by element; the three have one shape (heed_select broadcasts).
  *
- * Gradient: d_x = condition ? dz : 0, d_y = condition ? 0 : dz. What was not chosen has no influence at all, be it NaN. */
+ * Gradient: d_x = condition ? dz : 0, d_y = condition ? 0 : dz. What was not chosen has no influence at
+ * all, be it NaN. */
 
 #include "ops/reference.h"
 
@@ -18,7 +19,8 @@ static heed_status select_infer(op_infer *t)
 
     c.dtype = t->in[1].dtype;
     if (!heed_type_equal(&c, &t->in[1]) || !heed_type_equal(&t->in[1], &t->in[2]))
-        return heed__refuse(t, HEED_ERR_SHAPE, "all three must have the same sizes here; heed_select broadcasts them");
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "all three must have the same sizes here; heed_select broadcasts them");
     return HEED_OK;
 }
 
@@ -34,30 +36,31 @@ static void select_grad(op_grad *g)
 }
 
 /* Elements are moved, not understood: one loop for each width. */
-typedef void select_loop(void *z, const uint8_t *c, const void *x, const void *y, const int64_t step[4], int64_t n);
+typedef void select_loop(void *z, const uint8_t *c, const void *x, const void *y, const int64_t step[4],
+                         int64_t n);
 
-#define SELECT_LOOP(type)                                                                                         \
-    static void select_##type(void *to, const uint8_t *c, const void *from_x, const void *from_y,                 \
-                              const int64_t step[4], int64_t n)                                                   \
-    {                                                                                                             \
-        const int64_t sz = step[0], sc = step[1], sx = step[2], sy = step[3];                                     \
-        const type *x = from_x, *y = from_y;                                                                      \
-        type *z = to;                                                                                             \
-        int64_t i = 0;                                                                                            \
-                                                                                                                  \
-        for (; i + LANES <= n; i += LANES) {                                                                      \
-            type yes[LANES], no[LANES];                                                                           \
-            uint8_t keep[LANES];                                                                                  \
-                                                                                                                  \
-            LOAD_LANES(keep, c + i * sc, sc);                                                                     \
-            LOAD_LANES(yes, x + i * sx, sx);                                                                      \
-            LOAD_LANES(no, y + i * sy, sy);                                                                       \
-            for (int j = 0; j < LANES; j++)                                                                       \
-                yes[j] = keep[j] ? yes[j] : no[j];                                                                \
-            STORE_LANES(z + i * sz, sz, yes);                                                                     \
-        }                                                                                                         \
-        for (; i < n; i++)                                                                                        \
-            z[i * sz] = c[i * sc] ? x[i * sx] : y[i * sy];                                                        \
+#define SELECT_LOOP(type)                                                                                    \
+    static void select_##type(void *to, const uint8_t *c, const void *from_x, const void *from_y,            \
+                              const int64_t step[4], int64_t n)                                              \
+    {                                                                                                        \
+        const int64_t sz = step[0], sc = step[1], sx = step[2], sy = step[3];                                \
+        const type *x = from_x, *y = from_y;                                                                 \
+        type *z = to;                                                                                        \
+        int64_t i = 0;                                                                                       \
+                                                                                                             \
+        for (; i + LANES <= n; i += LANES) {                                                                 \
+            type yes[LANES], no[LANES];                                                                      \
+            uint8_t keep[LANES];                                                                             \
+                                                                                                             \
+            LOAD_LANES(keep, c + i * sc, sc);                                                                \
+            LOAD_LANES(yes, x + i * sx, sx);                                                                 \
+            LOAD_LANES(no, y + i * sy, sy);                                                                  \
+            for (int j = 0; j < LANES; j++)                                                                  \
+                yes[j] = keep[j] ? yes[j] : no[j];                                                           \
+            STORE_LANES(z + i * sz, sz, yes);                                                                \
+        }                                                                                                    \
+        for (; i < n; i++)                                                                                   \
+            z[i * sz] = c[i * sc] ? x[i * sx] : y[i * sy];                                                   \
     }
 
 SELECT_LOOP(uint8_t)
@@ -83,7 +86,8 @@ static void select_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel select_cpu[] = {
-    { .name = "loop", .layout = STRIDED, .chunk = MAP_CHUNK, .count = heed__element_count, .run = select_run },
+    { .name = "loop", .layout = STRIDED, .chunk = MAP_CHUNK, .count = heed__element_count,
+      .run = select_run },
     KERNEL_END,
 };
 
@@ -99,13 +103,15 @@ static const op_sample select_samples[] = {
 
 heed_value heed_select(heed_builder *b, heed_value condition, heed_value x, heed_value y)
 {
-    if (!heed__broadcast_pair(b, &x, &y) || !heed__broadcast_pair(b, &condition, &x) || !heed__broadcast_pair(b, &x, &y))
+    if (!heed__broadcast_pair(b, &x, &y) || !heed__broadcast_pair(b, &condition, &x) ||
+        !heed__broadcast_pair(b, &x, &y))
         return (heed_value){ 0 };
     return heed__node(b, &heed__op_select, NULL, (heed_value[]){ condition, x, y }, 3);
 }
 
 const op_def heed__op_select = {
-    .name = "select", .version = 1, .in = select_in, .out = select_out, .flags = OP_IN_PLACE, .infer = select_infer,
+    .name = "select", .version = 1, .in = select_in, .out = select_out, .flags = OP_IN_PLACE,
+    .infer = select_infer,
     .grad = select_grad, .cpu = select_cpu, .onnx = { "Where", 16 }, .torch = "torch.where(condition, x, y)",
     .samples = select_samples,
 };

@@ -1,7 +1,10 @@
 /* slice: elements begin, begin + step, ... below end along one axis. A view.
  *
- * Gradient: dy put back between zeros. With a step s > 1 each dy is followed by s - 1 zeros first: [.., m, ..] -> [.., m, 1, ..]
- * -> pad -> [.., m, s, ..] -> [.., m s, ..], whose last s - 1 zeros may stick out and are cut off. */
+ * Gradient: dy put back between zeros. With a step s > 1 each dy is followed by s - 1 zeros first:
+ *
+ *   [.., m, ..] -> [.., m, 1, ..] -> pad -> [.., m, s, ..] -> [.., m s, ..]
+ *
+ * whose last s - 1 zeros may stick out and are cut off. */
 
 #include "ops/reference.h"
 
@@ -25,8 +28,10 @@ static heed_status slice_infer(op_infer *t)
     if (a->axis < 0 || a->axis >= x->rank)
         return heed__refuse(t, HEED_ERR_SHAPE, "there is no axis %d in rank %d", a->axis, x->rank);
     if (a->step < 1 || a->begin < 0 || a->begin > a->end || a->end > x->dims[a->axis])
-        return heed__refuse(t, HEED_ERR_SHAPE, "%lld to %lld in steps of %lld is no part of an axis of size %lld",
-                            (long long)a->begin, (long long)a->end, (long long)a->step, (long long)x->dims[a->axis]);
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "%lld to %lld in steps of %lld is no part of an axis of size %lld",
+                            (long long)a->begin, (long long)a->end, (long long)a->step,
+                            (long long)x->dims[a->axis]);
     t->out[0] = *x;
     t->out[0].dims[a->axis] = i64_ceil_div(a->end - a->begin, a->step);
     return HEED_OK;
@@ -89,7 +94,8 @@ heed_value heed_slice(heed_builder *b, heed_value x, int axis, int64_t begin, in
 }
 
 const op_def heed__op_slice = {
-    .name = "slice", .version = 1, .in = slice_in, .out = slice_out, .flags = OP_VIEW, .attrs_size = sizeof(slice_attrs),
+    .name = "slice", .version = 1, .in = slice_in, .out = slice_out, .flags = OP_VIEW,
+    .attrs_size = sizeof(slice_attrs),
     .fields = slice_fields, .infer = slice_infer, .grad = slice_grad, .view = slice_view, .cpu = slice_cpu,
     .onnx = { "Slice", 13 }, .torch = "x[..., {begin}:{end}:{step}, ...]", .samples = slice_samples,
 };

@@ -36,7 +36,8 @@ heed_value heed_stop_grad(heed_builder *b, heed_value x)
 }
 
 const op_def heed__op_stop_grad = {
-    .name = "stop_grad", .version = 1, .in = stop_grad_in, .out = stop_grad_out, .flags = OP_VIEW | OP_NO_GRAD,
+    .name = "stop_grad", .version = 1, .in = stop_grad_in, .out = stop_grad_out,
+    .flags = OP_VIEW | OP_NO_GRAD,
     .view = stop_grad_view, .cpu = stop_grad_cpu, .onnx = { "Identity", 13 }, .torch = "x.detach()",
     .samples = stop_grad_samples,
 };

@@ -1,9 +1,10 @@
-/* topk: the k largest elements of each row, falling, and where they stood. NaN counts as largest; ties go to the lower index.
+/* topk: the k largest elements of each row, falling, and where they stood. NaN counts as largest; ties go
+ * to the lower index.
  *
  *   x [.., n] -> values [.., k], indices [.., k] i64
  *
- * A heap of k places whose top is the worst so far; the rest of the row is held against it. Gradient: dy goes back to the
- * places named by the indices, which no row names twice. */
+ * A heap of k places whose top is the worst so far; the rest of the row is held against it. Gradient: dy
+ * goes back to the places named by the indices, which no row names twice. */
 
 #include "ops/reference.h"
 
@@ -36,7 +37,8 @@ static heed_status topk_infer(op_infer *t)
 static void topk_grad(op_grad *g)
 {
     const heed_type x = heed_value_type(g->b, g->in[0]), y = heed_value_type(g->b, g->dout[0]);
-    const int64_t n = x.dims[x.rank - 1], k = y.dims[y.rank - 1], rows_ = heed__dims_product(&x, 0, x.rank - 1);
+    const int64_t n = x.dims[x.rank - 1], k = y.dims[y.rank - 1];
+    const int64_t rows_ = heed__dims_product(&x, 0, x.rank - 1);
     heed_value row = heed_iota(g->b, heed_type_of(HEED_I64, 2, (int64_t[]){ rows_, 1 }), 0);
     heed_value places = heed_reshape(g->b, g->out[1], 2, (int64_t[]){ rows_, k });
     heed_value flat;
@@ -97,7 +99,9 @@ static void topk_row(const double *x, int64_t n, int64_t *best, int64_t k)
 
 static int64_t topk_count(const op_call *c)
 {
-    return c->out[0].type.dims[c->out[0].type.rank - 1] > 0 ? heed__dims_product(&c->in[0].type, 0, c->in[0].type.rank - 1) : 0;
+    const heed_type *x = &c->in[0].type;
+
+    return ((const topk_attrs *)c->attrs)->k > 0 ? heed__dims_product(x, 0, x->rank - 1) : 0;
 }
 
 static int64_t topk_chunk(const op_call *c)
@@ -126,12 +130,14 @@ static void topk_run(const op_call *c, int64_t begin, int64_t end)
         if (y->data)
             heed__store_f64(heed__item(y, last, i).data, y->type.dtype, y->strides[last], values, k, c->row);
         if (places->data)
-            heed__store_i64(heed__item(places, last, i).data, HEED_I64, places->strides[last], best, k, c->row);
+            heed__store_i64(heed__item(places, last, i).data, HEED_I64, places->strides[last], best, k,
+                            c->row);
     }
 }
 
 static const op_kernel topk_cpu[] = {
-    { .name = "heap", .layout = STRIDED, .count = topk_count, .chunk_of = topk_chunk, .scratch = topk_scratch, .run = topk_run },
+    { .name = "heap", .layout = STRIDED, .count = topk_count, .chunk_of = topk_chunk, .scratch = topk_scratch,
+      .run = topk_run },
     KERNEL_END,
 };
 
@@ -156,7 +162,8 @@ heed_value heed_topk(heed_builder *b, heed_value x, int64_t k, heed_value *indic
 }
 
 const op_def heed__op_topk = {
-    .name = "topk", .version = 1, .in = topk_in, .out = topk_out, .attrs_size = sizeof(topk_attrs), .fields = topk_fields,
+    .name = "topk", .version = 1, .in = topk_in, .out = topk_out, .attrs_size = sizeof(topk_attrs),
+    .fields = topk_fields,
     .infer = topk_infer, .grad = topk_grad, .cpu = topk_cpu, .onnx = { "TopK", 11 }, .torch = "x.topk({k})",
     .samples = topk_samples,
 };

@@ -2,9 +2,9 @@
  *
  *   x [d_0, ...], update [u_0, ...] with u_i <= d_i, start i64 [rank] -> y like x
  *
- * start_i is clamped to 0 .. d_i - u_i, so that the update fits whatever the number is. A cache appends with it: y may overwrite
- * x, and then only the update is written.
- * Gradient: dx is dy with zeros written there; d_update is that part of dy, gathered axis by axis. */
+ * start_i is clamped to 0 .. d_i - u_i, so that the update fits whatever the number is. A cache appends
+ * with it: y may overwrite x, and then only the update is written. Gradient: dx is dy with zeros written
+ * there; d_update is that part of dy, gathered axis by axis. */
 
 #include "ops/reference.h"
 
@@ -21,7 +21,8 @@ static heed_status update_slice_infer(op_infer *t)
     const heed_type *x = &t->in[0], *u = &t->in[1], *start = &t->in[2];
 
     if (u->rank != x->rank || start->rank != 1 || start->dims[0] != x->rank)
-        return heed__refuse(t, HEED_ERR_SHAPE, "x of rank %d wants an update of that rank and so many starts", x->rank);
+        return heed__refuse(t, HEED_ERR_SHAPE, "x of rank %d wants an update of that rank and so many starts",
+                            x->rank);
     for (int i = 0; i < x->rank; i++)
         if (u->dims[i] > x->dims[i])
             return heed__refuse(t, HEED_ERR_SHAPE, "axis %d of the update has size %lld, of x only %lld", i,
@@ -71,14 +72,16 @@ static void update_slice_finish(const op_call *c)
 }
 
 static const op_kernel update_slice_cpu[] = {
-    { .name = "copy", .layout = STRIDED, .chunk = COPY_CHUNK, .count = heed__element_count, .run = update_slice_run,
+    { .name = "copy", .layout = STRIDED, .chunk = COPY_CHUNK, .count = heed__element_count,
+      .run = update_slice_run,
       .finish = update_slice_finish },
     KERNEL_END,
 };
 
 static const op_sample update_slice_samples[] = {
     { .in = { DIMS(10, 33), DIMS(2, 33), INDEX(8, 2) } },
-    { .in = { DIMS(4, 5, 7), DIMS(1, 5, 3), INDEX(9, 3) }, .scale = 1e4 }, /* starts beyond the end are clamped */
+    /* starts beyond the end are clamped */
+    { .in = { DIMS(4, 5, 7), DIMS(1, 5, 3), INDEX(9, 3) }, .scale = 1e4 },
     { .in = { MASK(9), MASK(4), INDEX(5, 1) } },
     { .in = { DIMS(3, 4), DIMS(0, 4), INDEX(2, 2) } },
     { .in = { DIMS(3), DIMS(4), INDEX(2, 1) }, .refused = HEED_ERR_SHAPE },
@@ -91,7 +94,8 @@ heed_value heed_update_slice(heed_builder *b, heed_value x, heed_value update, h
 }
 
 const op_def heed__op_update_slice = {
-    .name = "update_slice", .version = 1, .in = update_slice_in, .out = update_slice_out, .infer = update_slice_infer,
+    .name = "update_slice", .version = 1, .in = update_slice_in, .out = update_slice_out,
+    .infer = update_slice_infer,
     .grad = update_slice_grad, .cpu = update_slice_cpu, .torch = "x[start:start+size] = update",
     .samples = update_slice_samples,
 };
