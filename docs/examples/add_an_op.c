@@ -88,12 +88,12 @@ static const op_kernel hardtanh_cpu[] = { /* first that accepts wins */
 };
 
 static const op_sample hardtanh_samples[] = {
-    { .in = { DIMS(4, 1000) }, .attrs = &(hardtanh_attrs){ -1, 1 } },
-    { .in = { DIMS(3, 5, 17) }, .attrs = &(hardtanh_attrs){ 0, 6 }, .scale = 1e4 }, /* far outside */
-    { .in = { SCALAR() }, .attrs = &(hardtanh_attrs){ -1, 1 } },
-    { .in = { DIMS(3, 0) }, .attrs = &(hardtanh_attrs){ -1, 1 } }, /* nothing to do */
-    { .in = { DIMS(2) }, .attrs = &(hardtanh_attrs){ 1, 1 }, .refused = HEED_ERR_LIMIT },
-    { .in = { MASK(5) }, .attrs = &(hardtanh_attrs){ -1, 1 }, .refused = HEED_ERR_DTYPE },
+    { .in = { DIMS(4, 1000) }, .attrs = &(const hardtanh_attrs){ -1, 1 } },
+    { .in = { DIMS(3, 5, 17) }, .attrs = &(const hardtanh_attrs){ 0, 6 }, .scale = 1e4 }, /* far outside */
+    { .in = { SCALAR() }, .attrs = &(const hardtanh_attrs){ -1, 1 } },
+    { .in = { DIMS(3, 0) }, .attrs = &(const hardtanh_attrs){ -1, 1 } }, /* nothing to do */
+    { .in = { DIMS(2) }, .attrs = &(const hardtanh_attrs){ 1, 1 }, .refused = HEED_ERR_LIMIT },
+    { .in = { MASK(5) }, .attrs = &(const hardtanh_attrs){ -1, 1 }, .refused = HEED_ERR_DTYPE },
     SAMPLE_END,
 };
 
