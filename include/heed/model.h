@@ -1,4 +1,5 @@
-/* heed/model.h: a model is a build function, its configuration and weights; plans for the shapes it meets are made and kept. */
+/* heed/model.h: a model is a build function, its configuration and weights; plans for the shapes it meets are
+ * made and kept. */
 #ifndef HEED_MODEL_H
 #define HEED_MODEL_H
 
@@ -8,8 +9,9 @@
 extern "C" {
 #endif
 
-/** Builds the network on inputs of concrete shapes and returns its main result (logits). Called once for each set of shapes and
- *  each mode; the same names must come out each time. `config` is what the model was made with. */
+/** Builds the network on inputs of concrete shapes and returns its main result (logits). Called once for each
+ * set of shapes and each mode; the same names must come out each time. `config` is what the model was made
+ * with. */
 typedef heed_value heed_build_fn(heed_builder *b, const heed_value *inputs, const void *config);
 
 typedef struct heed_model heed_model;
@@ -21,17 +23,21 @@ typedef struct heed_model_opts {
 } heed_model_opts;
 
 /** A model; config is borrowed and must outlive it. Weights are made when a plan first needs them. */
-HEED_MUST_CHECK HEED_API heed_status heed_model_new(heed_model **out, heed_context *ctx, heed_build_fn *build, const void *config,
-                                                    const heed_model_opts *opts, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_model_new(heed_model **out, heed_context *ctx, heed_build_fn *build,
+                                                    const void *config, const heed_model_opts *opts,
+                                                    heed_error *err);
 HEED_API void heed_model_free(heed_model *m);
 
-/** Evaluates the network: outputs[0] is the result of the build function; further ones are the taps named by heed_model_taps. */
+/** Evaluates the network: outputs[0] is the result of the build function; further ones are the taps named by
+ * heed_model_taps. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_run(heed_model *m, const heed_tensor *inputs, int n_inputs,
-                                                    const heed_tensor *outputs, int n_outputs, heed_error *err);
+                                                    const heed_tensor *outputs, int n_outputs,
+                                                    heed_error *err);
 
 /** Type of the result for these inputs (makes the plan), and of taps. Output 0 is the result. */
-HEED_MUST_CHECK HEED_API heed_status heed_model_output_type(heed_model *m, const heed_type *inputs, int n_inputs, int output,
-                                                            heed_type *out, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_model_output_type(heed_model *m, const heed_type *inputs,
+                                                            int n_inputs, int output, heed_type *out,
+                                                            heed_error *err);
 
 /** Taps delivered by later runs, ended by NULL (copied); NULL: none. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_taps(heed_model *m, const char *const *taps, heed_error *err);
@@ -41,11 +47,12 @@ HEED_MUST_CHECK HEED_API heed_status heed_model_plan(heed_model *m, const heed_t
                                                      const heed_plan **out, heed_error *err);
 
 /** The graph for these inputs: the caller frees it. */
-HEED_MUST_CHECK HEED_API heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n_inputs, heed_mode mode,
-                                                      heed_graph **out, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n_inputs,
+                                                      heed_mode mode, heed_graph **out, heed_error *err);
 
 /** Makes all weights now, for inputs of these types. */
-HEED_MUST_CHECK HEED_API heed_status heed_model_init(heed_model *m, const heed_type *inputs, int n_inputs, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_model_init(heed_model *m, const heed_type *inputs, int n_inputs,
+                                                     heed_error *err);
 
 HEED_API heed_context *heed_model_context(const heed_model *m);
 HEED_API heed_weights *heed_model_weights(heed_model *m); /**< borrowed */

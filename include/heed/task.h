@@ -1,7 +1,7 @@
 /* heed/task.h: recipes and runs: what the command does, as calls.
  *
- * A recipe (YAML) names data, model and training. A run is a folder: config.json, model.safetensors, recipe.yaml, metrics.jsonl,
- * preprocessor_config.json, README.md. */
+ * A recipe (YAML) names data, model and training. A run is a folder: config.json, model.safetensors,
+ * recipe.yaml, metrics.jsonl, preprocessor_config.json, README.md. */
 #ifndef HEED_TASK_H
 #define HEED_TASK_H
 
@@ -14,10 +14,13 @@ extern "C" {
 
 typedef struct heed_recipe heed_recipe;
 
-/** Reads a recipe; mistakes name file, line, column, key and the nearest valid name. overrides: "train.epochs=3", ended by NULL. */
-HEED_MUST_CHECK HEED_API heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path, const char *const *overrides, heed_error *err);
+/** Reads a recipe; mistakes name file, line, column, key and the nearest valid name. overrides:
+ * "train.epochs=3", ended by NULL. */
+HEED_MUST_CHECK HEED_API heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path,
+                                                      const char *const *overrides, heed_error *err);
 HEED_API void heed_recipe_free(heed_recipe *r);
-/** Every key with its value and where it came from (flag, file:line, default), as YAML. Given back by heed_text_free. */
+/** Every key with its value and where it came from (flag, file:line, default), as YAML. Given back by
+ * heed_text_free. */
 HEED_MUST_CHECK HEED_API heed_status heed_recipe_print(char **out, const heed_recipe *r, heed_error *err);
 /** Value of a dotted key as text, "" for none; borrowed until the next call. */
 HEED_API const char *heed_recipe_get(const heed_recipe *r, const char *key);
@@ -36,49 +39,58 @@ typedef void heed_recipe_key_fn(void *user, const heed_recipe_key *key);
 /** Calls `each` for every key: top, data, train, then those of each architecture. */
 HEED_API void heed_recipe_keys(heed_recipe_key_fn *each, void *user);
 
-/** What training reports; called on the training thread. Return true to stop (HEED_ERR_STOPPED after saving). */
+/** What training reports, on the training thread. Return true to stop: HEED_ERR_STOPPED after saving. */
 typedef struct heed_progress {
-    int64_t epoch, epochs, step, steps, samples;  /**< epoch from 1; step of the whole training from 1 */
-    double loss, lr, grad_norm, seconds, rate, eta; /**< loss: mean of the epoch so far; rate: samples a second */
+    int64_t epoch, epochs, step, steps, samples; /**< epoch from 1; step of the whole training from 1 */
+    double loss;                                 /**< mean of the epoch so far */
+    double lr, grad_norm, seconds, eta;
+    double rate;                                 /**< samples a second */
     bool epoch_ended;
-    double validation_loss, validation_accuracy;    /**< when epoch_ended and there is a validation part; else -1 */
+    double validation_loss, validation_accuracy; /**< when epoch_ended with a validation part; else -1 */
 } heed_progress;
 typedef bool heed_progress_fn(void *user, const heed_progress *p);
 
 typedef struct heed_train_result {
     int64_t epochs, steps, parameters;
     double seconds, train_loss, validation_loss, validation_accuracy;
-    double baseline_accuracy; /**< on the validation part, of always naming the training part's commonest class; -1 without one */
+    double baseline_accuracy; /**< validation part, always naming the commonest class of training; or -1 */
     uint64_t peak_bytes;
     char sha256[65]; /**< of the weights: heed_weights_sha256 */
 } heed_train_result;
 
 typedef struct heed_train_opts {
-    const char *out;      /**< folder of the run */
-    bool force;           /**< overwrite a run that is there */
+    const char *out; /**< folder of the run */
+    bool force;      /**< overwrite a run that is there */
     heed_progress_fn *progress;
     void *user;
 } heed_train_opts;
 
-/** Trains the recipe and writes the run. The test part is never read. HEED_ERR_EXISTS when there is a run and no force. */
-HEED_MUST_CHECK HEED_API heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_recipe *r, const heed_train_opts *opts, heed_error *err);
+/** Trains the recipe and writes the run. The test part is never read. HEED_ERR_EXISTS when there is a run and
+ * no force. */
+HEED_MUST_CHECK HEED_API heed_status heed_train(heed_train_result *out, heed_context *ctx,
+                                                const heed_recipe *r, const heed_train_opts *opts,
+                                                heed_error *err);
 
 /** A trained run. */
 typedef struct heed_run heed_run;
-HEED_MUST_CHECK HEED_API heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
+                                                   heed_error *err);
 HEED_API void heed_run_free(heed_run *r);
-HEED_API heed_model *heed_run_model(heed_run *r);         /**< borrowed */
+HEED_API heed_model *heed_run_model(heed_run *r); /**< borrowed */
 HEED_API const heed_recipe *heed_run_recipe(const heed_run *r);
 HEED_API const char *heed_run_class(const heed_run *r, int64_t i); /**< name of class i; borrowed */
 HEED_API int64_t heed_run_classes(const heed_run *r);
 HEED_API heed_type heed_run_input_type(const heed_run *r, int64_t batch); /**< f32 [batch,C,H,W] */
-HEED_API bool heed_run_mirrors(const heed_run *r);        /**< was trained on mirrored pictures */
+HEED_API bool heed_run_mirrors(const heed_run *r); /**< was trained on mirrored pictures */
 
 /** Evaluates on the run's test part, or on `data` (a folder) when given. */
-HEED_MUST_CHECK HEED_API heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data,
+                                                       heed_error *err);
 
-/** Logits f32 [n, classes] of u8 pictures [n,H,W] or [n,C,H,W]; average: over picture and mirror (log of the mean probability). */
-HEED_MUST_CHECK HEED_API heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average, float *logits, heed_error *err);
+/** Logits f32 [n, classes] of u8 pictures [n,H,W] or [n,C,H,W]; average: over picture and mirror (log of the
+ * mean probability). */
+HEED_MUST_CHECK HEED_API heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average,
+                                                      float *logits, heed_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,5 @@
-/* heed/train.h: training. A step - forward, gradient, clipping, optimiser, state - is one graph run by one plan. */
+/* heed/train.h: training. A step - forward, gradient, clipping, optimiser, state - is one graph run by one
+ * plan. */
 #ifndef HEED_TRAIN_H
 #define HEED_TRAIN_H
 
@@ -13,34 +14,38 @@ extern "C" {
 typedef enum heed_optimizer { HEED_SGD = 0, HEED_RMSPROP, HEED_ADAM, HEED_ADAMW } heed_optimizer;
 typedef enum heed_decay { HEED_DECAY_ALL = 0, HEED_DECAY_MATRICES } heed_decay;
 
-/** Loss from the network's result and the target. NULL in the options: mean cross-entropy of logits [B,C,...]. */
+/** Loss from the network's result and the target. NULL in the options: mean cross-entropy of logits
+ * [B,C,...]. */
 typedef heed_value heed_loss_fn(heed_builder *b, heed_value result, heed_value target, const void *config);
 
 typedef struct heed_trainer_opts {
     heed_optimizer optimizer;
-    heed_maybe_f32 lr;            /**< defaults are PyTorch's: 1e-3; RMSprop 1e-2 */
-    heed_maybe_f32 weight_decay;  /**< 0; AdamW 0.01 */
-    heed_decay decay;             /**< MATRICES: tensors of rank >= 2 only */
+    heed_maybe_f32 lr;           /**< defaults are PyTorch's: 1e-3; RMSprop 1e-2 */
+    heed_maybe_f32 weight_decay; /**< 0; AdamW 0.01 */
+    heed_decay decay;            /**< MATRICES: tensors of rank >= 2 only */
     heed_maybe_f32 momentum, beta1, beta2, eps, alpha;
     bool nesterov, amsgrad;
-    float clip_norm;              /**< bound of the gradient's norm; 0: none */
-    int64_t accumulate;           /**< micro-batches a step; 0: 1 */
-    float label_smoothing;        /**< of the default loss */
+    float clip_norm;       /**< bound of the gradient's norm; 0: none */
+    int64_t accumulate;    /**< micro-batches a step; 0: 1 */
+    float label_smoothing; /**< of the default loss */
     heed_loss_fn *loss;
     const void *loss_config;
-    const char *const *frozen;    /**< patterns of parameters left alone, "stem.*", ended by NULL */
+    const char *const *frozen; /**< patterns of parameters left alone, "stem.*", ended by NULL */
 } heed_trainer_opts;
 
 typedef struct heed_trainer heed_trainer;
 
-/** A trainer of the model (borrowed). Moments live in the model's weights as optimizer.exp_avg.<name> and so on. */
-HEED_MUST_CHECK HEED_API heed_status heed_trainer_new(heed_trainer **out, heed_model *m, const heed_trainer_opts *opts, heed_error *err);
+/** A trainer of the model (borrowed). Moments live in the model's weights as optimizer.exp_avg.<name> and so
+ * on. */
+HEED_MUST_CHECK HEED_API heed_status heed_trainer_new(heed_trainer **out, heed_model *m,
+                                                      const heed_trainer_opts *opts, heed_error *err);
 HEED_API void heed_trainer_free(heed_trainer *t);
 
-/** One step (or one micro-batch of it) on inputs and target. *loss (may be NULL) is that of before the step. HEED_ERR_NUMERIC when the loss
- *  is not finite: the weights are untouched and err names the first bad node. */
-HEED_MUST_CHECK HEED_API heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_inputs, const heed_tensor *target,
-                                                       float *loss, heed_error *err);
+/** One step (or one micro-batch of it) on inputs and target. *loss (may be NULL) is that of before the step.
+ * HEED_ERR_NUMERIC when the loss is not finite: the weights are untouched and err names the first bad node. */
+HEED_MUST_CHECK HEED_API heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs,
+                                                       int n_inputs, const heed_tensor *target, float *loss,
+                                                       heed_error *err);
 HEED_API void heed_trainer_set_lr(heed_trainer *t, float lr);
 HEED_API float heed_trainer_lr(const heed_trainer *t);
 HEED_API float heed_trainer_grad_norm(const heed_trainer *t); /**< of the last step, before clipping */
@@ -50,7 +55,12 @@ HEED_API heed_plan_report heed_trainer_report(const heed_trainer *t);
 
 /* ---- schedules ---- */
 
-typedef enum heed_schedule_kind { HEED_SCHEDULE_CONSTANT = 0, HEED_SCHEDULE_COSINE, HEED_SCHEDULE_LINEAR, HEED_SCHEDULE_STEP } heed_schedule_kind;
+typedef enum heed_schedule_kind {
+    HEED_SCHEDULE_CONSTANT = 0,
+    HEED_SCHEDULE_COSINE,
+    HEED_SCHEDULE_LINEAR,
+    HEED_SCHEDULE_STEP
+} heed_schedule_kind;
 typedef struct heed_schedule {
     heed_schedule_kind kind;
     double lr;
@@ -66,12 +76,14 @@ HEED_API double heed_schedule_lr(const heed_schedule *s, int64_t step);
 
 typedef struct heed_evaluation {
     int64_t n, classes;
-    double loss, accuracy, accuracy_mirror; /**< mirror: of the mean of the probabilities of picture and mirror image; -1: not asked for */
-    int64_t *confusion;                     /**< [classes * classes], row = true class; owned: heed_evaluation_release */
+    double loss, accuracy;
+    double accuracy_mirror; /**< of the mean probabilities of picture and mirror image; -1: not asked for */
+    int64_t *confusion;     /**< [classes * classes], row = true class; owned: heed_evaluation_release */
 } heed_evaluation;
 typedef enum heed_average { HEED_AVERAGE_NONE = 0, HEED_AVERAGE_MIRROR } heed_average;
 /** Runs the model over the loader's samples in order. */
-HEED_MUST_CHECK HEED_API heed_status heed_evaluate(heed_evaluation *out, heed_model *m, heed_loader *l, heed_average average, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_evaluate(heed_evaluation *out, heed_model *m, heed_loader *l,
+                                                   heed_average average, heed_error *err);
 HEED_API void heed_evaluation_release(heed_context *ctx, heed_evaluation *e);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
-/* A model meets shapes: for each set of input types it builds the evaluation graph once, plans it and keeps the plan; the least
- * recently used one goes first. All plans work on one store of weights and in one block. */
+/* A model meets shapes: for each set of input types it builds the evaluation graph once, plans it and keeps
+ * the plan; the least recently used one goes first. All plans work on one store of weights and in one block. */
 
 #include "base/context.h"
 #include "base/error.h"
@@ -117,7 +117,8 @@ heed_status heed_model_taps(heed_model *m, const char *const *taps, heed_error *
     return HEED_OK;
 }
 
-heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n, heed_mode mode, heed_graph **out, heed_error *err)
+heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n, heed_mode mode, heed_graph **out,
+                             heed_error *err)
 {
     heed_value in[INPUTS_MAX];
     heed_builder *b;
@@ -162,6 +163,7 @@ static bool same_inputs(const kept_plan *k, const heed_type *inputs, int n)
 /* The plan for these types: found, or made in the place of the one not used for longest. */
 static heed_status plan_for(heed_model *m, const heed_type *inputs, int n, kept_plan **out, heed_error *err)
 {
+    const heed_plan_opts with = { .taps = (const char *const *)m->taps };
     kept_plan made = { .n_inputs = n }, *place = &m->plans[0];
     heed_graph *g = NULL;
     heed_status st;
@@ -178,7 +180,7 @@ static heed_status plan_for(heed_model *m, const heed_type *inputs, int n, kept_
             place = k;
     }
     STEP(heed_model_graph(m, inputs, n, HEED_EVAL, &g, err));
-    STEP(heed_plan_new(&made.plan, m->ctx, g, &(heed_plan_opts){ .taps = (const char *const *)m->taps }, err));
+    STEP(heed_plan_new(&made.plan, m->ctx, g, &with, err));
     STEP(heed_session_add(m->session, made.plan, &made.id, err));
     m->parameters = count_parameters(g);
     memcpy(made.inputs, inputs, (size_t)n * sizeof *inputs);
@@ -196,8 +198,8 @@ done:
     return st;
 }
 
-heed_status heed_model_run(heed_model *m, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs, int n_outputs,
-                           heed_error *err)
+heed_status heed_model_run(heed_model *m, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
+                           int n_outputs, heed_error *err)
 {
     heed_type types[INPUTS_MAX];
     kept_plan *k;
@@ -208,7 +210,8 @@ heed_status heed_model_run(heed_model *m, const heed_tensor *inputs, int n_input
     return heed_session_run(m->session, k->id, inputs, n_inputs, outputs, n_outputs, err);
 }
 
-heed_status heed_model_plan(heed_model *m, const heed_type *inputs, int n_inputs, const heed_plan **out, heed_error *err)
+heed_status heed_model_plan(heed_model *m, const heed_type *inputs, int n_inputs, const heed_plan **out,
+                            heed_error *err)
 {
     kept_plan *k;
 
@@ -222,20 +225,23 @@ heed_status heed_model_init(heed_model *m, const heed_type *inputs, int n_inputs
     heed_graph *g;
     heed_status st;
 
-    TRY(heed_model_graph(m, inputs, n_inputs, HEED_TRAIN, &g, err)); /* training has states that evaluation may lack */
+    /* training has states that evaluation may lack */
+    TRY(heed_model_graph(m, inputs, n_inputs, HEED_TRAIN, &g, err));
     m->parameters = count_parameters(g);
     st = heed_weights_init(m->weights, g, m->seed, err);
     heed_graph_free(g);
     return st;
 }
 
-heed_status heed_model_output_type(heed_model *m, const heed_type *inputs, int n_inputs, int output, heed_type *out, heed_error *err)
+heed_status heed_model_output_type(heed_model *m, const heed_type *inputs, int n_inputs, int output,
+                                   heed_type *out, heed_error *err)
 {
     kept_plan *k;
 
     TRY(plan_for(m, inputs, n_inputs, &k, err));
     if (output < 0 || output >= heed_plan_outputs(k->plan))
-        return heed__fail(err, HEED_ERR_USAGE, "the model has %d outputs, number %d was asked for", heed_plan_outputs(k->plan), output);
+        return heed__fail(err, HEED_ERR_USAGE, "the model has %d outputs, number %d was asked for",
+                          heed_plan_outputs(k->plan), output);
     *out = heed_plan_output_type(k->plan, output);
     return HEED_OK;
 }

@@ -1,5 +1,6 @@
-/* Hugging Face's shape: config.json (model_type, id2label ...) and preprocessor_config.json (rescale_factor, image_mean ...). Read with
- * jansson on a length, duplicates refused, brackets counted first because its parser recurses. Unknown keys are left alone. */
+/* Hugging Face's shape: config.json (model_type, id2label ...) and preprocessor_config.json (rescale_factor,
+ * image_mean ...). Read with jansson on a length, duplicates refused, brackets counted first because its
+ * parser recurses. Unknown keys are left alone. */
 
 #include "tasks/config.h"
 #include "base/files.h"
@@ -10,7 +11,8 @@
 static heed_status put_file(heed_context *ctx, const char *folder, const char *name, text *t, heed_error *err)
 {
     char *path = heed__path_join(ctx, folder, name);
-    heed_status st = t->failed != HEED_OK || !path ? heed__fail_memory(err, t->size) : heed__file_replace(ctx, path, t->data, t->size, err);
+    heed_status st = t->failed != HEED_OK || !path ? heed__fail_memory(err, t->size)
+                                                   : heed__file_replace(ctx, path, t->data, t->size, err);
 
     heed__release(ctx->heap, path);
     return st;
@@ -35,16 +37,18 @@ static heed_status write_model(heed_context *ctx, const char *folder, const run_
     heed__text_add(&t, "{\n  \"architectures\": [");
     heed__text_json(&t, c->architecture, strlen(c->architecture));
     heed__text_add(&t, "],\n  \"model_type\": \"heed\",\n  \"heed_version\": \"%s\",\n", HEED_VERSION);
-    heed__text_add(&t, "  \"num_channels\": %lld,\n  \"image_size\": [%lld, %lld],\n  \"num_labels\": %lld,\n  \"id2label\": {",
-                   (long long)c->channels, (long long)c->height, (long long)c->width, (long long)c->classes);
+    heed__text_add(&t, "  \"num_channels\": %lld,\n  \"image_size\": [%lld, %lld],\n", (long long)c->channels,
+                   (long long)c->height, (long long)c->width);
+    heed__text_add(&t, "  \"num_labels\": %lld,\n  \"id2label\": {", (long long)c->classes);
     for (int64_t i = 0; i < c->classes; i++) {
         heed__text_add(&t, "%s\n    \"%lld\": ", i ? "," : "", (long long)i);
         heed__text_json(&t, c->class_names[i], strlen(c->class_names[i]));
     }
-    heed__text_add(&t, "\n  },\n  \"train_mirror\": %s,\n  \"seed\": %lld,\n  \"steps\": %lld,\n", c->mirror ? "true" : "false",
-                   (long long)c->seed, (long long)c->steps);
-    heed__text_add(&t, "  \"train_samples\": %lld,\n  \"validation_samples\": %lld,\n  \"isa\": \"%s\",\n  \"weights_sha256\": \"%s\"\n}\n",
-                   (long long)c->train_samples, (long long)c->validation_samples, c->isa, c->sha256);
+    heed__text_add(&t, "\n  },\n  \"train_mirror\": %s,\n  \"seed\": %lld,\n  \"steps\": %lld,\n",
+                   c->mirror ? "true" : "false", (long long)c->seed, (long long)c->steps);
+    heed__text_add(&t, "  \"train_samples\": %lld,\n  \"validation_samples\": %lld,\n",
+                   (long long)c->train_samples, (long long)c->validation_samples);
+    heed__text_add(&t, "  \"isa\": \"%s\",\n  \"weights_sha256\": \"%s\"\n}\n", c->isa, c->sha256);
     st = put_file(ctx, folder, "config.json", &t, err);
     heed__text_release(&t);
     return st;
@@ -57,11 +61,13 @@ heed_status heed__config_write(heed_context *ctx, const char *folder, const run_
 
     TRY(write_model(ctx, folder, c, err));
     heed__text_init(&t, ctx->heap, 0);
-    heed__text_add(&t, "{\n  \"do_rescale\": true,\n  \"rescale_factor\": 0.00392156862745098,\n  \"do_normalize\": true,\n");
+    heed__text_add(&t, "{\n  \"do_rescale\": true,\n  \"rescale_factor\": 0.00392156862745098,\n"
+                       "  \"do_normalize\": true,\n");
     put_numbers(&t, "image_mean", c->mean, c->channels);
     heed__text_add(&t, ",\n");
     put_numbers(&t, "image_std", c->std, c->channels);
-    heed__text_add(&t, ",\n  \"size\": { \"height\": %lld, \"width\": %lld }\n}\n", (long long)c->height, (long long)c->width);
+    heed__text_add(&t, ",\n  \"size\": { \"height\": %lld, \"width\": %lld }\n}\n", (long long)c->height,
+                   (long long)c->width);
     st = put_file(ctx, folder, "preprocessor_config.json", &t, err);
     heed__text_release(&t);
     return st;
@@ -98,27 +104,31 @@ static heed_status load(json_t **out, heed_context *ctx, const char *path, heed_
 
     TRY(heed__file_read(&file, ctx, path, ctx->limits.json_bytes, err));
     if (depth_of((const char *)file.data, file.size) > ctx->limits.nesting)
-        st = heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: brackets are nested deeper than %llu", path, (unsigned long long)ctx->limits.nesting);
+        st = heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: brackets are nested deeper than %llu", path,
+                           (unsigned long long)ctx->limits.nesting);
     else if ((*out = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &why)) != NULL)
         st = HEED_OK;
     else
-        st = heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)", path, why.line, why.column);
+        st = heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)",
+                           path, why.line, why.column);
     heed__release(ctx->heap, file.data);
     return st;
 }
 
-static heed_status get_int(int64_t *out, const json_t *from, const char *key, const char *path, int64_t min, int64_t max, heed_error *err)
+static heed_status get_int(int64_t *out, const json_t *from, const char *key, const char *path, int64_t min,
+                           int64_t max, heed_error *err)
 {
     if (!json_is_integer(from))
         return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"%s\" is missing or no integer", path, key);
     *out = json_integer_value(from);
     if (*out < min || *out > max)
-        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: \"%s\" is %lld, outside %lld to %lld", path, key, (long long)*out, (long long)min,
-                             (long long)max);
+        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: \"%s\" is %lld, outside %lld to %lld", path, key,
+                             (long long)*out, (long long)min, (long long)max);
     return HEED_OK;
 }
 
-static heed_status get_string(const char **out, arena *a, const json_t *from, const char *key, const char *path, heed_error *err)
+static heed_status get_string(const char **out, arena *a, const json_t *from, const char *key,
+                              const char *path, heed_error *err)
 {
     if (!json_is_string(from))
         return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"%s\" is missing or no string", path, key);
@@ -126,10 +136,12 @@ static heed_status get_string(const char **out, arena *a, const json_t *from, co
     return *out ? HEED_OK : heed__fail_memory(err, json_string_length(from));
 }
 
-static heed_status get_numbers(float *out, const json_t *from, const char *key, int64_t n, const char *path, heed_error *err)
+static heed_status get_numbers(float *out, const json_t *from, const char *key, int64_t n, const char *path,
+                               heed_error *err)
 {
     if (!json_is_array(from) || json_array_size(from) != (size_t)n)
-        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"%s\" must be a list of %lld numbers", path, key, (long long)n);
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"%s\" must be a list of %lld numbers", path,
+                             key, (long long)n);
     for (int64_t i = 0; i < n; i++) {
         const json_t *x = json_array_get(from, (size_t)i);
 
@@ -161,22 +173,27 @@ static heed_status read_model(run_config *c, arena *a, const json_t *j, const ch
 {
     const json_t *size = json_object_get(j, "image_size"), *mirror = json_object_get(j, "train_mirror");
 
-    TRY(get_string(&c->architecture, a, json_array_get(json_object_get(j, "architectures"), 0), "architectures", path, err));
-    TRY(get_int(&c->channels, json_object_get(j, "num_channels"), "num_channels", path, 1, CHANNELS_MAX, err));
+    TRY(get_string(&c->architecture, a, json_array_get(json_object_get(j, "architectures"), 0),
+                   "architectures", path, err));
+    TRY(get_int(&c->channels, json_object_get(j, "num_channels"), "num_channels", path, 1, CHANNELS_MAX,
+                err));
     TRY(get_int(&c->height, json_array_get(size, 0), "image_size", path, 1, 65535, err));
     TRY(get_int(&c->width, json_array_get(size, 1), "image_size", path, 1, 65535, err));
     TRY(get_int(&c->classes, json_object_get(j, "num_labels"), "num_labels", path, 1, 1 << 20, err));
     TRY(get_int(&c->seed, json_object_get(j, "seed"), "seed", path, 0, INT64_MAX, err));
     TRY(get_string(&c->sha256, a, json_object_get(j, "weights_sha256"), "weights_sha256", path, err));
     if (!json_is_boolean(mirror))
-        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"train_mirror\" is missing or neither true nor false", path);
+        return heed__fail_at(err, HEED_ERR_FORMAT, path,
+                             "%s: \"train_mirror\" is missing or neither true nor false", path);
     c->mirror = json_is_true(mirror);
     return read_names(c, a, json_object_get(j, "id2label"), path, err);
 }
 
-heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder, heed_error *err)
+heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
+                              heed_error *err)
 {
-    char *model = heed__path_join(ctx, folder, "config.json"), *picture = heed__path_join(ctx, folder, "preprocessor_config.json");
+    char *model = heed__path_join(ctx, folder, "config.json"),
+         *picture = heed__path_join(ctx, folder, "preprocessor_config.json");
     json_t *j = NULL, *p = NULL;
     run_config c = { 0 };
     heed_status st;
@@ -201,12 +218,14 @@ done:
 
 #else
 
-heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder, heed_error *err)
+heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
+                              heed_error *err)
 {
     (void)out;
     (void)ctx;
     (void)a;
-    return heed__fail_at(err, HEED_ERR_MISSING, folder, "%s: built without jansson: apt install libjansson-dev, then build again", folder);
+    return heed__fail_at(err, HEED_ERR_MISSING, folder,
+                         "%s: built without jansson: apt install libjansson-dev, then build again", folder);
 }
 
 #endif

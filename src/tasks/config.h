@@ -10,7 +10,7 @@
 #define CHANNELS_MAX 16
 
 typedef struct run_config {
-    const char *architecture;     /* "conv-attention" */
+    const char *architecture; /* "conv-attention" */
     int64_t channels, height, width, classes;
     const char *const *class_names; /* classes of them */
     float mean[CHANNELS_MAX], std[CHANNELS_MAX];
@@ -21,7 +21,9 @@ typedef struct run_config {
 
 heed_status heed__config_write(heed_context *ctx, const char *folder, const run_config *c, heed_error *err);
 
-/* Strings are put into the arena. HEED_ERR_FORMAT names file, field and rule; HEED_ERR_MISSING without jansson. */
-heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder, heed_error *err);
+/* Strings are put into the arena. HEED_ERR_FORMAT names file, field and rule; HEED_ERR_MISSING without
+ * jansson. */
+heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
+                              heed_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* Recipes: YAML and overrides -> one list of (key, value, place) -> tables of fields.
  *
- * Which keys `model` may have depends on model.name, so that is looked for first; then every entry is set through its row, and a
- * mistake names file, line, column, key, rule and the nearest valid name. */
+ * Which keys `model` may have depends on model.name, so that is looked for first; then every entry is set
+ * through its row, and a mistake names file, line, column, key, rule and the nearest valid name. */
 
 #include "tasks/recipe.h"
 #include "base/files.h"
@@ -13,29 +13,45 @@
 #define MODEL_NAME_DOC "architecture; it decides which further keys model has"
 
 static const field data_rows[] = {
-    { FIELD_(recipe_data, kind, FIELD_ENUM_), .choices = "idx", .doc = "format of the data: idx is a folder with the four MNIST-style files" },
+    { FIELD_(recipe_data, kind, FIELD_ENUM_), .choices = "idx",
+      .doc = "format of the data: idx is a folder with the four MNIST-style files" },
     { FIELD_(recipe_data, path, FIELD_STRING_), .doc = "folder of the data" },
     { FIELD_(recipe_data, classes, FIELD_STRING_), .doc = "names of the classes, in order of their numbers" },
-    { FIELD_(recipe_data, validation, FIELD_F64_), .min = 0, .max = 0.9, .fallback = "0.1", .doc = "share of the training part kept for validation, by digest of the picture" },
+    { FIELD_(recipe_data, validation, FIELD_F64_), .min = 0, .max = 0.9, .fallback = "0.1",
+      .doc = "share of the training part kept for validation, by digest of the picture" },
     { FIELD_(recipe_data, limit, FIELD_I64_), .min = 0, .max = 1e15, .doc = "training samples used; 0: all" },
-    { FIELD_(recipe_data, mirror, FIELD_BOOL_), .doc = "pictures mirrored left to right at random; evaluation then also averages over both" },
-    { FIELD_(recipe_data, shift, FIELD_I64_), .min = 0, .max = 64, .doc = "pictures moved by up to so many pixels" },
-    { FIELD_(recipe_data, mean, FIELD_MAYBE_F32_), .min = -1e6, .max = 1e6, .doc = "subtracted from pixel / 255; default: measured on the training part" },
-    { FIELD_(recipe_data, std, FIELD_MAYBE_F32_), .min = 1e-6, .max = 1e6, .doc = "divides after that; default: measured on the training part" },
+    { FIELD_(recipe_data, mirror, FIELD_BOOL_),
+      .doc = "pictures mirrored left to right at random; evaluation then also averages over both" },
+    { FIELD_(recipe_data, shift, FIELD_I64_), .min = 0, .max = 64,
+      .doc = "pictures moved by up to so many pixels" },
+    { FIELD_(recipe_data, mean, FIELD_MAYBE_F32_), .min = -1e6, .max = 1e6,
+      .doc = "subtracted from pixel / 255; default: measured on the training part" },
+    { FIELD_(recipe_data, std, FIELD_MAYBE_F32_), .min = 1e-6, .max = 1e6,
+      .doc = "divides after that; default: measured on the training part" },
     FIELD_END,
 };
 
 static const field train_rows[] = {
-    { FIELD_(recipe_train, epochs, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "5", .doc = "passes over the training part" },
-    { FIELD_(recipe_train, max_steps, FIELD_I64_), .min = 0, .max = 1e15, .doc = "ends training after so many steps; 0: no limit" },
-    { FIELD_(recipe_train, batch_size, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "32", .doc = "samples of a step" },
-    { FIELD_(recipe_train, lr, FIELD_F64_), .min = 0, .max = 1e3, .fallback = "0.001", .doc = "largest learning rate" },
-    { FIELD_(recipe_train, seed, FIELD_I64_), .min = 0, .max = 9e15, .doc = "of weights, order, augmentation and dropout" },
-    { FIELD_(recipe_train, threads, FIELD_I64_), .min = 0, .max = 1024, .doc = "0: one for each CPU; the result does not depend on it" },
-    { FIELD_(recipe_train, checkpoint_steps, FIELD_I64_), .min = 0, .max = 1e15, .doc = "writes the weights every so many steps; 0: at the end only" },
-    { FIELD_(recipe_train, optimizer, FIELD_ENUM_), .choices = "sgd|rmsprop|adam|adamw", .fallback = "adamw", .doc = "rule of a step" },
-    { FIELD_(recipe_train, weight_decay, FIELD_MAYBE_F32_), .min = 0, .max = 100, .doc = "0; 0.01 for adamw" },
-    { FIELD_(recipe_train, decay, FIELD_ENUM_), .choices = "all|matrices", .fallback = "all", .doc = "what decays: everything, or tensors of rank 2 and more" },
+    { FIELD_(recipe_train, epochs, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "5",
+      .doc = "passes over the training part" },
+    { FIELD_(recipe_train, max_steps, FIELD_I64_), .min = 0, .max = 1e15,
+      .doc = "ends training after so many steps; 0: no limit" },
+    { FIELD_(recipe_train, batch_size, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "32",
+      .doc = "samples of a step" },
+    { FIELD_(recipe_train, lr, FIELD_F64_), .min = 0, .max = 1e3, .fallback = "0.001",
+      .doc = "largest learning rate" },
+    { FIELD_(recipe_train, seed, FIELD_I64_), .min = 0, .max = 9e15,
+      .doc = "of weights, order, augmentation and dropout" },
+    { FIELD_(recipe_train, threads, FIELD_I64_), .min = 0, .max = 1024,
+      .doc = "0: one for each CPU; the result does not depend on it" },
+    { FIELD_(recipe_train, checkpoint_steps, FIELD_I64_), .min = 0, .max = 1e15,
+      .doc = "writes the weights every so many steps; 0: at the end only" },
+    { FIELD_(recipe_train, optimizer, FIELD_ENUM_), .choices = "sgd|rmsprop|adam|adamw", .fallback = "adamw",
+      .doc = "rule of a step" },
+    { FIELD_(recipe_train, weight_decay, FIELD_MAYBE_F32_), .min = 0, .max = 100,
+      .doc = "0; 0.01 for adamw" },
+    { FIELD_(recipe_train, decay, FIELD_ENUM_), .choices = "all|matrices", .fallback = "all",
+      .doc = "what decays: everything, or tensors of rank 2 and more" },
     { FIELD_(recipe_train, momentum, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "sgd and rmsprop: 0" },
     { FIELD_(recipe_train, nesterov, FIELD_BOOL_), .doc = "sgd with momentum" },
     { FIELD_(recipe_train, beta1, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "adam, adamw: 0.9" },
@@ -43,12 +59,18 @@ static const field train_rows[] = {
     { FIELD_(recipe_train, amsgrad, FIELD_BOOL_), .doc = "adam, adamw: the largest second moment so far" },
     { FIELD_(recipe_train, eps, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "adam, adamw, rmsprop: 1e-8" },
     { FIELD_(recipe_train, alpha, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "rmsprop: 0.99" },
-    { FIELD_(recipe_train, schedule, FIELD_ENUM_), .choices = "constant|cosine|linear|step", .fallback = "cosine", .doc = "how the rate falls after the warm-up" },
-    { FIELD_(recipe_train, warmup, FIELD_F64_), .min = 0, .max = 1, .doc = "share of all steps in which the rate rises" },
-    { FIELD_(recipe_train, step_every, FIELD_I64_), .min = 0, .max = 1e15, .doc = "schedule step: steps between two falls" },
-    { FIELD_(recipe_train, step_gamma, FIELD_F64_), .min = 0, .max = 1, .fallback = "0.1", .doc = "schedule step: factor of a fall" },
-    { FIELD_(recipe_train, clip_norm, FIELD_F32_), .min = 0, .max = 1e9, .doc = "bound of the gradient's norm; 0: none" },
-    { FIELD_(recipe_train, accumulate, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "1", .doc = "batches whose gradients make one step" },
+    { FIELD_(recipe_train, schedule, FIELD_ENUM_), .choices = "constant|cosine|linear|step",
+      .fallback = "cosine", .doc = "how the rate falls after the warm-up" },
+    { FIELD_(recipe_train, warmup, FIELD_F64_), .min = 0, .max = 1,
+      .doc = "share of all steps in which the rate rises" },
+    { FIELD_(recipe_train, step_every, FIELD_I64_), .min = 0, .max = 1e15,
+      .doc = "schedule step: steps between two falls" },
+    { FIELD_(recipe_train, step_gamma, FIELD_F64_), .min = 0, .max = 1, .fallback = "0.1",
+      .doc = "schedule step: factor of a fall" },
+    { FIELD_(recipe_train, clip_norm, FIELD_F32_), .min = 0, .max = 1e9,
+      .doc = "bound of the gradient's norm; 0: none" },
+    { FIELD_(recipe_train, accumulate, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "1",
+      .doc = "batches whose gradients make one step" },
     { FIELD_(recipe_train, label_smoothing, FIELD_F32_), .min = 0, .max = 1, .doc = "of the cross-entropy" },
     FIELD_END,
 };
@@ -77,16 +99,21 @@ static heed_status make_tables(heed_recipe *r, const heed_architecture *architec
         return heed__fail_memory(err, behind + architecture->config_size);
     r->architecture = architecture;
     r->config = (char *)r->values + behind;
-    model[0] = (field){ .name = "name", .kind = FIELD_STRING_, .offset = offsetof(recipe_values, model_name), .doc = MODEL_NAME_DOC };
+    model[0] = (field){ .name = "name", .kind = FIELD_STRING_, .offset = offsetof(recipe_values, model_name),
+                        .doc = MODEL_NAME_DOC };
     for (int i = 0; i < n; i++) {
         model[i + 1] = architecture->fields[i];
         model[i + 1].offset += behind;
     }
     r->rows[0] = (field){ .name = "task", .kind = FIELD_ENUM_, .offset = offsetof(recipe_values, task),
                           .choices = TASK_CHOICES, .doc = TASK_DOC };
-    r->rows[1] = (field){ .name = "data", .kind = FIELD_GROUP_, .offset = offsetof(recipe_values, data), .rows = data_rows };
+    r->rows[1] = (field){
+        .name = "data", .kind = FIELD_GROUP_, .offset = offsetof(recipe_values, data), .rows = data_rows
+    };
     r->rows[2] = (field){ .name = "model", .kind = FIELD_GROUP_, .offset = 0, .rows = model };
-    r->rows[3] = (field){ .name = "train", .kind = FIELD_GROUP_, .offset = offsetof(recipe_values, train), .rows = train_rows };
+    r->rows[3] = (field){
+        .name = "train", .kind = FIELD_GROUP_, .offset = offsetof(recipe_values, train), .rows = train_rows
+    };
     return heed__fields_default(r->rows, r->values, &r->arena, err);
 }
 
@@ -102,7 +129,8 @@ static const yaml_entry *find_entry(const yaml_list *list, const char *key)
 static const char *place_of(heed_recipe *r, const yaml_entry *e, bool of_value)
 {
     const char *made = e->line == 0 ? heed__arena_format(&r->arena, "--set %s: ", e->key)
-                                    : heed__arena_format(&r->arena, "%s:%d:%d: ", r->path, of_value ? e->value_line : e->line,
+                                    : heed__arena_format(&r->arena, "%s:%d:%d: ", r->path,
+                                                         of_value ? e->value_line : e->line,
                                                          of_value ? e->value_column : e->column);
     return made ? made : "";
 }
@@ -120,12 +148,16 @@ static heed_status pick_architecture(heed_recipe *r, heed_error *err)
         names[n++] = (*a)->name;
     names[n] = NULL;
     if (!e)
-        return heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: model.name is missing; it is one of mlp, cnn, conv-attention, vit", r->path);
+        return heed__fail_at(err, HEED_ERR_FORMAT, r->path,
+                             "%s: model.name is missing; it is one of mlp, cnn, conv-attention, vit",
+                             r->path);
     {
         const char *near = heed__nearest(e->value, names);
 
-        return heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%smodel.name: there is no architecture \"%.60s\"%s%s%s", place_of(r, e, true),
-                             e->value, near ? "; did you mean \"" : "; heed help recipes lists them", near ? near : "", near ? "\"?" : "");
+        return heed__fail_at(err, HEED_ERR_FORMAT, r->path,
+                             "%smodel.name: there is no architecture \"%.60s\"%s%s%s", place_of(r, e, true),
+                             e->value, near ? "; did you mean \"" : "; heed help recipes lists them",
+                             near ? near : "", near ? "\"?" : "");
     }
 }
 
@@ -137,13 +169,17 @@ static heed_status set_entry(heed_recipe *r, const yaml_entry *e, heed_error *er
     const field *row = heed__field_find(r->rows, e->key, &object, near);
 
     if (!row || row->kind == FIELD_GROUP_)
-        return heed__fail_at(err, e->line ? HEED_ERR_FORMAT : HEED_ERR_USAGE, r->path, "%s%s \"%.100s\"%s%s%s", place_of(r, e, false),
-                             row ? "a value for a group of keys," : "unknown key", e->key, near[0] ? "; did you mean \"" : "", near,
-                             near[0] ? "\"?" : "");
+        return heed__fail_at(err, e->line ? HEED_ERR_FORMAT : HEED_ERR_USAGE, r->path,
+                             "%s%s \"%.100s\"%s%s%s", place_of(r, e, false),
+                             row ? "a value for a group of keys," : "unknown key", e->key,
+                             near[0] ? "; did you mean \"" : "", near, near[0] ? "\"?" : "");
     if (heed__field_set(row, object, e->value, &r->arena, e->key, &why) == HEED_OK)
         return HEED_OK;
-    return heed__fail_at(err, why.code == HEED_ERR_MEMORY ? why.code : e->line ? HEED_ERR_FORMAT : HEED_ERR_USAGE, r->path, "%s%s",
-                         place_of(r, e, true), why.text);
+    return heed__fail_at(err,
+                         why.code == HEED_ERR_MEMORY ? why.code
+                         : e->line                   ? HEED_ERR_FORMAT
+                                                     : HEED_ERR_USAGE,
+                         r->path, "%s%s", place_of(r, e, true), why.text);
 }
 
 /* "train.epochs=3" replaces what the file says. */
@@ -154,7 +190,8 @@ static heed_status add_override(heed_recipe *r, const char *text_given, heed_err
     char *key;
 
     if (!equals || equals == text_given)
-        return heed__fail(err, HEED_ERR_USAGE, "--set takes key=value, as in train.epochs=3; \"%.60s\" is not that", text_given);
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "--set takes key=value, as in train.epochs=3; \"%.60s\" is not that", text_given);
     key = heed__arena_copy(&r->arena, text_given, (size_t)(equals - text_given) + 1);
     e.value = heed__arena_string(&r->arena, equals + 1);
     if (!key || !e.value)
@@ -169,7 +206,8 @@ static heed_status add_override(heed_recipe *r, const char *text_given, heed_err
     return heed__yaml_add(&r->given, &r->arena, &e, err);
 }
 
-heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path, const char *const *overrides, heed_error *err)
+heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path,
+                             const char *const *overrides, heed_error *err)
 {
     heed_recipe *r = heed__alloc(ctx->heap, 1, sizeof *r);
     file_bytes file = { 0 };
@@ -273,12 +311,16 @@ static void print_value(text *t, const field *row, const void *object)
     heed__text_release(&value);
 }
 
-static void print_group(heed_recipe *r, text *t, const field *rows, const void *object, const char *prefix, int indent)
+static void print_group(heed_recipe *r, text *t, const field *rows, const void *object, const char *prefix,
+                        int indent)
 {
     for (const field *row = rows; row->kind != FIELD_END_; row++) {
         const char *key = prefix[0] ? heed__arena_format(&r->arena, "%s.%s", prefix, row->name) : row->name;
-        const bool unset = (row->kind == FIELD_MAYBE_F32_ && !((const heed_maybe_f32 *)(const void *)((const char *)object + row->offset))->set) ||
-                           (row->kind == FIELD_MAYBE_I64_ && !((const heed_maybe_i64 *)(const void *)((const char *)object + row->offset))->set);
+        const bool unset =
+            (row->kind == FIELD_MAYBE_F32_ &&
+             !((const heed_maybe_f32 *)(const void *)((const char *)object + row->offset))->set) ||
+            (row->kind == FIELD_MAYBE_I64_ &&
+             !((const heed_maybe_i64 *)(const void *)((const char *)object + row->offset))->set);
 
         if (!key || unset)
             continue;

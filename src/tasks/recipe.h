@@ -8,11 +8,11 @@
 #include <heed/task.h>
 
 typedef struct recipe_data {
-    int kind;               /* idx */
+    int kind; /* idx */
     const char *path;
-    const char *classes;    /* names of the classes, separated by commas; "": numbers */
-    double validation;      /* share of the training part */
-    int64_t limit;          /* training samples used; 0: all */
+    const char *classes; /* names of the classes, separated by commas; "": numbers */
+    double validation;   /* share of the training part */
+    int64_t limit;       /* training samples used; 0: all */
     bool mirror;
     int64_t shift;
     heed_maybe_f32 mean, std;
@@ -41,10 +41,10 @@ struct heed_recipe {
     const char *path;
     recipe_values *values;
     const heed_architecture *architecture;
-    void *config;       /* the architecture's, behind values */
-    field *rows;        /* task, data, model, train */
-    yaml_list given;    /* from the file and from overrides, with lines */
-    text shown;         /* of heed_recipe_get */
+    void *config;    /* the architecture's, behind values */
+    field *rows;     /* task, data, model, train */
+    yaml_list given; /* from the file and from overrides, with lines */
+    text shown;      /* of heed_recipe_get */
 };
 
 /* Sets the architecture's number of classes. */

@@ -1,4 +1,5 @@
-/* A trained run: its recipe says which architecture, config.json which sizes, classes and normalisation, model.safetensors the weights. */
+/* A trained run: its recipe says which architecture, config.json which sizes, classes and normalisation,
+ * model.safetensors the weights. */
 
 #include "base/files.h"
 #include "base/sizes.h"
@@ -16,7 +17,8 @@ struct heed_run {
     run_config config;
 };
 
-static heed_status in_folder(char **out, heed_context *ctx, const char *folder, const char *name, heed_error *err)
+static heed_status in_folder(char **out, heed_context *ctx, const char *folder, const char *name,
+                             heed_error *err)
 {
     *out = heed__path_join(ctx, folder, name);
     return *out ? HEED_OK : heed__fail_memory(err, 0);
@@ -33,7 +35,8 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
     r->ctx = ctx;
     heed__arena_init(&r->arena, ctx->heap);
     if (!heed__folder_exists(ctx, folder)) {
-        st = heed__fail_at(err, HEED_ERR_IO, folder, "%s: there is no such folder; a run is what heed train --out makes", folder);
+        st = heed__fail_at(err, HEED_ERR_IO, folder,
+                           "%s: there is no such folder; a run is what heed train --out makes", folder);
         goto done;
     }
     STEP(in_folder(&recipe, ctx, folder, "recipe.yaml", err));
@@ -41,8 +44,8 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
     STEP(heed__config_read(&r->config, ctx, &r->arena, folder, err));
     STEP(heed_recipe_open(&r->recipe, ctx, recipe, NULL, err));
     if (strcmp(r->recipe->architecture->name, r->config.architecture) != 0) {
-        st = heed__fail_at(err, HEED_ERR_FORMAT, folder, "%s: config.json says %s, recipe.yaml says %s", folder, r->config.architecture,
-                           r->recipe->architecture->name);
+        st = heed__fail_at(err, HEED_ERR_FORMAT, folder, "%s: config.json says %s, recipe.yaml says %s",
+                           folder, r->config.architecture, r->recipe->architecture->name);
         goto done;
     }
     STEP(heed__recipe_set_classes(r->recipe, r->config.classes, err));
@@ -103,7 +106,8 @@ bool heed_run_mirrors(const heed_run *r)
 
 heed_type heed_run_input_type(const heed_run *r, int64_t batch)
 {
-    return heed_type_of(HEED_F32, 4, (const int64_t[]){ batch, r->config.channels, r->config.height, r->config.width });
+    return heed_type_of(HEED_F32, 4,
+                        (const int64_t[]){ batch, r->config.channels, r->config.height, r->config.width });
 }
 
 heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data, heed_error *err)
@@ -117,20 +121,26 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
 
     STEP(heed_dataset_open_idx(&d, r->ctx, folder, "test", err));
     image = heed_dataset_image_type(d);
-    if (image.dims[0] != r->config.channels || image.dims[1] != r->config.height || image.dims[2] != r->config.width) {
-        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
-                           (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2], (long long)r->config.channels,
-                           (long long)r->config.height, (long long)r->config.width);
+    if (image.dims[0] != r->config.channels || image.dims[1] != r->config.height ||
+        image.dims[2] != r->config.width) {
+        st = heed__fail_at(err, HEED_ERR_SHAPE, folder,
+                           "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
+                           (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2],
+                           (long long)r->config.channels, (long long)r->config.height,
+                           (long long)r->config.width);
         goto done;
     }
     if (heed_dataset_classes(d) > r->config.classes) {
-        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes", folder,
-                           (long long)heed_dataset_classes(d) - 1, (long long)r->config.classes);
+        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes",
+                           folder, (long long)heed_dataset_classes(d) - 1, (long long)r->config.classes);
         goto done;
     }
-    STEP(heed_loader_new(&l, r->ctx, d, NULL, 0,
-                         &(heed_loader_opts){ .batch_size = i64_min(v->train.batch_size, i64_max(1, heed_dataset_count(d))),
-                                              .mean = r->config.mean, .std = r->config.std }, err));
+    STEP(heed_loader_new(
+        &l, r->ctx, d, NULL, 0,
+        &(heed_loader_opts){ .batch_size = i64_min(v->train.batch_size, i64_max(1, heed_dataset_count(d))),
+                             .mean = r->config.mean,
+                             .std = r->config.std },
+        err));
     STEP(heed_evaluate(out, r->model, l, r->config.mirror ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE, err));
 done:
     heed_loader_free(l);
@@ -175,21 +185,26 @@ static void average_logits(float *a, const float *b, int64_t rows_n, int64_t cla
     }
 }
 
-heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average, float *logits, heed_error *err)
+heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average, float *logits,
+                             heed_error *err)
 {
     enum { BATCH = 128 };
     const int64_t n = pictures.type.rank > 0 ? pictures.type.dims[0] : 0, classes = r->config.classes;
     const int64_t size = r->config.channels * r->config.height * r->config.width;
-    const heed_type input = heed_run_input_type(r, BATCH), result = heed_type_of(HEED_F32, 2, (const int64_t[]){ BATCH, classes });
+    const heed_type input = heed_run_input_type(r, BATCH),
+                    result = heed_type_of(HEED_F32, 2, (const int64_t[]){ BATCH, classes });
     const uint8_t *from = pictures.data;
     heap *h = r->ctx->heap;
     float *x, *y, *z;
     heed_status st = HEED_OK;
 
-    if (pictures.type.dtype != HEED_U8 || pictures.type.rank < 3 || pictures.type.rank > 4 || heed_type_count(&pictures.type) != n * size ||
-        pictures.type.dims[pictures.type.rank - 1] != r->config.width || pictures.type.dims[pictures.type.rank - 2] != r->config.height)
-        return heed__fail(err, HEED_ERR_SHAPE, "predict: the model takes pictures u8 [n,%lld,%lld,%lld]", (long long)r->config.channels,
-                          (long long)r->config.height, (long long)r->config.width);
+    if (pictures.type.dtype != HEED_U8 || pictures.type.rank < 3 || pictures.type.rank > 4 ||
+        heed_type_count(&pictures.type) != n * size ||
+        pictures.type.dims[pictures.type.rank - 1] != r->config.width ||
+        pictures.type.dims[pictures.type.rank - 2] != r->config.height)
+        return heed__fail(err, HEED_ERR_SHAPE, "predict: the model takes pictures u8 [n,%lld,%lld,%lld]",
+                          (long long)r->config.channels, (long long)r->config.height,
+                          (long long)r->config.width);
     x = heed__alloc(h, (size_t)heed_type_count(&input), sizeof *x);
     y = heed__alloc(h, (size_t)heed_type_count(&result), sizeof *y);
     z = heed__alloc(h, (size_t)heed_type_count(&result), sizeof *z);
@@ -204,7 +219,8 @@ heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average ave
         STEP(heed_model_run(r->model, &(heed_tensor){ input, x }, 1, &(heed_tensor){ result, y }, 1, err));
         if (average == HEED_AVERAGE_MIRROR) {
             normalise(r, x, from + i * size, count, true);
-            STEP(heed_model_run(r->model, &(heed_tensor){ input, x }, 1, &(heed_tensor){ result, z }, 1, err));
+            STEP(
+                heed_model_run(r->model, &(heed_tensor){ input, x }, 1, &(heed_tensor){ result, z }, 1, err));
             average_logits(y, z, count, classes);
         }
         memcpy(logits + i * classes, y, (size_t)(count * classes) * sizeof *y);

@@ -1,7 +1,7 @@
 /* heed_train: recipe -> data -> model -> steps -> run folder. The test part is never opened here.
  *
- * One thread calls; everything that is random is addressed by (seed, step or epoch, sample), so the weights depend on the recipe and the
- * instruction level only. */
+ * One thread calls; everything that is random is addressed by (seed, step or epoch, sample), so the weights
+ * depend on the recipe and the instruction level only. */
 
 #include "base/files.h"
 #include "base/sizes.h"
@@ -39,7 +39,8 @@ static heed_status prepare_folder(job *j)
     if (!config)
         return heed__fail_memory(j->err, 0);
     if (heed__file_exists(j->ctx, config) && !j->opts->force)
-        st = heed__fail_at(j->err, HEED_ERR_EXISTS, j->opts->out, "%s holds a run already; --force overwrites it", j->opts->out);
+        st = heed__fail_at(j->err, HEED_ERR_EXISTS, j->opts->out,
+                           "%s holds a run already; --force overwrites it", j->opts->out);
     heed__release(j->ctx->heap, config);
     return st == HEED_OK ? heed__folder_make(j->ctx, j->opts->out, j->err) : st;
 }
@@ -56,8 +57,10 @@ static heed_status name_classes(job *j)
         char *name;
 
         if (given && n == 0)
-            return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names %lld classes, the data has %lld", (long long)i, (long long)j->config.classes);
-        name = given ? heed__arena_copy(&j->arena, at, n + 1) : heed__arena_format(&j->arena, "%lld", (long long)i);
+            return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names %lld classes, the data has %lld",
+                              (long long)i, (long long)j->config.classes);
+        name = given ? heed__arena_copy(&j->arena, at, n + 1)
+                     : heed__arena_format(&j->arena, "%lld", (long long)i);
         if (!name)
             return heed__fail_memory(j->err, n);
         if (given) {
@@ -70,7 +73,8 @@ static heed_status name_classes(job *j)
     if (!names)
         return heed__fail_memory(j->err, (uint64_t)j->config.classes * sizeof *names);
     if (given && at[0])
-        return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names more classes than the data's %lld", (long long)j->config.classes);
+        return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names more classes than the data's %lld",
+                          (long long)j->config.classes);
     j->config.class_names = names;
     return HEED_OK;
 }
@@ -84,7 +88,8 @@ static heed_status prepare_data(job *j)
     int64_t n;
 
     if (!d->path || !d->path[0])
-        return heed__fail_at(j->err, HEED_ERR_FORMAT, j->recipe->path, "%s: data.path is missing: the folder of the data", j->recipe->path);
+        return heed__fail_at(j->err, HEED_ERR_FORMAT, j->recipe->path,
+                             "%s: data.path is missing: the folder of the data", j->recipe->path);
     TRY(heed_dataset_open_idx(&j->data, j->ctx, d->path, "train", j->err));
     image = heed_dataset_image_type(j->data);
     n = heed_dataset_count(j->data);
@@ -93,7 +98,8 @@ static heed_status prepare_data(job *j)
     j->config.width = image.dims[2];
     j->config.classes = heed_dataset_classes(j->data);
     if (j->config.channels > CHANNELS_MAX)
-        return heed__fail(j->err, HEED_ERR_LIMIT, "pictures of %lld channels; at most %d", (long long)j->config.channels, CHANNELS_MAX);
+        return heed__fail(j->err, HEED_ERR_LIMIT, "pictures of %lld channels; at most %d",
+                          (long long)j->config.channels, CHANNELS_MAX);
     j->order = heed__alloc(j->ctx->heap, (size_t)n + 1, sizeof *j->order);
     j->held = heed__alloc(j->ctx->heap, (size_t)n + 1, sizeof *j->held);
     if (!j->order || !j->held)
@@ -114,7 +120,7 @@ static heed_status prepare_data(job *j)
     return name_classes(j);
 }
 
-/* What naming the training part's commonest class (the first of equals) for every validation sample reaches. */
+/* Accuracy on the validation part of always naming the training part's commonest class (the first of equals). */
 static heed_status measure_baseline(job *j, double *accuracy)
 {
     int64_t *counts = heed__alloc(j->ctx->heap, (size_t)j->config.classes, sizeof *counts);
@@ -137,19 +143,33 @@ static heed_status prepare_model(job *j)
 {
     const recipe_values *v = j->recipe->values;
     const recipe_train *t = &v->train;
-    const heed_type input = heed_type_of(HEED_F32, 4, (const int64_t[]){ t->batch_size, j->config.channels, j->config.height, j->config.width });
-    const heed_loader_opts loading = { .batch_size = t->batch_size, .seed = (uint64_t)t->seed, .mean = j->config.mean, .std = j->config.std };
+    const heed_type input = heed_type_of(
+        HEED_F32, 4,
+        (const int64_t[]){ t->batch_size, j->config.channels, j->config.height, j->config.width });
+    const heed_loader_opts loading = {
+        .batch_size = t->batch_size, .seed = (uint64_t)t->seed, .mean = j->config.mean, .std = j->config.std
+    };
     heed_loader_opts training = loading;
 
     TRY(heed__recipe_set_classes(j->recipe, j->config.classes, j->err));
-    TRY(heed_model_new(&j->model, j->ctx, j->recipe->architecture->build, j->recipe->config, &(heed_model_opts){ .seed = (uint64_t)t->seed }, j->err));
+    TRY(heed_model_new(&j->model, j->ctx, j->recipe->architecture->build, j->recipe->config,
+                       &(heed_model_opts){ .seed = (uint64_t)t->seed }, j->err));
     TRY(heed_model_init(j->model, &input, 1, j->err));
     TRY(heed_trainer_new(&j->trainer, j->model,
-                         &(heed_trainer_opts){ .optimizer = (heed_optimizer)t->optimizer, .lr = HEED_SET((float)t->lr),
-                                               .weight_decay = t->weight_decay, .decay = (heed_decay)t->decay, .momentum = t->momentum,
-                                               .beta1 = t->beta1, .beta2 = t->beta2, .eps = t->eps, .alpha = t->alpha,
-                                               .nesterov = t->nesterov, .amsgrad = t->amsgrad, .clip_norm = t->clip_norm,
-                                               .accumulate = t->accumulate, .label_smoothing = t->label_smoothing },
+                         &(heed_trainer_opts){ .optimizer = (heed_optimizer)t->optimizer,
+                                               .lr = HEED_SET((float)t->lr),
+                                               .weight_decay = t->weight_decay,
+                                               .decay = (heed_decay)t->decay,
+                                               .momentum = t->momentum,
+                                               .beta1 = t->beta1,
+                                               .beta2 = t->beta2,
+                                               .eps = t->eps,
+                                               .alpha = t->alpha,
+                                               .nesterov = t->nesterov,
+                                               .amsgrad = t->amsgrad,
+                                               .clip_norm = t->clip_norm,
+                                               .accumulate = t->accumulate,
+                                               .label_smoothing = t->label_smoothing },
                          j->err));
     training.shuffle = true;
     training.mirror = v->data.mirror;
@@ -160,8 +180,12 @@ static heed_status prepare_model(job *j)
     j->total_steps = t->epochs * heed_loader_batches(j->train) / t->accumulate;
     if (t->max_steps > 0)
         j->total_steps = i64_min(j->total_steps, t->max_steps);
-    j->schedule = (heed_schedule){ .kind = (heed_schedule_kind)t->schedule, .lr = t->lr, .warmup = (int64_t)(t->warmup * (double)j->total_steps),
-                                   .steps = j->total_steps, .every = t->step_every, .gamma = t->step_gamma };
+    j->schedule = (heed_schedule){ .kind = (heed_schedule_kind)t->schedule,
+                                   .lr = t->lr,
+                                   .warmup = (int64_t)(t->warmup * (double)j->total_steps),
+                                   .steps = j->total_steps,
+                                   .every = t->step_every,
+                                   .gamma = t->step_gamma };
     return HEED_OK;
 }
 
@@ -192,10 +216,14 @@ static heed_status put_card(job *j, const heed_train_result *r)
 
     heed__text_init(&t, j->ctx->heap, 0);
     heed__text_add(&t, "# A %s, trained with heed %s\n\n", j->recipe->architecture->name, HEED_VERSION);
-    heed__text_add(&t, "%s\n\n| | |\n|---|---|\n| parameters | %lld |\n| training samples | %lld |\n| validation samples | %lld |\n", j->recipe->architecture->doc,
-                   (long long)r->parameters, (long long)j->n_train, (long long)j->n_held);
-    heed__text_add(&t, "| epochs, steps | %lld, %lld |\n| validation accuracy | %.4f |\n| validation loss | %.4f |\n| seed | %lld |\n| SHA-256 of the weights | %s |\n\n",
-                   (long long)r->epochs, (long long)r->steps, r->validation_accuracy, r->validation_loss, (long long)j->recipe->values->train.seed, r->sha256);
+    heed__text_add(&t, "%s\n\n| | |\n|---|---|\n| parameters | %lld |\n| training samples | %lld |\n",
+                   j->recipe->architecture->doc, (long long)r->parameters, (long long)j->n_train);
+    heed__text_add(&t, "| validation samples | %lld |\n| epochs, steps | %lld, %lld |\n", (long long)j->n_held,
+                   (long long)r->epochs, (long long)r->steps);
+    heed__text_add(&t, "| validation accuracy | %.4f |\n| validation loss | %.4f |\n", r->validation_accuracy,
+                   r->validation_loss);
+    heed__text_add(&t, "| seed | %lld |\n| SHA-256 of the weights | %s |\n\n",
+                   (long long)j->recipe->values->train.seed, r->sha256);
     heed__text_add(&t, "The test part was not read. `heed eval` of this folder reads it.\n");
     st = t.failed ? heed__fail_memory(j->err, 0) : put_text(j, "README.md", t.data, t.size);
     heed__text_release(&t);
@@ -218,7 +246,8 @@ static heed_status put_run(job *j, heed_train_result *r)
     STEP(put_text(j, "recipe.yaml", recipe, strlen(recipe)));
     STEP(put_text(j, "metrics.jsonl", j->metrics.data, j->metrics.size));
     STEP(put_card(j, r));
-    STEP(heed__config_write(j->ctx, j->opts->out, &j->config, j->err)); /* last: a folder with config.json is whole */
+    /* last: a folder with config.json is whole */
+    STEP(heed__config_write(j->ctx, j->opts->out, &j->config, j->err));
 done:
     heed_text_free(j->ctx, recipe);
     return st;
@@ -253,7 +282,8 @@ static heed_status end_epoch(job *j)
         heed_evaluation_release(j->ctx, &e);
     }
     tell(j, true);
-    heed__text_add(&j->metrics, "{\"epoch\":%lld,\"step\":%lld,\"train_loss\":", (long long)p->epoch, (long long)p->step);
+    heed__text_add(&j->metrics, "{\"epoch\":%lld,\"step\":%lld,\"train_loss\":", (long long)p->epoch,
+                   (long long)p->step);
     heed__text_number(&j->metrics, p->loss);
     heed__text_add(&j->metrics, ",\"val_loss\":");
     heed__text_number(&j->metrics, p->validation_loss);
@@ -313,9 +343,14 @@ static heed_status train_all(job *j)
     return HEED_OK;
 }
 
-heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_recipe *r, const heed_train_opts *opts, heed_error *err)
+heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_recipe *r,
+                       const heed_train_opts *opts, heed_error *err)
 {
-    job j = { .ctx = ctx, .recipe = (heed_recipe *)(uintptr_t)r, .opts = opts, .err = err, .began = heed__os_seconds() };
+    job j = { .ctx = ctx,
+              .recipe = (heed_recipe *)(uintptr_t)r,
+              .opts = opts,
+              .err = err,
+              .began = heed__os_seconds() };
     heed_train_result result = { 0 };
     heed_status st;
 
@@ -327,16 +362,21 @@ heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_rec
     STEP(prepare_model(&j));
     j.began = heed__os_seconds();
     STEP(train_all(&j));
-    result = (heed_train_result){ .epochs = j.progress.epoch, .steps = j.progress.step, .parameters = heed_model_parameters(j.model),
-                                  .seconds = heed__os_seconds() - j.began, .train_loss = j.progress.loss,
-                                  .validation_loss = j.progress.validation_loss, .validation_accuracy = j.progress.validation_accuracy,
+    result = (heed_train_result){ .epochs = j.progress.epoch,
+                                  .steps = j.progress.step,
+                                  .parameters = heed_model_parameters(j.model),
+                                  .seconds = heed__os_seconds() - j.began,
+                                  .train_loss = j.progress.loss,
+                                  .validation_loss = j.progress.validation_loss,
+                                  .validation_accuracy = j.progress.validation_accuracy,
                                   .peak_bytes = heed_context_peak_bytes(ctx) };
     STEP(measure_baseline(&j, &result.baseline_accuracy));
     STEP(put_run(&j, &result));
     *out = result;
     if (j.stopped)
-        st = heed__fail(err, HEED_ERR_STOPPED, "training was stopped at step %lld of %lld; the weights so far are in %s", (long long)j.progress.step,
-                        (long long)j.total_steps, opts->out);
+        st = heed__fail(err, HEED_ERR_STOPPED,
+                        "training was stopped at step %lld of %lld; the weights so far are in %s",
+                        (long long)j.progress.step, (long long)j.total_steps, opts->out);
 done:
     heed_loader_free(j.train);
     heed_loader_free(j.validation);

@@ -1,5 +1,6 @@
-/* YAML as a flat list: "train.lr" = "3e-3" at line 7, column 9. Only what recipes need: nested mappings, scalars, and lists of scalars
- * (joined by commas). Everything else of YAML is refused by name: anchors, aliases, tags, second documents, duplicate keys. */
+/* YAML as a flat list: "train.lr" = "3e-3" at line 7, column 9. Only what recipes need: nested mappings,
+ * scalars, and lists of scalars (joined by commas). Everything else of YAML is refused by name: anchors,
+ * aliases, tags, second documents, duplicate keys. */
 #ifndef TASKS_YAML_H
 #define TASKS_YAML_H
 
@@ -18,9 +19,10 @@ typedef struct yaml_list {
     int n, room;
 } yaml_list;
 
-/* Parses bytes; `name` is the file's, for messages: "recipe.yaml:3:1: ...". HEED_ERR_MISSING when built without libyaml. */
-heed_status heed__yaml_flatten(yaml_list *out, heed_context *ctx, arena *a, const char *name, const void *bytes, size_t size,
-                               heed_error *err);
+/* Parses bytes; `name` is the file's, for messages: "recipe.yaml:3:1: ...". HEED_ERR_MISSING when built
+ * without libyaml. */
+heed_status heed__yaml_flatten(yaml_list *out, heed_context *ctx, arena *a, const char *name,
+                               const void *bytes, size_t size, heed_error *err);
 
 /* Adds an entry; the key must be new. */
 heed_status heed__yaml_add(yaml_list *list, arena *a, const yaml_entry *entry, heed_error *err);

@@ -1,7 +1,8 @@
-/* Evaluation: loss, accuracy and confusion over a loader's samples in order. Every batch has one shape: the last one is filled up with
- * its own first picture and what comes of that is dropped, so one plan serves all.
+/* Evaluation: loss, accuracy and confusion over a loader's samples in order. Every batch has one shape: the
+ * last one is filled up with its own first picture and what comes of that is dropped, so one plan serves all.
  *
- *   loss = mean -ln softmax(logits)[label];  mirror: argmax of the mean of the probabilities of the picture and its mirror image */
+ *   loss    mean of -ln softmax(logits)[label]
+ *   mirror  argmax of the mean of the probabilities of the picture and its mirror image */
 
 #include "base/context.h"
 #include "base/error.h"
@@ -14,7 +15,7 @@
 typedef struct eval {
     heed_context *ctx;
     heed_model *model;
-    heed_tensor x, logits; /* one whole batch */
+    heed_tensor x, logits;  /* one whole batch */
     float *flipped, *first; /* mirror images; their logits */
     int64_t batch, classes;
 } eval;
@@ -50,9 +51,11 @@ static int64_t largest(const double *x, int64_t n)
     return at;
 }
 
-/* Counts the first `count` rows of a batch whose logits are there; mirrored: those of the mirror images, or NULL. */
-static heed_status count_batch(heed_evaluation *e, const float *logits, const float *mirrored, const int64_t *labels, int64_t count,
-                               double *work, int64_t *right, int64_t *right_mirror, heed_error *err)
+/* Counts the first `count` rows of a batch whose logits are there; mirrored: those of the mirror images, or
+ * NULL. */
+static heed_status count_batch(heed_evaluation *e, const float *logits, const float *mirrored,
+                               const int64_t *labels, int64_t count, double *work, int64_t *right,
+                               int64_t *right_mirror, heed_error *err)
 {
     double *p = work, *q = work + e->classes;
 
@@ -60,7 +63,8 @@ static heed_status count_batch(heed_evaluation *e, const float *logits, const fl
         int64_t best;
 
         if (labels[i] < 0 || labels[i] >= e->classes)
-            return heed__fail(err, HEED_ERR_LIMIT, "evaluation: label %lld of sample %lld, but the model has %lld classes",
+            return heed__fail(err, HEED_ERR_LIMIT,
+                              "evaluation: label %lld of sample %lld, but the model has %lld classes",
                               (long long)labels[i], (long long)(e->n + i), (long long)e->classes);
         log_probabilities(p, logits + i * e->classes, e->classes);
         best = largest(p, e->classes);
@@ -79,7 +83,8 @@ static heed_status count_batch(heed_evaluation *e, const float *logits, const fl
 }
 
 /* Room for whole batches of x's shape and their logits. */
-static heed_status prepare(eval *v, heed_evaluation *e, const heed_tensor *x, heed_average average, heed_error *err)
+static heed_status prepare(eval *v, heed_evaluation *e, const heed_tensor *x, heed_average average,
+                           heed_error *err)
 {
     heap *h = v->ctx->heap;
     heed_type type = x->type, result;
@@ -96,7 +101,8 @@ static heed_status prepare(eval *v, heed_evaluation *e, const heed_tensor *x, he
         v->flipped = heed__alloc(h, (size_t)heed_type_count(&type), sizeof(float));
         v->first = heed__alloc(h, (size_t)heed_type_count(&result), sizeof(float));
     }
-    if (!v->x.data || !v->logits.data || !e->confusion || (average == HEED_AVERAGE_MIRROR && (!v->flipped || !v->first)))
+    if (!v->x.data || !v->logits.data || !e->confusion ||
+        (average == HEED_AVERAGE_MIRROR && (!v->flipped || !v->first)))
         return heed__fail_memory(err, (uint64_t)heed_type_count(&type) * sizeof(float));
     return HEED_OK;
 }
@@ -111,7 +117,8 @@ static void fill_batch(const eval *v, const heed_tensor *x, int64_t count)
         memcpy(to + i * size, to, (size_t)size * sizeof *to);
 }
 
-heed_status heed_evaluate(heed_evaluation *out, heed_model *m, heed_loader *l, heed_average average, heed_error *err)
+heed_status heed_evaluate(heed_evaluation *out, heed_model *m, heed_loader *l, heed_average average,
+                          heed_error *err)
 {
     heed_context *ctx = heed_model_context(m);
     eval v = { .ctx = ctx, .model = m };

@@ -1,5 +1,5 @@
 /* Learning rates: linear warm-up to lr, then constant, cosine, linear or step fall.
- *   cosine  least + (lr - least) (1 + cos(pi t)) / 2,   t = (step - warmup) / (steps - warmup)     Loshchilov 2017
+ *   cosine  least + (lr - least) (1 + cos(pi t)) / 2,   t = (step - warmup) / (steps - warmup); Loshchilov 2017
  * Double arithmetic with our own cosine, so that every machine gets the same rate. */
 
 #include "base/rng.h"

@@ -1,8 +1,10 @@
-/* The training graph: loss -> gradients -> (sum over processes) -> clip -> one optimiser node for each parameter -> states.
+/* The training graph: loss -> gradients -> (sum over processes) -> clip -> one optimiser node for each
+ * parameter -> states.
  *
- * One plan runs it for each set of shapes. The loss passes through check_finite before anything is written, so a step that ends in
- * HEED_ERR_NUMERIC leaves weights and moments as they were; the same inputs are then run again node by node to name the
- * first bad one. With accumulation there are two plans over the same weights: `micro` adds gradients up, `update` uses and clears them. */
+ * One plan runs it for each set of shapes. The loss passes through check_finite before anything is written,
+ * so a step that ends in HEED_ERR_NUMERIC leaves weights and moments as they were; the same inputs are then
+ * run again node by node to name the first bad one. With accumulation there are two plans over the same
+ * weights: `micro` adds gradients up, `update` uses and clears them. */
 
 #include "base/context.h"
 #include "base/error.h"
@@ -18,7 +20,7 @@
 #define PARAMS_MAX 4096
 
 typedef struct step_plan {
-    heed_plan *plan; /* NULL: free */
+    heed_plan *plan;                 /* NULL: free */
     heed_type types[INPUTS_MAX + 1]; /* inputs, then the target */
     int n_types, id;
     uint64_t used;
@@ -66,16 +68,20 @@ static heed_status settle_options(heed_trainer_opts *o, heed_error *err)
     settle(&o->beta2, defaults[o->optimizer].beta2);
     settle(&o->eps, defaults[o->optimizer].eps);
     settle(&o->alpha, defaults[o->optimizer].alpha);
-    if (!(o->lr.value >= 0) || !(o->weight_decay.value >= 0) || !(o->clip_norm >= 0) || !(o->eps.value >= 0) ||
-        !(o->beta1.value >= 0 && o->beta1.value < 1) || !(o->beta2.value >= 0 && o->beta2.value < 1) || o->accumulate < 0)
-        return heed__fail(err, HEED_ERR_LIMIT, "training: lr, weight_decay, clip_norm, eps and accumulate must be 0 or more, betas 0 to below 1");
+    if (!(o->lr.value >= 0) || !(o->weight_decay.value >= 0) || !(o->clip_norm >= 0) ||
+        !(o->eps.value >= 0) || !(o->beta1.value >= 0 && o->beta1.value < 1) ||
+        !(o->beta2.value >= 0 && o->beta2.value < 1) || o->accumulate < 0)
+        return heed__fail(err, HEED_ERR_LIMIT,
+                          "training: lr, weight_decay, clip_norm, eps and accumulate must be 0 or more, betas "
+                          "0 to below 1");
     if (o->nesterov && o->momentum.value <= 0)
         return heed__fail(err, HEED_ERR_SPEC, "training: nesterov needs a momentum above 0");
     o->accumulate = o->accumulate ? o->accumulate : 1;
     return HEED_OK;
 }
 
-heed_status heed_trainer_new(heed_trainer **out, heed_model *m, const heed_trainer_opts *opts, heed_error *err)
+heed_status heed_trainer_new(heed_trainer **out, heed_model *m, const heed_trainer_opts *opts,
+                             heed_error *err)
 {
     heed_context *ctx = heed_model_context(m);
     heed_trainer_opts settled = opts ? *opts : (heed_trainer_opts){ 0 };
@@ -89,7 +95,8 @@ heed_status heed_trainer_new(heed_trainer **out, heed_model *m, const heed_train
     t->model = m;
     t->opts = settled;
     t->lr = settled.lr.value;
-    if (heed_session_new(&t->session, ctx, heed_model_weights(m), &(heed_session_opts){ .seed = heed_model_seed(m) }, err) != HEED_OK) {
+    if (heed_session_new(&t->session, ctx, heed_model_weights(m),
+                         &(heed_session_opts){ .seed = heed_model_seed(m) }, err) != HEED_OK) {
         heed__release(ctx->heap, t);
         return HEED_ERR_MEMORY;
     }
@@ -136,7 +143,8 @@ static heed_value moment(heed_builder *b, const char *kind, heed_value p)
     char name[600];
 
     if (snprintf(name, sizeof name, "optimizer.%s.%s", kind, heed_value_path(b, p)) >= (int)sizeof name)
-        return heed__poison(b, HEED_ERR_LIMIT, "the name of a moment is longer than %d bytes", (int)sizeof name - 1);
+        return heed__poison(b, HEED_ERR_LIMIT, "the name of a moment is longer than %d bytes",
+                            (int)sizeof name - 1);
     return heed_state(b, name, type, NULL);
 }
 
@@ -151,9 +159,11 @@ static heed_value kept(heed_builder *b, heed_value state, heed_value new_value)
     return new_value;
 }
 
-static heed_value step_adam(heed_builder *b, const heed_trainer_opts *o, heed_value p, heed_value g, float decay, const update_inputs *u)
+static heed_value step_adam(heed_builder *b, const heed_trainer_opts *o, heed_value p, heed_value g,
+                            float decay, const update_inputs *u)
 {
-    const adam_hyper h = { o->beta1.value, o->beta2.value, o->eps.value, decay, o->optimizer == HEED_ADAMW, o->amsgrad };
+    const adam_hyper h = { o->beta1.value, o->beta2.value, o->eps.value, decay, o->optimizer == HEED_ADAMW,
+                           o->amsgrad };
     heed_value m = moment(b, "exp_avg", p), v = moment(b, "exp_avg_sq", p);
     heed_value most = o->amsgrad ? moment(b, "max_exp_avg_sq", p) : (heed_value){ 0 };
     heed_value m1 = m, v1 = v, most1 = most;
@@ -166,7 +176,8 @@ static heed_value step_adam(heed_builder *b, const heed_trainer_opts *o, heed_va
     return p1;
 }
 
-static heed_value step_sgd(heed_builder *b, const heed_trainer_opts *o, heed_value p, heed_value g, float decay, const update_inputs *u)
+static heed_value step_sgd(heed_builder *b, const heed_trainer_opts *o, heed_value p, heed_value g,
+                           float decay, const update_inputs *u)
 {
     const sgd_hyper h = { o->momentum.value, 0, decay, o->nesterov };
     heed_value buf = o->momentum.value > 0 ? moment(b, "momentum_buffer", p) : (heed_value){ 0 }, buf1 = buf;
@@ -177,8 +188,8 @@ static heed_value step_sgd(heed_builder *b, const heed_trainer_opts *o, heed_val
     return p1;
 }
 
-static heed_value step_rmsprop(heed_builder *b, const heed_trainer_opts *o, heed_value p, heed_value g, float decay,
-                               const update_inputs *u)
+static heed_value step_rmsprop(heed_builder *b, const heed_trainer_opts *o, heed_value p, heed_value g,
+                               float decay, const update_inputs *u)
 {
     const rmsprop_hyper h = { o->alpha.value, o->eps.value, decay, o->momentum.value };
     heed_value square = moment(b, "square_avg", p), square1 = square;
@@ -191,8 +202,11 @@ static heed_value step_rmsprop(heed_builder *b, const heed_trainer_opts *o, heed
     return p1;
 }
 
-typedef heed_value step_fn(heed_builder *b, const heed_trainer_opts *o, heed_value p, heed_value g, float decay, const update_inputs *u);
-static step_fn *const step_fns[] = { [HEED_SGD] = step_sgd, [HEED_RMSPROP] = step_rmsprop, [HEED_ADAM] = step_adam, [HEED_ADAMW] = step_adam };
+typedef heed_value step_fn(heed_builder *b, const heed_trainer_opts *o, heed_value p, heed_value g,
+                           float decay, const update_inputs *u);
+static step_fn *const step_fns[] = {
+    [HEED_SGD] = step_sgd, [HEED_RMSPROP] = step_rmsprop, [HEED_ADAM] = step_adam, [HEED_ADAMW] = step_adam
+};
 
 /* sqrt of the sum of all squares, added in the order of the parameters. */
 static heed_value norm_of(heed_builder *b, const heed_value *g, int n)
@@ -210,16 +224,19 @@ static void add_update(heed_builder *b, const heed_trainer_opts *o, const heed_v
     heed_value count = heed_state(b, "optimizer.step", heed_type_of(HEED_I64, 0, NULL), NULL);
     heed_value one = heed_add(b, count, heed_scalar(b, HEED_I64, 1));
     heed_value norm = norm_of(b, g, n);
-    update_inputs u = { .lr = heed_input(b, "lr", heed_type_of(HEED_F32, 0, NULL)), .step = heed_cast(b, one, HEED_F32) };
+    update_inputs u = { .lr = heed_input(b, "lr", heed_type_of(HEED_F32, 0, NULL)),
+                        .step = heed_cast(b, one, HEED_F32) };
 
     if (o->clip_norm > 0)
-        u.clip = heed_min(b, heed_scalar(b, HEED_F32, 1),
-                          heed_div(b, heed_scalar(b, HEED_F32, (double)o->clip_norm), heed_add_scalar(b, norm, 1e-6)));
+        u.clip = heed_min(
+            b, heed_scalar(b, HEED_F32, 1),
+            heed_div(b, heed_scalar(b, HEED_F32, (double)o->clip_norm), heed_add_scalar(b, norm, 1e-6)));
     heed_output(b, "grad_norm", norm);
     for (int i = 0; i < n; i++) {
         const bool decays = o->decay == HEED_DECAY_ALL || heed_rank(b, p[i]) >= 2;
 
-        heed_assign(b, p[i], step_fns[o->optimizer](b, o, p[i], g[i], decays ? o->weight_decay.value : 0, &u));
+        heed_assign(b, p[i],
+                    step_fns[o->optimizer](b, o, p[i], g[i], decays ? o->weight_decay.value : 0, &u));
     }
     heed_assign(b, count, one);
 }
@@ -228,7 +245,8 @@ static void add_update(heed_builder *b, const heed_trainer_opts *o, const heed_v
 static void advance_rng(heed_builder *b)
 {
     const heed_value rng = heed_rng(b);
-    heed_value ahead = heed_constant(b, (heed_tensor){ heed_type_of(HEED_I64, 1, (const int64_t[]){ 2 }), (int64_t[]){ 0, 1 } });
+    heed_value ahead = heed_constant(
+        b, (heed_tensor){ heed_type_of(HEED_I64, 1, (const int64_t[]){ 2 }), (int64_t[]){ 0, 1 } });
 
     heed_assign(b, rng, heed_add(b, rng, ahead));
 }
@@ -239,7 +257,8 @@ static int trained(heed_builder *b, const heed_trainer_opts *o, heed_value *para
     int n = 0;
 
     if (all > PARAMS_MAX) {
-        heed__poison(b, HEED_ERR_LIMIT, "the model has %d parameter tensors, training takes at most %d", all, PARAMS_MAX);
+        heed__poison(b, HEED_ERR_LIMIT, "the model has %d parameter tensors, training takes at most %d", all,
+                     PARAMS_MAX);
         return 0;
     }
     for (int i = 0; i < all; i++)
@@ -252,13 +271,16 @@ static int trained(heed_builder *b, const heed_trainer_opts *o, heed_value *para
 
 static heed_value default_loss(heed_builder *b, heed_value result, heed_value target, float smoothing)
 {
-    return heed_cross_entropy(b, result, target, &(heed_cross_entropy_opts){ .label_smoothing = (double)smoothing });
+    return heed_cross_entropy(b, result, target,
+                              &(heed_cross_entropy_opts){ .label_smoothing = (double)smoothing });
 }
 
 /* Forward and backward; then the update, or the sums of accumulation. types: inputs, then the target. */
-static heed_status build_step(heed_trainer *t, const heed_type *types, int n_types, heed_graph **out, heed_error *err)
+static heed_status build_step(heed_trainer *t, const heed_type *types, int n_types, heed_graph **out,
+                              heed_error *err)
 {
-    heed_value in[INPUTS_MAX], target, loss, *params = heed__alloc(t->ctx->heap, 2 * PARAMS_MAX, sizeof *params), *grads;
+    heed_value *params = heed__alloc(t->ctx->heap, 2 * PARAMS_MAX, sizeof *params), *grads;
+    heed_value in[INPUTS_MAX], target, loss;
     heed_builder *b = NULL;
     heed_status st;
     int n;
@@ -294,7 +316,8 @@ static heed_status build_step(heed_trainer *t, const heed_type *types, int n_typ
         for (int i = 0; i < n; i++) {
             heed_value sum = moment(b, "grad", params[i]);
 
-            heed_assign(b, sum, heed_add(b, sum, heed_mul_scalar(b, grads[i], 1.0 / (double)t->opts.accumulate)));
+            heed_assign(b, sum,
+                        heed_add(b, sum, heed_mul_scalar(b, grads[i], 1.0 / (double)t->opts.accumulate)));
         }
     }
     advance_rng(b);
@@ -305,7 +328,8 @@ done:
     return st;
 }
 
-/* The update of accumulated gradients: parameters are taken from the step's graph, so that names and types agree. */
+/* The update of accumulated gradients: parameters are taken from the step's graph, so that names and types
+ * agree. */
 static heed_status build_update(heed_trainer *t, const heed_graph *from, heed_graph **out, heed_error *err)
 {
     heed_value *params = heed__alloc(t->ctx->heap, 2 * PARAMS_MAX, sizeof *params), *sums;
@@ -393,8 +417,8 @@ done:
     return st;
 }
 
-heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_inputs, const heed_tensor *target, float *loss,
-                              heed_error *err)
+heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_inputs,
+                              const heed_tensor *target, float *loss, heed_error *err)
 {
     heed_tensor in[INPUTS_MAX + 2];
     heed_type types[INPUTS_MAX + 1];
@@ -406,7 +430,8 @@ heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_
     heed_status st;
 
     if (n_inputs < 1 || n_inputs > INPUTS_MAX)
-        return heed__fail(err, HEED_ERR_USAGE, "a training step takes 1 to %d inputs, %d were given", INPUTS_MAX, n_inputs);
+        return heed__fail(err, HEED_ERR_USAGE, "a training step takes 1 to %d inputs, %d were given",
+                          INPUTS_MAX, n_inputs);
     for (int i = 0; i < n_inputs; i++)
         in[i] = inputs[i];
     in[n_inputs] = *target;
@@ -418,7 +443,8 @@ heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_
     if (st == HEED_ERR_NUMERIC) {
         heed_error where = { 0 };
 
-        if (heed_session_find_bad(t->session, p->id, in, n_inputs + (whole ? 2 : 1), &where) != HEED_OK && err)
+        if (heed_session_find_bad(t->session, p->id, in, n_inputs + (whole ? 2 : 1), &where) != HEED_OK &&
+            err)
             *err = where;
     }
     if (st != HEED_OK)
