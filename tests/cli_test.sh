@@ -304,6 +304,18 @@ expect 3 "$heed" info none
 expect 3 "$heed" demo
 says out "heed train"
 
+# ---- bench: that it runs; its times are never tested ----
+
+expect 0 "$heed" bench --filter "gemm 64x64" --milliseconds 1 --json --threads 1
+json out
+says out '"name":"gemm 64x64x6272","threads":1,"rounds":'
+expect 0 "$heed" bench --filter "row relu" --milliseconds 1
+says out "row relu_grad"
+expect 0 "$heed" bench --filter "1 picture" --milliseconds 1 --isa portable
+expect 0 "$heed" bench --filter start --milliseconds 1
+expect 2 "$heed" bench --filter nothing
+says err "no benchmark"
+
 # ---- colours, pipes, a full disk, Ctrl-C ----
 
 expect 0 env FORCE_COLOR=1 "$heed" eval runs/a

@@ -1,5 +1,5 @@
 /* heed/heed.h: everything. One page to start from: base.h (contexts, errors), tensor.h, graph.h (building), ops.h,
- * attention.h, nn.h (layers), session.h (running), model.h, train.h, data.h, formats.h. */
+ * attention.h, nn.h (layers), session.h (running), model.h, train.h, data.h, formats.h, task.h, bench.h. */
 #ifndef HEED_H
 #define HEED_H
 
@@ -15,5 +15,6 @@
 #include <heed/data.h>
 #include <heed/train.h>
 #include <heed/task.h>
+#include <heed/bench.h>
 
 #endif

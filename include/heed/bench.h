@@ -1,0 +1,45 @@
+/* heed/bench.h: what this machine gives to heed: products, convolutions, row primitives, operations, whole training steps.
+ *
+ * Machines are shared and clocks move, so that a time alone says little: peaks are measured in the same run, and a row is
+ * given with its share of them. Print these numbers; never test them. */
+#ifndef HEED_BENCH_H
+#define HEED_BENCH_H
+
+#include <heed/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum heed_bench_unit {
+    HEED_BENCH_SECONDS = 0, /**< nothing to compare with: start-up */
+    HEED_BENCH_GFLOPS,      /**< 1e9 operations a second; a multiply-add counts 2 */
+    HEED_BENCH_GBS          /**< 1e9 bytes a second: inputs and outputs, each once */
+} heed_bench_unit;
+
+/** One benchmark. Texts are borrowed until the callback returns. */
+typedef struct heed_bench_row {
+    const char *name;       /**< "gemm 512x512x512" */
+    int threads, rounds;    /**< a round is many runs */
+    double best, median;    /**< seconds of one run, over the rounds */
+    heed_bench_unit unit;
+    double rate, peak;      /**< of the best round, and what the machine gave in this run, both in `unit`; 0: none */
+} heed_bench_row;
+
+/** Return true to stop: heed_bench_run then returns HEED_ERR_STOPPED. */
+typedef bool heed_bench_fn(void *user, const heed_bench_row *row);
+
+typedef struct heed_bench_opts {
+    const char *filter; /**< only rows whose name contains this; NULL: all */
+    double seconds;     /**< time for a row; 0: 0.25 */
+} heed_bench_opts;
+
+/** Runs the benchmarks on the context's threads and level, and calls `each` after every one. HEED_ERR_USAGE when the filter
+ *  leaves none. One thread at a time. */
+HEED_MUST_CHECK HEED_API heed_status heed_bench_run(heed_context *ctx, const heed_bench_opts *opts, heed_bench_fn *each,
+                                                    void *user, heed_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
