@@ -1,11 +1,13 @@
 /* adam: one step of Adam or AdamW for one parameter, in one pass over p, g, m, v.
  *
  *   h = clip g, plus weight_decay p unless decoupled;   if decoupled p = p (1 - lr weight_decay)
- *   m = m + (h - m) (1 - beta1);   v = v + (h^2 - v) (1 - beta2);   amsgrad: vmax = max(vmax, v), which stands for v below
+ *   m = m + (h - m) (1 - beta1);   v = v + (h^2 - v) (1 - beta2)
+ *   amsgrad: vmax = max(vmax, v), which stands for v below
  *   p = p - lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
  *
- * step counts 1, 2, ... lr, step, clip are f32 scalars; powers of beta are taken in double. The outputs may overwrite p, m, v, vmax.
- * PyTorch's formulas. Kingma, Ba 2015; Loshchilov, Hutter 2019; Reddi, Kale, Kumar 2018. */
+ * step counts 1, 2, ... lr, step, clip are f32 scalars; powers of beta are taken in double. The outputs may
+ * overwrite p, m, v, vmax. PyTorch's formulas. Kingma, Ba 2015; Loshchilov, Hutter 2019; Reddi, Kale, Kumar
+ * 2018. */
 
 #include "cpu/rows.h"
 #include "graph/op.h"
@@ -36,7 +38,8 @@ static const op_slot adam_out[] = {
 };
 
 static const op_field adam_fields[] = {
-    FIELD_F64(adam_hyper, beta1), FIELD_F64(adam_hyper, beta2), FIELD_F64(adam_hyper, eps), FIELD_F64(adam_hyper, weight_decay),
+    FIELD_F64(adam_hyper, beta1), FIELD_F64(adam_hyper, beta2), FIELD_F64(adam_hyper, eps),
+    FIELD_F64(adam_hyper, weight_decay),
     FIELD_BOOL(adam_hyper, decoupled), FIELD_BOOL(adam_hyper, amsgrad), FIELD_END,
 };
 
@@ -74,7 +77,8 @@ static void adam_decompose(op_decompose *d)
     const adam_hyper *h = d->attrs;
     heed_builder *b = d->b;
     const heed_dtype dtype = heed_value_type(b, d->in[P]).dtype, sums = heed__sum_dtype(dtype);
-    heed_value p = heed__as(b, d->in[P], sums), g = heed__as(b, d->in[G], sums), lr = heed__as(b, d->in[LR], sums), m, v, root;
+    heed_value p = heed__as(b, d->in[P], sums), g = heed__as(b, d->in[G], sums),
+               lr = heed__as(b, d->in[LR], sums), m, v, root;
 
     if (d->n_in > CLIP && d->in[CLIP].id)
         g = heed_mul(b, g, heed__as(b, d->in[CLIP], sums));
@@ -148,20 +152,23 @@ static void adam_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel adam_cpu[] = {
-    { .name = "fused", .layout = DENSE, .chunk = 16384, .accepts = heed__all_f32, .count = adam_count, .scratch = adam_scratch,
+    { .name = "fused", .layout = DENSE, .chunk = 16384, .accepts = heed__all_f32, .count = adam_count,
+      .scratch = adam_scratch,
       .run = adam_run },
     KERNEL_END,
 };
 
 /* p, g, m, v of one shape; lr and step are positive scalars */
-#define ADAM_IN(max, ...)                                                                                         \
-    DIMS(__VA_ARGS__), DIMS(__VA_ARGS__), DIMS(__VA_ARGS__), FILLED(FILL_POSITIVE, __VA_ARGS__), max, POSITIVE(), POSITIVE()
+#define ADAM_IN(max, ...)                                                                                    \
+    DIMS(__VA_ARGS__), DIMS(__VA_ARGS__), DIMS(__VA_ARGS__), FILLED(FILL_POSITIVE, __VA_ARGS__), max,        \
+        POSITIVE(), POSITIVE()
 #define POSITIVE() { .rank = 0, .fill = FILL_POSITIVE, .given = true }
 #define HYPER(decay, apart, max) &(adam_hyper){ 0.9, 0.999, 1e-8, decay, apart, max }
 
 static const op_sample adam_samples[] = {
     { .in = { ADAM_IN(ABSENT(), 5, 7) }, .attrs = HYPER(0, false, false) },
-    { .in = { ADAM_IN(ABSENT(), 5003), POSITIVE() }, .attrs = HYPER(0.01, true, false) }, /* more than STEP_BLOCK, clipped */
+    /* more than STEP_BLOCK, clipped */
+    { .in = { ADAM_IN(ABSENT(), 5003), POSITIVE() }, .attrs = HYPER(0.01, true, false) },
     { .in = { ADAM_IN(FILLED(FILL_POSITIVE, 3, 11), 3, 11) }, .attrs = HYPER(0.1, false, true) },
     { .in = { ADAM_IN(ABSENT(), 9) }, .attrs = HYPER(0, false, false), .scale = 1e4 },
     { .in = { ADAM_IN(ABSENT(), 0) }, .attrs = HYPER(0, false, false) },
@@ -169,10 +176,11 @@ static const op_sample adam_samples[] = {
     SAMPLE_END,
 };
 
-heed_value heed__adam(heed_builder *b, const adam_hyper *h, heed_value p, heed_value g, heed_value *m, heed_value *v,
-                      heed_value *vmax, heed_value lr, heed_value step, heed_value clip)
+heed_value heed__adam(heed_builder *b, const adam_hyper *h, heed_value p, heed_value g, heed_value *m,
+                      heed_value *v, heed_value *vmax, heed_value lr, heed_value step, heed_value clip)
 {
-    heed_value in[] = { p, g, *m, *v, h->amsgrad && vmax ? *vmax : (heed_value){ 0 }, lr, step, clip }, out[4];
+    heed_value in[] = { p, g, *m, *v, h->amsgrad && vmax ? *vmax : (heed_value){ 0 }, lr, step, clip },
+               out[4];
 
     heed__nodes(b, &heed__op_adam, h, in, 8, out);
     *m = out[NEW_M];

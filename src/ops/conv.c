@@ -1,9 +1,11 @@
-/* conv: y[b,o,p] = bias[o] + sum_{i,k} x[b,i, p stride - pad + k dilation] w[o,i,k], zeros outside x (cross-correlation).
+/* conv: y[b,o,p] = bias[o] + sum_{i,k} x[b,i, p stride - pad + k dilation] w[o,i,k], zeros outside x
+ * (cross-correlation).
  *
- *   x [B,I,(H,)W], w [O,I/groups,(Kh,)Kw], bias [O]  ->  y [B,O,(H',)W'],  H' = (H + pad + pad_after - dilation (Kh-1) - 1) / stride + 1
+ *   x [B,I,(H,)W], w [O,I/groups,(Kh,)Kw], bias [O]  ->  y [B,O,(H',)W']
+ *   H' = (H + pad + pad_after - dilation (Kh - 1) - 1) / stride + 1
  *
- * The f32 kernel is a GEMM whose columns are never written down (cpu/level/conv.c); an element has the same bits whatever the
- * batch is. Gradient: conv_dx, conv_dw, and the sum of dy for the bias (conv.h says why). */
+ * The f32 kernel is a GEMM whose columns are never written down (cpu/level/conv.c); an element has the same
+ * bits whatever the batch is. Gradient: conv_dx, conv_dw, and the sum of dy for the bias (see conv.h). */
 
 #include "ops/conv.h"
 
@@ -39,28 +41,39 @@ static bool conv_list_ok(const field_i64s *l, int n, int64_t least)
     return true;
 }
 
-heed_status heed__conv_type(op_infer *t, const conv_attrs *a, const heed_type *x, const heed_type *w, heed_type *y)
+heed_status heed__conv_type(op_infer *t, const conv_attrs *a, const heed_type *x, const heed_type *w,
+                            heed_type *y)
 {
     const int axes = x->rank - 2;
     int64_t channels;
 
     if (axes < 1 || axes > 2 || w->rank != x->rank)
-        return heed__refuse(t, HEED_ERR_SHAPE, "wants x [B,I,(H,)W] and a weight of the same rank, got ranks %d and %d", x->rank, w->rank);
-    if (!conv_list_ok(&a->stride, axes, 1) || !conv_list_ok(&a->dilation, axes, 1) || !conv_list_ok(&a->pad, axes, 0) ||
-        !conv_list_ok(&a->pad_after, axes, 0) || a->groups < 1 || a->groups > CONV_MOST)
-        return heed__refuse(t, HEED_ERR_LIMIT, "strides, dilations and groups begin at 1, padding at 0; each is at most %d", CONV_MOST);
-    if (!heed__i64_mul(&channels, w->dims[1], a->groups) || channels != x->dims[1] || w->dims[0] % a->groups != 0)
-        return heed__refuse(t, HEED_ERR_SHAPE, "a weight [%lld,%lld,...] with %lld groups does not fit %lld channels", (long long)w->dims[0],
-                            (long long)w->dims[1], (long long)a->groups, (long long)x->dims[1]);
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "wants x [B,I,(H,)W] and a weight of the same rank, got ranks %d and %d", x->rank,
+                            w->rank);
+    if (!conv_list_ok(&a->stride, axes, 1) || !conv_list_ok(&a->dilation, axes, 1) ||
+        !conv_list_ok(&a->pad, axes, 0) || !conv_list_ok(&a->pad_after, axes, 0) || a->groups < 1 ||
+        a->groups > CONV_MOST)
+        return heed__refuse(t, HEED_ERR_LIMIT,
+                            "strides, dilations and groups begin at 1, padding at 0; each is at most %d",
+                            CONV_MOST);
+    if (!heed__i64_mul(&channels, w->dims[1], a->groups) || channels != x->dims[1] ||
+        w->dims[0] % a->groups != 0)
+        return heed__refuse(
+            t, HEED_ERR_SHAPE, "a weight [%lld,%lld,...] with %lld groups does not fit %lld channels",
+            (long long)w->dims[0], (long long)w->dims[1], (long long)a->groups, (long long)x->dims[1]);
     *y = *x;
     y->dims[1] = w->dims[0];
     for (int i = 0; i < axes; i++) {
         const int64_t padded = x->dims[2 + i] + a->pad.v[i] + a->pad_after.v[i], taps = w->dims[2 + i];
         int64_t reach;
 
-        if (taps < 1 || x->dims[2 + i] > INT64_MAX / 2 || !heed__i64_mul(&reach, a->dilation.v[i], taps - 1) || reach >= padded)
-            return heed__refuse(t, HEED_ERR_SHAPE, "a kernel of %lld taps with dilation %lld does not fit into %lld padded elements",
-                                (long long)taps, (long long)a->dilation.v[i], (long long)padded);
+        if (taps < 1 || x->dims[2 + i] > INT64_MAX / 2 ||
+            !heed__i64_mul(&reach, a->dilation.v[i], taps - 1) || reach >= padded)
+            return heed__refuse(
+                t, HEED_ERR_SHAPE,
+                "a kernel of %lld taps with dilation %lld does not fit into %lld padded elements",
+                (long long)taps, (long long)a->dilation.v[i], (long long)padded);
         y->dims[2 + i] = (padded - reach - 1) / a->stride.v[i] + 1;
     }
     return HEED_OK;
@@ -68,8 +81,15 @@ heed_status heed__conv_type(op_infer *t, const conv_attrs *a, const heed_type *x
 
 conv_shape heed__conv_shape(const conv_attrs *a, const heed_type *x, const heed_type *w, const heed_type *y)
 {
-    conv_shape s = { .batch = x->dims[0], .in_channels = x->dims[1], .out_channels = w->dims[0], .groups = a->groups,
-                     .in = { 1, 1 }, .out = { 1, 1 }, .kernel = { 1, 1 }, .stride = { 1, 1 }, .dilation = { 1, 1 } };
+    conv_shape s = { .batch = x->dims[0],
+                     .in_channels = x->dims[1],
+                     .out_channels = w->dims[0],
+                     .groups = a->groups,
+                     .in = { 1, 1 },
+                     .out = { 1, 1 },
+                     .kernel = { 1, 1 },
+                     .stride = { 1, 1 },
+                     .dilation = { 1, 1 } };
     const int axes = x->rank - 2;
 
     for (int i = 0; i < axes; i++) {
@@ -87,7 +107,9 @@ conv_shape heed__conv_shape(const conv_attrs *a, const heed_type *x, const heed_
 conv_strides heed__conv_strides(const view *v)
 {
     const bool flat = v->type.rank == 3;
-    return (conv_strides){ { v->strides[0], v->strides[1], flat ? 0 : v->strides[2], v->strides[flat ? 2 : 3] } };
+    return (conv_strides){
+        { v->strides[0], v->strides[1], flat ? 0 : v->strides[2], v->strides[flat ? 2 : 3] }
+    };
 }
 
 double heed__conv_flops(const conv_shape *s)
@@ -195,10 +217,14 @@ static void conv_reference(const op_call *c, int64_t begin, int64_t end)
             for (int64_t i = 0; i < in; i++)
                 for (int64_t k = 0; k < s.kernel[0] * s.kernel[1]; k++) {
                     const int64_t k0 = k / s.kernel[1], k1 = k % s.kernel[1];
-                    const int64_t at0 = heed__conv_place(&s, 0, p0, k0), at1 = heed__conv_place(&s, 1, p1, k1);
+                    const int64_t at0 = heed__conv_place(&s, 0, p0, k0),
+                                  at1 = heed__conv_place(&s, 1, p1, k1);
                     if (at0 >= 0 && at1 >= 0)
-                        sum += heed__number_get(dtype, x->data, b * xs.s[0] + (first + i) * xs.s[1] + at0 * xs.s[2] + at1 * xs.s[3]) *
-                               heed__number_get(dtype, w->data, o * ws.s[0] + i * ws.s[1] + k0 * ws.s[2] + k1 * ws.s[3]);
+                        sum += heed__number_get(dtype, x->data,
+                                                b * xs.s[0] + (first + i) * xs.s[1] + at0 * xs.s[2] +
+                                                    at1 * xs.s[3]) *
+                               heed__number_get(dtype, w->data,
+                                                o * ws.s[0] + i * ws.s[1] + k0 * ws.s[2] + k1 * ws.s[3]);
                 }
             heed__number_put(dtype, y->data, b * ys.s[0] + o * ys.s[1] + p0 * ys.s[2] + p1 * ys.s[3], sum);
         }
@@ -206,9 +232,11 @@ static void conv_reference(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel conv_cpu[] = {
-    { .name = "gemm", .layout = DENSE, .accepts = heed__all_f32, .count = conv_count, .chunk_of = conv_chunk, .scratch = conv_scratch,
+    { .name = "gemm", .layout = DENSE, .accepts = heed__all_f32, .count = conv_count,
+      .chunk_of = conv_chunk, .scratch = conv_scratch,
       .shared = conv_shared, .prepare_count = conv_prepare_count, .prepare = conv_prepare, .run = conv_run },
-    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = conv_reference_count, .run = conv_reference },
+    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = conv_reference_count,
+      .run = conv_reference },
     KERNEL_END,
 };
 
@@ -223,11 +251,13 @@ static const op_sample conv_samples[] = {
     { .in = { DIMS(2, 5, 6, 6), DIMS(5, 1, 3, 3) }, /* depthwise */
       .attrs = &(const conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), .groups = 5 } },
     { .in = { DIMS(1, 32, 5, 5), DIMS(3, 32, 3, 3) }, /* the sum is longer than GEMM_KC */
-      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 }, .scale = 1e4 },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 },
+      .scale = 1e4 },
     { .in = { DIMS(0, 3, 8, 8), DIMS(4, 3, 3, 3), DIMS(4) },
       .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 } },
     { .in = { DIMS(1, 3, 2, 8), DIMS(4, 3, 3, 3) },
-      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 }, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), .groups = 1 },
+      .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
@@ -260,8 +290,8 @@ heed_value heed_conv(heed_builder *b, heed_value x, heed_value w, heed_value bia
     return heed__node(b, &heed__op_conv, &a, (heed_value[]){ x, w, bias }, bias.id ? 3 : 2);
 }
 
-heed_value heed_conv_transpose(heed_builder *b, heed_value x, heed_value w, heed_value bias, const heed_conv_opts *opts,
-                               const int64_t *output_pad)
+heed_value heed_conv_transpose(heed_builder *b, heed_value x, heed_value w, heed_value bias,
+                               const heed_conv_opts *opts, const int64_t *output_pad)
 {
     const heed_type tx = heed_value_type(b, x), tw = heed_value_type(b, w);
     const int axes = tx.rank - 2;
@@ -271,19 +301,27 @@ heed_value heed_conv_transpose(heed_builder *b, heed_value x, heed_value w, heed
     if (heed__poisoned(b))
         return (heed_value){ 0 };
     if (axes < 1 || axes > 2 || tw.rank != tx.rank)
-        return heed__poison(b, HEED_ERR_SHAPE, "conv_transpose: wants x [B,I,(H,)W] and a weight of the same rank, got ranks %d and %d",
-                            tx.rank, tw.rank);
+        return heed__poison(
+            b, HEED_ERR_SHAPE,
+            "conv_transpose: wants x [B,I,(H,)W] and a weight of the same rank, got ranks %d and %d", tx.rank,
+            tw.rank);
     for (int i = 0; i < axes; i++) {
         const int64_t behind = output_pad ? output_pad[i] : 0;
 
-        if (!conv_list_ok(&a.stride, axes, 1) || !conv_list_ok(&a.dilation, axes, 1) || !conv_list_ok(&a.pad, axes, 0) ||
-            !conv_list_ok(&a.pad_after, axes, 0) || tx.dims[2 + i] > CONV_MOST || tw.dims[2 + i] > CONV_MOST)
-            return heed__poison(b, HEED_ERR_LIMIT, "conv_transpose: strides and dilations begin at 1, padding at 0; all stay below 2^31");
+        if (!conv_list_ok(&a.stride, axes, 1) || !conv_list_ok(&a.dilation, axes, 1) ||
+            !conv_list_ok(&a.pad, axes, 0) || !conv_list_ok(&a.pad_after, axes, 0) ||
+            tx.dims[2 + i] > CONV_MOST || tw.dims[2 + i] > CONV_MOST)
+            return heed__poison(
+                b, HEED_ERR_LIMIT,
+                "conv_transpose: strides and dilations begin at 1, padding at 0; all stay below 2^31");
         if (behind < 0 || behind >= i64_max(a.stride.v[i], a.dilation.v[i]))
-            return heed__poison(b, HEED_ERR_LIMIT, "conv_transpose: output_pad must be smaller than stride or dilation");
-        size[i] = (tx.dims[2 + i] - 1) * a.stride.v[i] - a.pad.v[i] - a.pad_after.v[i] + a.dilation.v[i] * (tw.dims[2 + i] - 1) + behind + 1;
+            return heed__poison(b, HEED_ERR_LIMIT,
+                                "conv_transpose: output_pad must be smaller than stride or dilation");
+        size[i] = (tx.dims[2 + i] - 1) * a.stride.v[i] - a.pad.v[i] - a.pad_after.v[i] +
+                  a.dilation.v[i] * (tw.dims[2 + i] - 1) + behind + 1;
         if (size[i] < 1)
-            return heed__poison(b, HEED_ERR_SHAPE, "conv_transpose: the result would have no elements along spatial axis %d", i);
+            return heed__poison(b, HEED_ERR_SHAPE,
+                                "conv_transpose: the result would have no elements along spatial axis %d", i);
     }
     x = heed__conv_dx(b, &a, x, w, size);
     if (!bias.id)
@@ -293,7 +331,8 @@ heed_value heed_conv_transpose(heed_builder *b, heed_value x, heed_value w, heed
 }
 
 const op_def heed__op_conv = {
-    .name = "conv", .version = 1, .in = conv_in, .out = conv_out, .attrs_size = sizeof(conv_attrs), .fields = heed__conv_fields,
+    .name = "conv", .version = 1, .in = conv_in, .out = conv_out, .attrs_size = sizeof(conv_attrs),
+    .fields = heed__conv_fields,
     .infer = conv_infer, .grad = conv_grad, .cpu = conv_cpu, .flops = conv_flops, .onnx = { "Conv", 11 },
     .torch = "conv2d(x, weight, bias, {stride}, {pad}, {dilation}, {groups})", .samples = conv_samples,
 };

@@ -1,11 +1,11 @@
-/* What conv, conv_dx and conv_dw share. They are one trilinear form <y, conv(x, w)> read from three sides, so each one's gradient is
- * made of the other two:
+/* What conv, conv_dx and conv_dw share. They are one trilinear form <y, conv(x, w)> read from three sides,
+ * so each one's gradient is made of the other two:
  *
  *   conv     (x, w)  -> y    y[b,o,p] = sum_{i,k} x[b,i, p stride - pad + k dilation] w[o,i,k]
  *   conv_dx  (dy, w) -> x's gradient: the transposed convolution
  *   conv_dw  (x, dy) -> w's gradient
  *
- * x [B,I,(H,)W], w [O,I/groups,(Kh,)Kw], y [B,O,(H',)W']; p and k are places along one or two spatial axes. */
+ * x [B,I,(H,)W], w [O,I/groups,(Kh,)Kw], y [B,O,(H',)W']; p and k are places along the spatial axes. */
 #ifndef OPS_CONV_H
 #define OPS_CONV_H
 
@@ -21,7 +21,8 @@ typedef struct conv_attrs {
 extern const op_field heed__conv_fields[];
 
 /* y's type from those of x and w, or a refusal. */
-heed_status heed__conv_type(op_infer *t, const conv_attrs *a, const heed_type *x, const heed_type *w, heed_type *y);
+heed_status heed__conv_type(op_infer *t, const conv_attrs *a, const heed_type *x, const heed_type *w,
+                            heed_type *y);
 
 /* The three types as sizes in two dimensions: a missing first spatial axis has size 1. */
 conv_shape heed__conv_shape(const conv_attrs *a, const heed_type *x, const heed_type *w, const heed_type *y);
@@ -32,7 +33,8 @@ typedef struct conv_strides {
 } conv_strides;
 conv_strides heed__conv_strides(const view *v);
 
-/* The place in x, along spatial axis 0 or 1, that tap k of output p reads, or -1 when it lies in the padding. */
+/* The place in x, along spatial axis 0 or 1, that tap k of output p reads, or -1 when it lies in the
+ * padding. */
 static inline int64_t heed__conv_place(const conv_shape *s, int axis, int64_t p, int64_t k)
 {
     const int64_t at = p * s->stride[axis] - s->pad[axis] + k * s->dilation[axis];
@@ -44,7 +46,9 @@ double heed__conv_flops(const conv_shape *s);
 
 /* Nodes; size is taken from the value given. */
 heed_value heed__conv(heed_builder *b, const conv_attrs *a, heed_value x, heed_value w);
-heed_value heed__conv_dx(heed_builder *b, const conv_attrs *a, heed_value dy, heed_value w, const int64_t *size);
-heed_value heed__conv_dw(heed_builder *b, const conv_attrs *a, heed_value x, heed_value dy, const int64_t *size);
+heed_value heed__conv_dx(heed_builder *b, const conv_attrs *a, heed_value dy, heed_value w,
+                         const int64_t *size);
+heed_value heed__conv_dw(heed_builder *b, const conv_attrs *a, heed_value x, heed_value dy,
+                         const int64_t *size);
 
 #endif

@@ -1,9 +1,10 @@
 /* conv_dw: the weight's gradient of conv.
  *
- *   x [B,I,(H,)W], dy [B,O,(H',)W']  ->  dw [O,I/groups,(Kh,)Kw]:   dw[o,i,k] = sum_{b,p} dy[b,o,p] x[b,i, p stride - pad + k dilation]
+ *   x [B,I,(H,)W], dy [B,O,(H',)W']  ->  dw [O,I/groups,(Kh,)Kw]
+ *   dw[o,i,k] = sum_{b,p} dy[b,o,p] x[b,i, p stride - pad + k dilation]
  *
- * Kh and Kw are attributes. The batch is cut into at most 16 parts whose borders depend on the shape alone; each part sums its items,
- * and the parts are added in order. Gradient: conv_dx and conv (conv.h). */
+ * Kh and Kw are attributes. The batch is cut into at most 16 parts whose borders depend on the shape alone;
+ * each part sums its items, and the parts are added in order. Gradient: conv_dx and conv (conv.h). */
 
 #include "ops/conv.h"
 
@@ -30,14 +31,17 @@ static heed_status conv_dw_infer(op_infer *t)
     heed_type w = *x, y;
 
     if (x->rank < 3 || x->rank > 4 || dy->rank != x->rank || a->size.n != x->rank - 2)
-        return heed__refuse(t, HEED_ERR_SHAPE, "wants x [B,I,(H,)W] and dy of the same rank, got ranks %d and %d", x->rank, dy->rank);
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "wants x [B,I,(H,)W] and dy of the same rank, got ranks %d and %d", x->rank,
+                            dy->rank);
     w.dims[0] = dy->dims[1];
     w.dims[1] = a->groups > 0 ? x->dims[1] / a->groups : 0;
     for (int i = 0; i < a->size.n; i++)
         w.dims[2 + i] = a->size.v[i];
     TRY(heed__conv_type(t, a, x, &w, &y));
     if (!heed_type_equal(&y, dy))
-        return heed__refuse(t, HEED_ERR_SHAPE, "dy does not have the sizes that a convolution of x with such a weight gives");
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "dy does not have the sizes that a convolution of x with such a weight gives");
     t->out[0] = w;
     return HEED_OK;
 }
@@ -101,7 +105,8 @@ static void conv_dw_finish(const op_call *c)
 
     memset(dw, 0, (size_t)n * sizeof(float));
     for (int64_t i = 0; i < c->chunks; i++)
-        c->row->add_scaled(dw, (const float *)(const void *)((const char *)c->partial + i * c->partial_stride), 1, n);
+        c->row->add_scaled(
+            dw, (const float *)(const void *)((const char *)c->partial + i * c->partial_stride), 1, n);
 }
 
 static int64_t conv_dw_reference_count(const op_call *c)
@@ -116,7 +121,8 @@ static void conv_dw_reference(const op_call *c, int64_t begin, int64_t end)
     const view *x = &c->in[X], *dy = &c->in[DY], *dw = &c->out[0];
     const conv_strides xs = heed__conv_strides(x), ys = heed__conv_strides(dy), ws = heed__conv_strides(dw);
     const heed_dtype dtype = x->type.dtype;
-    const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups, places = s.out[0] * s.out[1];
+    const int64_t in = s.in_channels / s.groups, out = s.out_channels / s.groups,
+                  places = s.out[0] * s.out[1];
 
     for (int64_t item = begin; item < end; item++) {
         const int64_t o = item / in, i = item % in, channel = o / out * in + i;
@@ -127,8 +133,10 @@ static void conv_dw_reference(const op_call *c, int64_t begin, int64_t end)
                 const int64_t b = bp / places, p0 = bp % places / s.out[1], p1 = bp % places % s.out[1];
                 const int64_t at0 = heed__conv_place(&s, 0, p0, k0), at1 = heed__conv_place(&s, 1, p1, k1);
                 if (at0 >= 0 && at1 >= 0)
-                    sum += heed__number_get(dtype, dy->data, b * ys.s[0] + o * ys.s[1] + p0 * ys.s[2] + p1 * ys.s[3]) *
-                           heed__number_get(dtype, x->data, b * xs.s[0] + channel * xs.s[1] + at0 * xs.s[2] + at1 * xs.s[3]);
+                    sum += heed__number_get(dtype, dy->data,
+                                            b * ys.s[0] + o * ys.s[1] + p0 * ys.s[2] + p1 * ys.s[3]) *
+                           heed__number_get(dtype, x->data,
+                                            b * xs.s[0] + channel * xs.s[1] + at0 * xs.s[2] + at1 * xs.s[3]);
             }
             heed__number_put(dtype, dw->data, o * ws.s[0] + i * ws.s[1] + k0 * ws.s[2] + k1 * ws.s[3], sum);
         }
@@ -136,9 +144,11 @@ static void conv_dw_reference(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel conv_dw_cpu[] = {
-    { .name = "gemm", .layout = DENSE, .accepts = heed__all_f32, .count = conv_dw_count, .chunk_of = conv_dw_chunk,
+    { .name = "gemm", .layout = DENSE, .accepts = heed__all_f32, .count = conv_dw_count,
+      .chunk_of = conv_dw_chunk,
       .scratch = conv_dw_scratch, .partial = conv_dw_partial, .run = conv_dw_run, .finish = conv_dw_finish },
-    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = conv_dw_reference_count, .run = conv_dw_reference },
+    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = conv_dw_reference_count,
+      .run = conv_dw_reference },
     KERNEL_END,
 };
 
@@ -148,17 +158,21 @@ static const op_sample conv_dw_samples[] = {
       .attrs = &(const conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(3, 3), 1 } },
     { .in = { DIMS(2, 4, 11, 7), DIMS(2, 6, 4, 7) },
       .attrs = &(const conv_attrs){ LIST(2, 1), LIST(1, 2), LIST(0, 1), LIST(2, 3), LIST(3, 2), 2 } },
-    { .in = { DIMS(37, 3, 17), DIMS(37, 5, 6) }, .attrs = &(const conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), LIST(4), 1 } },
+    { .in = { DIMS(37, 3, 17), DIMS(37, 5, 6) },
+      .attrs = &(const conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), LIST(4), 1 } },
     { .in = { DIMS(2, 2, 10, 8), DIMS(2, 2, 3, 2) },
-      .attrs = &(const conv_attrs){ LIST(3, 3), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 }, .scale = 1e4 },
+      .attrs = &(const conv_attrs){ LIST(3, 3), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 },
+      .scale = 1e4 },
     { .in = { DIMS(0, 3, 8, 8), DIMS(0, 4, 6, 6) }, /* the empty sum: zeros */
       .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 } },
     { .in = { DIMS(1, 3, 8, 8), DIMS(1, 4, 5, 6) },
-      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 }, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(3, 3), 1 },
+      .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
-heed_value heed__conv_dw(heed_builder *b, const conv_attrs *a, heed_value x, heed_value dy, const int64_t *size)
+heed_value heed__conv_dw(heed_builder *b, const conv_attrs *a, heed_value x, heed_value dy,
+                         const int64_t *size)
 {
     conv_attrs sized = *a;
 
@@ -170,6 +184,8 @@ heed_value heed__conv_dw(heed_builder *b, const conv_attrs *a, heed_value x, hee
 
 const op_def heed__op_conv_dw = {
     .name = "conv_dw", .version = 1, .in = conv_dw_in, .out = conv_dw_out, .attrs_size = sizeof(conv_attrs),
-    .fields = heed__conv_fields, .infer = conv_dw_infer, .grad = conv_dw_grad, .cpu = conv_dw_cpu, .flops = conv_dw_flops,
-    .torch = "torch.nn.grad.conv2d_weight(x, weight_size, dy, {stride}, {pad}, {dilation}, {groups})", .samples = conv_dw_samples,
+    .fields = heed__conv_fields, .infer = conv_dw_infer, .grad = conv_dw_grad, .cpu = conv_dw_cpu,
+    .flops = conv_dw_flops,
+    .torch = "torch.nn.grad.conv2d_weight(x, weight_size, dy, {stride}, {pad}, {dilation}, {groups})",
+    .samples = conv_dw_samples,
 };

@@ -1,8 +1,10 @@
 /* conv_dx: x's gradient of conv, which is also the transposed convolution of dy.
  *
- *   dy [B,O,(H',)W'], w [O,I/groups,(Kh,)Kw]  ->  dx [B,I,(H,)W]:   dx[b,i,q] = sum of dy[b,o,p] w[o,i,k] over p stride - pad + k dilation = q
+ *   dy [B,O,(H',)W'], w [O,I/groups,(Kh,)Kw]  ->  dx [B,I,(H,)W]
+ *   dx[b,i,q] = sum of dy[b,o,p] w[o,i,k] over all p, k with p stride - pad + k dilation = q
  *
- * H and W are attributes, because with a stride several sizes of x give the same y. Gradient: conv and conv_dw (conv.h). */
+ * H and W are attributes, because with a stride several sizes of x give the same y. Gradient: conv and
+ * conv_dw (conv.h). */
 
 #include "ops/conv.h"
 
@@ -26,14 +28,17 @@ static heed_status conv_dx_infer(op_infer *t)
     heed_type x = *dy, y;
 
     if (dy->rank < 3 || dy->rank > 4 || w->rank != dy->rank || a->size.n != dy->rank - 2)
-        return heed__refuse(t, HEED_ERR_SHAPE, "wants dy [B,O,(H,)W] and a weight of the same rank, got ranks %d and %d", dy->rank, w->rank);
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "wants dy [B,O,(H,)W] and a weight of the same rank, got ranks %d and %d",
+                            dy->rank, w->rank);
     if (!heed__i64_mul(&x.dims[1], w->dims[1], a->groups))
         return heed__refuse(t, HEED_ERR_LIMIT, "too many channels");
     for (int i = 0; i < a->size.n; i++)
         x.dims[2 + i] = a->size.v[i];
     TRY(heed__conv_type(t, a, &x, w, &y));
     if (!heed_type_equal(&y, dy))
-        return heed__refuse(t, HEED_ERR_SHAPE, "dy does not have the sizes that a convolution of x and weight gives");
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "dy does not have the sizes that a convolution of x and weight gives");
     t->out[0] = x;
     return HEED_OK;
 }
@@ -136,8 +141,10 @@ static void conv_dx_reference(const op_call *c, int64_t begin, int64_t end)
                     const int64_t k0 = k / s.kernel[1], k1 = k % s.kernel[1];
                     const int64_t at0 = conv_dx_place(&s, 0, q0, k0), at1 = conv_dx_place(&s, 1, q1, k1);
                     if (at0 >= 0 && at1 >= 0)
-                        sum += heed__number_get(dtype, dy->data, b * ys.s[0] + o * ys.s[1] + at0 * ys.s[2] + at1 * ys.s[3]) *
-                               heed__number_get(dtype, w->data, o * ws.s[0] + i % in * ws.s[1] + k0 * ws.s[2] + k1 * ws.s[3]);
+                        sum += heed__number_get(dtype, dy->data,
+                                                b * ys.s[0] + o * ys.s[1] + at0 * ys.s[2] + at1 * ys.s[3]) *
+                               heed__number_get(dtype, w->data,
+                                                o * ws.s[0] + i % in * ws.s[1] + k0 * ws.s[2] + k1 * ws.s[3]);
                 }
             heed__number_put(dtype, dx->data, b * xs.s[0] + i * xs.s[1] + q0 * xs.s[2] + q1 * xs.s[3], sum);
         }
@@ -145,10 +152,13 @@ static void conv_dx_reference(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel conv_dx_cpu[] = {
-    { .name = "gemm", .layout = DENSE, .accepts = heed__all_f32, .count = conv_dx_count, .chunk_of = conv_dx_chunk,
-      .scratch = conv_dx_scratch, .shared = conv_dx_shared, .prepare_count = conv_dx_prepare_count, .prepare = conv_dx_prepare,
+    { .name = "gemm", .layout = DENSE, .accepts = heed__all_f32, .count = conv_dx_count,
+      .chunk_of = conv_dx_chunk,
+      .scratch = conv_dx_scratch, .shared = conv_dx_shared, .prepare_count = conv_dx_prepare_count,
+      .prepare = conv_dx_prepare,
       .run = conv_dx_run },
-    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = conv_dx_reference_count, .run = conv_dx_reference },
+    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = conv_dx_reference_count,
+      .run = conv_dx_reference },
     KERNEL_END,
 };
 
@@ -158,17 +168,22 @@ static const op_sample conv_dx_samples[] = {
       .attrs = &(const conv_attrs){ LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(9, 8), 1 } },
     { .in = { DIMS(2, 6, 4, 7), DIMS(6, 2, 3, 2) },
       .attrs = &(const conv_attrs){ LIST(2, 1), LIST(1, 2), LIST(0, 1), LIST(2, 3), LIST(11, 7), 2 } },
-    { .in = { DIMS(2, 5, 6), DIMS(5, 3, 4) }, .attrs = &(const conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), LIST(17), 1 } },
-    { .in = { DIMS(1, 2, 3, 2), DIMS(2, 2, 3, 3) }, /* a stride as wide as the kernel: what is left over gets zeros */
-      .attrs = &(const conv_attrs){ LIST(3, 3), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(10, 8), 1 }, .scale = 1e4 },
+    { .in = { DIMS(2, 5, 6), DIMS(5, 3, 4) },
+      .attrs = &(const conv_attrs){ LIST(3), LIST(2), LIST(1), LIST(1), LIST(17), 1 } },
+    /* a stride as wide as the kernel: what is left over gets zeros */
+    { .in = { DIMS(1, 2, 3, 2), DIMS(2, 2, 3, 3) },
+      .attrs = &(const conv_attrs){ LIST(3, 3), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(10, 8), 1 },
+      .scale = 1e4 },
     { .in = { DIMS(0, 4, 6, 6), DIMS(4, 3, 3, 3) },
       .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(8, 8), 1 } },
     { .in = { DIMS(1, 4, 5, 6), DIMS(4, 3, 3, 3) },
-      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(8, 8), 1 }, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const conv_attrs){ LIST(1, 1), LIST(0, 0), LIST(0, 0), LIST(1, 1), LIST(8, 8), 1 },
+      .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
-heed_value heed__conv_dx(heed_builder *b, const conv_attrs *a, heed_value dy, heed_value w, const int64_t *size)
+heed_value heed__conv_dx(heed_builder *b, const conv_attrs *a, heed_value dy, heed_value w,
+                         const int64_t *size)
 {
     conv_attrs sized = *a;
 
@@ -180,7 +195,9 @@ heed_value heed__conv_dx(heed_builder *b, const conv_attrs *a, heed_value dy, he
 
 const op_def heed__op_conv_dx = {
     .name = "conv_dx", .version = 1, .in = conv_dx_in, .out = conv_dx_out, .attrs_size = sizeof(conv_attrs),
-    .fields = heed__conv_fields, .infer = conv_dx_infer, .grad = conv_dx_grad, .cpu = conv_dx_cpu, .flops = conv_dx_flops,
-    .onnx = { "ConvTranspose", 11 }, .torch = "conv_transpose2d(dy, weight, None, {stride}, {pad}, ..., {groups}, {dilation})",
+    .fields = heed__conv_fields, .infer = conv_dx_infer, .grad = conv_dx_grad, .cpu = conv_dx_cpu,
+    .flops = conv_dx_flops,
+    .onnx = { "ConvTranspose", 11 },
+    .torch = "conv_transpose2d(dy, weight, None, {stride}, {pad}, 0, {groups}, {dilation})",
     .samples = conv_dx_samples,
 };

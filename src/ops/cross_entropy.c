@@ -2,13 +2,16 @@
  *
  *   logits [N,C], target i64 [N]  ->  loss [N], lse [N] in the dtype of sums
  *
- * A row whose target is ignore_index has loss 0; any other target outside 0 .. C-1 ends the run with HEED_ERR_LIMIT.
- * The loss is summed as (m - x[t]) + ln s, so that large logits do not swallow the logarithm.
+ * A row whose target is ignore_index has loss 0; any other target outside 0 .. C-1 ends the run with
+ * HEED_ERR_LIMIT. The loss is summed as (m - x[t]) + ln s, so that large logits do not swallow the
+ * logarithm.
  *
- * Gradient (softmax_cross_entropy_grad): dx_ic = (p_ic - 1[c = t_i]) dloss_i + p_ic dlse_i,  p = exp(x - lse).
+ * Gradient (softmax_cross_entropy_grad), with p = exp(x - lse):
  *
- * heed_cross_entropy at the end is torch.nn.functional.cross_entropy: it moves the class axis to the end and adds weights,
- * smoothing, soft targets and reductions. */
+ *   dx_ic = (p_ic - 1[c = t_i]) dloss_i + p_ic dlse_i
+ *
+ * heed_cross_entropy at the end is torch.nn.functional.cross_entropy: it moves the class axis to the end
+ * and adds weights, smoothing, soft targets and reductions. */
 
 #include "cpu/rows.h"
 #include "graph/op.h"
@@ -59,8 +62,10 @@ static heed_value cross_entropy_hit(heed_builder *b, heed_value logits, heed_val
     return heed_eq(b, heed_iota(b, t, 1), heed_unsqueeze(b, target, 1));
 }
 
-/* Zeros [N], read by gather from a row of C zeros, so that a target outside 0 .. C-1 faults in every decomposition too. */
-static heed_value cross_entropy_fault(heed_builder *b, heed_value logits, heed_value target, heed_value counts, heed_dtype dtype)
+/* Zeros [N], read by gather from a row of C zeros, so that a target outside 0 .. C-1 faults in every
+ * decomposition too. */
+static heed_value cross_entropy_fault(heed_builder *b, heed_value logits, heed_value target,
+                                      heed_value counts, heed_dtype dtype)
 {
     heed_type row = heed_type_of(dtype, 1, &heed_value_type(b, logits).dims[1]);
     heed_value safe = heed_select(b, counts, target, heed_scalar(b, HEED_I64, 0));
@@ -78,7 +83,8 @@ static void softmax_cross_entropy_decompose(op_decompose *d)
     heed_value m = heed_stop_grad(d->b, heed__max_axis(d->b, x, 1));
     heed_value below = heed_sub(d->b, x, m);
     heed_value log_sum = heed_log(d->b, heed__sum_axis(d->b, heed_exp(d->b, below), 1));
-    heed_value at_target = heed__sum_axis(d->b, heed_select(d->b, cross_entropy_hit(d->b, x, d->in[TARGET]), below, zero), 1);
+    heed_value at_target =
+        heed__sum_axis(d->b, heed_select(d->b, cross_entropy_hit(d->b, x, d->in[TARGET]), below, zero), 1);
     heed_value loss = heed_squeeze(d->b, heed_sub(d->b, log_sum, at_target), 1);
 
     loss = heed_add(d->b, loss, cross_entropy_fault(d->b, x, d->in[TARGET], counts, sums));
@@ -124,7 +130,8 @@ static void softmax_cross_entropy_run(const op_call *c, int64_t begin, int64_t e
 }
 
 static const op_kernel softmax_cross_entropy_cpu[] = {
-    { .name = "rows", .layout = ROWS, .chunk = 64, .accepts = cross_entropy_accepts, .count = cross_entropy_rows,
+    { .name = "rows", .layout = ROWS, .chunk = 64, .accepts = cross_entropy_accepts,
+      .count = cross_entropy_rows,
       .scratch = heed__row_scratch, .run = softmax_cross_entropy_run, .dense_in = 1u << TARGET },
     KERNEL_END,
 };
@@ -134,12 +141,14 @@ static const op_sample softmax_cross_entropy_samples[] = {
     { .in = { DIMS(9, 5), INDEX(5, 9) }, .attrs = &(const cross_entropy_attrs){ 2 } },
     { .in = { DIMS(4, 1003), INDEX(1003, 4) }, .attrs = &(const cross_entropy_attrs){ -100 }, .scale = 1e4 },
     { .in = { DIMS(0, 5), INDEX(5, 0) }, .attrs = &(const cross_entropy_attrs){ -100 } },
-    { .in = { DIMS(3, 5), INDEX(5, 4) }, .attrs = &(const cross_entropy_attrs){ -100 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(3, 5), INDEX(5, 4) }, .attrs = &(const cross_entropy_attrs){ -100 },
+      .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
 const op_def heed__op_softmax_cross_entropy = {
-    .name = "softmax_cross_entropy", .version = 1, .in = softmax_cross_entropy_in, .out = softmax_cross_entropy_out,
+    .name = "softmax_cross_entropy", .version = 1, .in = softmax_cross_entropy_in,
+    .out = softmax_cross_entropy_out,
     .attrs_size = sizeof(cross_entropy_attrs), .fields = cross_entropy_fields,
     .infer = softmax_cross_entropy_infer, .grad = softmax_cross_entropy_grad,
     .decompose = softmax_cross_entropy_decompose, .cpu = softmax_cross_entropy_cpu,
@@ -158,7 +167,10 @@ static const op_slot softmax_cross_entropy_grad_in[] = {
     { .name = "dlse", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     SLOT_END,
 };
-static const op_slot softmax_cross_entropy_grad_out[] = { { .name = "dlogits", .same_as = "logits" }, SLOT_END };
+static const op_slot softmax_cross_entropy_grad_out[] = {
+    { .name = "dlogits", .same_as = "logits" },
+    SLOT_END,
+};
 
 static heed_status softmax_cross_entropy_grad_infer(op_infer *t)
 {
@@ -180,7 +192,8 @@ static void softmax_cross_entropy_grad_decompose(op_decompose *d)
     heed_value x = heed__as(d->b, d->in[LOGITS], sums), zero = heed_scalar(d->b, sums, 0), dloss = zero, dx;
     heed_value counts = cross_entropy_counts(d->b, d->in[TARGET], a->ignore_index);
     heed_value hit = heed_cast(d->b, cross_entropy_hit(d->b, x, d->in[TARGET]), sums);
-    heed_value p = heed_exp(d->b, heed_sub(d->b, x, heed_unsqueeze(d->b, heed__as(d->b, d->in[G_LSE], sums), 1)));
+    heed_value p =
+        heed_exp(d->b, heed_sub(d->b, x, heed_unsqueeze(d->b, heed__as(d->b, d->in[G_LSE], sums), 1)));
 
     if (d->n_in > G_DLOSS && d->in[G_DLOSS].id)
         dloss = heed_select(d->b, counts, heed__as(d->b, d->in[G_DLOSS], sums), zero);
@@ -211,7 +224,8 @@ static void softmax_cross_entropy_grad_run(const op_call *c, int64_t begin, int6
     const cross_entropy_attrs *a = c->attrs;
     const row_ops *row = c->row;
     const int64_t *target = c->in[TARGET].data;
-    const float *lse = c->in[G_LSE].data, *dloss = cross_entropy_vector(c, G_DLOSS), *dlse = cross_entropy_vector(c, G_DLSE);
+    const float *lse = c->in[G_LSE].data, *dloss = cross_entropy_vector(c, G_DLOSS),
+                *dlse = cross_entropy_vector(c, G_DLSE);
 
     for (int64_t i = begin; i < end; i += ROWS_MAX) {
         const int64_t last = i64_min(end, i + ROWS_MAX);
@@ -236,18 +250,23 @@ static void softmax_cross_entropy_grad_run(const op_call *c, int64_t begin, int6
 }
 
 static const op_kernel softmax_cross_entropy_grad_cpu[] = {
-    { .name = "rows", .layout = ROWS, .chunk = 64, .accepts = softmax_cross_entropy_grad_accepts, .count = cross_entropy_rows,
+    { .name = "rows", .layout = ROWS, .chunk = 64, .accepts = softmax_cross_entropy_grad_accepts,
+      .count = cross_entropy_rows,
       .scratch = heed__row_scratch, .run = softmax_cross_entropy_grad_run,
       .dense_in = 1u << TARGET | 1u << G_LSE | 1u << G_DLOSS | 1u << G_DLSE },
     KERNEL_END,
 };
 
 static const op_sample softmax_cross_entropy_grad_samples[] = {
-    { .in = { DIMS(37, 10), INDEX(10, 37), FILLED(FILL_POSITIVE, 37), DIMS(37) }, .attrs = &(const cross_entropy_attrs){ -100 } },
-    { .in = { DIMS(9, 5), INDEX(5, 9), FILLED(FILL_POSITIVE, 9), DIMS(9), DIMS(9) }, .attrs = &(const cross_entropy_attrs){ 2 } },
-    { .in = { DIMS(3, 4), INDEX(4, 3), FILLED(FILL_POSITIVE, 3), ABSENT(), DIMS(3) }, .attrs = &(const cross_entropy_attrs){ -100 } },
+    { .in = { DIMS(37, 10), INDEX(10, 37), FILLED(FILL_POSITIVE, 37), DIMS(37) },
+      .attrs = &(const cross_entropy_attrs){ -100 } },
+    { .in = { DIMS(9, 5), INDEX(5, 9), FILLED(FILL_POSITIVE, 9), DIMS(9), DIMS(9) },
+      .attrs = &(const cross_entropy_attrs){ 2 } },
+    { .in = { DIMS(3, 4), INDEX(4, 3), FILLED(FILL_POSITIVE, 3), ABSENT(), DIMS(3) },
+      .attrs = &(const cross_entropy_attrs){ -100 } },
     { .in = { DIMS(0, 5), INDEX(5, 0), DIMS(0), DIMS(0) }, .attrs = &(const cross_entropy_attrs){ -100 } },
-    { .in = { DIMS(3, 5), INDEX(5, 3), DIMS(4), DIMS(3) }, .attrs = &(const cross_entropy_attrs){ -100 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(3, 5), INDEX(5, 3), DIMS(4), DIMS(3) }, .attrs = &(const cross_entropy_attrs){ -100 },
+      .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
@@ -292,8 +311,8 @@ static heed_value cross_entropy_shaped(heed_builder *b, heed_value loss, const h
 }
 
 /* -sum_c weight_c t_c ln p_c with t' = (1 - smoothing) t + smoothing / C; the mean is over rows. */
-static heed_value cross_entropy_soft(heed_builder *b, heed_value x, heed_value target, const heed_cross_entropy_opts *o,
-                                     int64_t classes)
+static heed_value cross_entropy_soft(heed_builder *b, heed_value x, heed_value target,
+                                     const heed_cross_entropy_opts *o, int64_t classes)
 {
     const double smoothing = o ? o->label_smoothing : 0;
     heed_value logp = heed_log_softmax(b, x, 1);
@@ -306,7 +325,8 @@ static heed_value cross_entropy_soft(heed_builder *b, heed_value x, heed_value t
 }
 
 /* What a row counts for: its target's weight, or one; 0 where the target is ignored. */
-static heed_value cross_entropy_row_weight(heed_builder *b, heed_value target, heed_value weight, int64_t ignore_index, heed_dtype dtype)
+static heed_value cross_entropy_row_weight(heed_builder *b, heed_value target, heed_value weight,
+                                           int64_t ignore_index, heed_dtype dtype)
 {
     heed_value counts = cross_entropy_counts(b, target, ignore_index);
 
@@ -316,7 +336,8 @@ static heed_value cross_entropy_row_weight(heed_builder *b, heed_value target, h
     return heed_select(b, counts, heed_gather(b, weight, safe, 0), heed_scalar(b, dtype, 0));
 }
 
-heed_value heed_cross_entropy(heed_builder *b, heed_value logits, heed_value target, const heed_cross_entropy_opts *o)
+heed_value heed_cross_entropy(heed_builder *b, heed_value logits, heed_value target,
+                              const heed_cross_entropy_opts *o)
 {
     const heed_type type = heed_value_type(b, logits), hard = heed_value_type(b, target);
     const int64_t ignore = o && o->ignore_index.set ? o->ignore_index.value : -100;
@@ -329,7 +350,8 @@ heed_value heed_cross_entropy(heed_builder *b, heed_value logits, heed_value tar
         return (heed_value){ 0 };
     axis = heed__axis(b, logits, o && o->axis ? o->axis : type.rank > 1);
     if (!(smoothing >= 0 && smoothing <= 1))
-        return heed__poison(b, HEED_ERR_LIMIT, "cross_entropy: label_smoothing %g is not in 0 .. 1", smoothing);
+        return heed__poison(b, HEED_ERR_LIMIT, "cross_entropy: label_smoothing %g is not in 0 .. 1",
+                            smoothing);
     if (heed__poisoned(b))
         return (heed_value){ 0 };
     const int64_t classes = type.dims[axis];
@@ -344,10 +366,12 @@ heed_value heed_cross_entropy(heed_builder *b, heed_value logits, heed_value tar
     }
 
     if (hard.rank != type.rank - 1)
-        return heed__poison(b, HEED_ERR_SHAPE, "cross_entropy: logits of rank %d want a target of rank %d, got %d", type.rank,
+        return heed__poison(b, HEED_ERR_SHAPE,
+                            "cross_entropy: logits of rank %d want a target of rank %d, got %d", type.rank,
                             type.rank - 1, hard.rank);
     target = heed_reshape(b, target, 1, (const int64_t[]){ heed_type_count(&hard) });
-    loss = heed__node(b, &heed__op_softmax_cross_entropy, &(cross_entropy_attrs){ ignore }, (heed_value[]){ x, target }, 2);
+    loss = heed__node(b, &heed__op_softmax_cross_entropy, &(cross_entropy_attrs){ ignore },
+                      (heed_value[]){ x, target }, 2);
     const heed_dtype sums = heed_value_type(b, loss).dtype;
     if (weight.id)
         weight = heed__as(b, weight, sums);
@@ -359,10 +383,13 @@ heed_value heed_cross_entropy(heed_builder *b, heed_value logits, heed_value tar
         heed_value zero = heed_scalar(b, sums, 0);
         each = heed_squeeze(b, heed__sum_axis(b, weight.id ? heed_mul(b, each, weight) : each, 1), 1);
         each = heed_select(b, cross_entropy_counts(b, target, ignore), each, zero);
-        loss = heed_sub(b, heed_mul_scalar(b, loss, 1 - smoothing), heed_mul_scalar(b, each, smoothing / (double)classes));
+        loss = heed_sub(b, heed_mul_scalar(b, loss, 1 - smoothing),
+                        heed_mul_scalar(b, each, smoothing / (double)classes));
     }
     if (how == HEED_REDUCE_NONE)
         return type.rank == 1 ? heed_squeeze(b, loss, 0) : cross_entropy_shaped(b, loss, &type, axis);
     total = heed_sum(b, loss, HEED_ALL_AXES, HEED_DROP_AXES);
-    return how == HEED_REDUCE_SUM ? total : heed_div(b, total, heed_sum(b, row_weight, HEED_ALL_AXES, HEED_DROP_AXES));
+    return how == HEED_REDUCE_SUM
+               ? total
+               : heed_div(b, total, heed_sum(b, row_weight, HEED_ALL_AXES, HEED_DROP_AXES));
 }

@@ -2,9 +2,9 @@
  *
  *   x any shape, rng i64 [2] = {seed, step}  ->  y like x
  *
- * keep is a function of (seed, step, node, row, column) alone: word >= floor(p 2^32) of Philox (base/rng.h), row being all leading
- * axes flattened, column the last one. So no mask is stored: the gradient is the same op on dy, and any recomputation agrees.
- * Srivastava et al. 2014. */
+ * keep is a function of (seed, step, node, row, column) alone: word >= floor(p 2^32) of Philox
+ * (base/rng.h), row being all leading axes flattened, column the last one. So no mask is stored: the
+ * gradient is the same op on dy, and any recomputation agrees. Srivastava et al. 2014. */
 
 #include "base/rng.h"
 #include "cpu/rows.h"
@@ -27,7 +27,8 @@ typedef struct {
     double p;
     int64_t node;
 } dropout_attrs;
-static const op_field dropout_fields[] = { FIELD_F64(dropout_attrs, p), FIELD_I64(dropout_attrs, node), FIELD_END };
+static const op_field dropout_fields[] = { FIELD_F64(dropout_attrs, p), FIELD_I64(dropout_attrs, node),
+  FIELD_END };
 
 static heed_status dropout_infer(op_infer *t)
 {
@@ -42,7 +43,8 @@ static heed_status dropout_infer(op_infer *t)
 
 static void dropout_grad(op_grad *g)
 {
-    g->din[X] = heed__node(g->b, &heed__op_dropout, g->attrs, (heed_value[]){ g->dout[0], g->in[RNG_STATE] }, 2);
+    g->din[X] =
+        heed__node(g->b, &heed__op_dropout, g->attrs, (heed_value[]){ g->dout[0], g->in[RNG_STATE] }, 2);
 }
 
 static rng dropout_stream(const op_call *c)
@@ -84,7 +86,8 @@ static void dropout_run(const op_call *c, int64_t begin, int64_t end)
             if (least > UINT32_MAX) /* p = 1 */
                 memset(to, 0, (size_t)x.n * sizeof(float));
             else
-                c->row->dropout(to, x.data + r * x.stride, x.n, &stream, (uint32_t)(i + r), (uint32_t)least, scale);
+                c->row->dropout(to, x.data + r * x.stride, x.n, &stream, (uint32_t)(i + r), (uint32_t)least,
+                                scale);
         }
         c->row->commit(&c->out[0], i, y);
     }
@@ -112,16 +115,20 @@ static void dropout_reference(const op_call *c, int64_t begin, int64_t end)
         }
         for (int64_t j = 0; j < (last < 0 ? 1 : x->type.dims[last]); j++) {
             const bool keep = heed__rng_word(&stream, (uint32_t)i, (uint32_t)j) >= dropout_floor(a);
-            const int64_t from = last < 0 ? 0 : x0 + j * x->strides[last], to = last < 0 ? 0 : y0 + j * y->strides[last];
-            heed__number_put(y->type.dtype, y->data, to, keep ? heed__number_get(x->type.dtype, x->data, from) * dropout_scale(a) : 0);
+            const int64_t from = last < 0 ? 0 : x0 + j * x->strides[last],
+                          to = last < 0 ? 0 : y0 + j * y->strides[last];
+            heed__number_put(y->type.dtype, y->data, to,
+                             keep ? heed__number_get(x->type.dtype, x->data, from) * dropout_scale(a) : 0);
         }
     }
 }
 
 static const op_kernel dropout_cpu[] = {
-    { .name = "rows", .layout = ROWS, .chunk = 64, .accepts = dropout_accepts, .count = heed__row_count, .scratch = heed__row_scratch,
+    { .name = "rows", .layout = ROWS, .chunk = 64, .accepts = dropout_accepts, .count = heed__row_count,
+      .scratch = heed__row_scratch,
       .run = dropout_run, .dense_in = 1u << RNG_STATE },
-    { .name = "reference", .layout = STRIDED, .chunk = 16, .count = dropout_reference_count, .run = dropout_reference,
+    { .name = "reference", .layout = STRIDED, .chunk = 16, .count = dropout_reference_count,
+      .run = dropout_reference,
       .dense_in = 1u << RNG_STATE },
     KERNEL_END,
 };
@@ -130,7 +137,8 @@ static const op_sample dropout_samples[] = {
     { .in = { DIMS(33, 67), RNG() }, .attrs = &(const dropout_attrs){ 0.3, 0x12345678 } },
     { .in = { DIMS(2, 3, 5), RNG() }, .attrs = &(const dropout_attrs){ 0.5, 7 } },
     { .in = { SCALAR(), RNG() }, .attrs = &(const dropout_attrs){ 0.5, 7 } },
-    { .in = { DIMS(4, 9), RNG() }, .attrs = &(const dropout_attrs){ 1, 7 } }, /* nothing is left, and no 0 * infinity */
+    /* nothing is left, and no 0 * infinity */
+    { .in = { DIMS(4, 9), RNG() }, .attrs = &(const dropout_attrs){ 1, 7 } },
     { .in = { DIMS(8, 40), RNG() }, .attrs = &(const dropout_attrs){ 0.1, 99 }, .scale = 1e4 },
     { .in = { DIMS(0, 4), RNG() }, .attrs = &(const dropout_attrs){ 0.1, 99 } },
     { .in = { DIMS(3, 4), RNG() }, .attrs = &(const dropout_attrs){ 1.5, 99 }, .refused = HEED_ERR_LIMIT },
@@ -151,6 +159,7 @@ heed_value heed_dropout(heed_builder *b, const char *name, heed_value x, double 
 
 const op_def heed__op_dropout = {
     .name = "dropout", .version = 1, .in = dropout_in, .out = dropout_out, .flags = OP_IN_PLACE | OP_RANDOM,
-    .attrs_size = sizeof(dropout_attrs), .fields = dropout_fields, .infer = dropout_infer, .grad = dropout_grad,
+    .attrs_size = sizeof(dropout_attrs), .fields = dropout_fields, .infer = dropout_infer,
+    .grad = dropout_grad,
     .cpu = dropout_cpu, .torch = "dropout(x, {p})", .samples = dropout_samples,
 };

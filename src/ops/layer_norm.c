@@ -1,9 +1,11 @@
-/* layer_norm: y = (x - mean) rstd weight + bias over the last axis,  rstd = 1 / sqrt(mean (x - mean)^2 + eps).
+/* layer_norm: y = (x - mean) rstd weight + bias over the last axis,
+ * rstd = 1 / sqrt(mean (x - mean)^2 + eps).
  *
  *   x [..., n], weight [n], bias [n]  ->  y like x,  mean and rstd [..., 1] in the dtype of sums
  *
- * The variance takes a second pass over the row, which is in the cache: mean x^2 - mean^2 would be wrong for a mean far from
- * zero. heed_layer_norm makes one axis of several. mean and rstd are kept for the gradient, the op layer_norm_grad:
+ * The variance takes a second pass over the row, which is in the cache: mean x^2 - mean^2 would be wrong
+ * for a mean far from zero. heed_layer_norm makes one axis of several. mean and rstd are kept for the
+ * gradient, the op layer_norm_grad:
  *
  *   u = (x - mean) rstd,  g = dy weight,  dweight = sum_rows dy u,  dbias = sum_rows dy
  *   dx = rstd (g - mean g - u mean(g u))
@@ -27,7 +29,12 @@ static const op_slot layer_norm_in[] = {
     SLOT_END,
 };
 enum { Y, MEAN, RSTD };
-static const op_slot layer_norm_out[] = { { .name = "y", .same_as = "x" }, { .name = "mean" }, { .name = "rstd" }, SLOT_END };
+static const op_slot layer_norm_out[] = {
+    { .name = "y", .same_as = "x" },
+    { .name = "mean" },
+    { .name = "rstd" },
+    SLOT_END,
+};
 
 typedef struct {
     double eps;
@@ -68,11 +75,12 @@ static heed_value layer_norm_mean(heed_builder *b, heed_value x)
     return heed_mean(b, x, 1u << (t.rank - 1), HEED_KEEP_AXES);
 }
 
-/* y depends on x through mean and rstd too; what layer_norm_grad returns counts that. Gradients that arrive at mean and rstd
- * themselves (from a second derivative) add  dmean / n - drstd rstd^3 (x - mean) / n. */
+/* y depends on x through mean and rstd too; what layer_norm_grad returns counts that. Gradients that arrive
+ * at mean and rstd themselves (from a second derivative) add  dmean / n - drstd rstd^3 (x - mean) / n. */
 static void layer_norm_grad(op_grad *g)
 {
-    heed_value in[] = { g->dout[Y], g->in[X], g->out[MEAN], g->out[RSTD], g->n_in > WEIGHT ? g->in[WEIGHT] : (heed_value){ 0 } };
+    heed_value in[] = { g->dout[Y], g->in[X], g->out[MEAN], g->out[RSTD],
+                        g->n_in > WEIGHT ? g->in[WEIGHT] : (heed_value){ 0 } };
     heed_value out[3], more = { 0 };
     const heed_type type = heed_value_type(g->b, g->in[X]);
     const double n = (double)type.dims[type.rank - 1];
@@ -85,9 +93,11 @@ static void layer_norm_grad(op_grad *g)
     if (g->dout[MEAN].id)
         more = heed_broadcast(g->b, heed_mul_scalar(g->b, g->dout[MEAN], 1 / n), type.rank, type.dims);
     if (g->dout[RSTD].id) {
-        heed_value from_mean = heed_sub(g->b, heed__as(g->b, g->in[X], heed__sum_dtype(type.dtype)), g->out[MEAN]);
+        heed_value from_mean =
+            heed_sub(g->b, heed__as(g->b, g->in[X], heed__sum_dtype(type.dtype)), g->out[MEAN]);
         heed_value cube = heed_mul(g->b, g->out[RSTD], heed_mul(g->b, g->out[RSTD], g->out[RSTD]));
-        heed_value by_rstd = heed_mul(g->b, from_mean, heed_mul_scalar(g->b, heed_mul(g->b, g->dout[RSTD], cube), -1 / n));
+        heed_value by_rstd =
+            heed_mul(g->b, from_mean, heed_mul_scalar(g->b, heed_mul(g->b, g->dout[RSTD], cube), -1 / n));
         more = more.id ? heed_add(g->b, more, by_rstd) : by_rstd;
     }
     if (more.id) {
@@ -104,7 +114,8 @@ static void layer_norm_decompose(op_decompose *d)
     heed_value mean = layer_norm_mean(d->b, x);
     heed_value u = heed_sub(d->b, x, mean);
     heed_value var = layer_norm_mean(d->b, heed_mul(d->b, u, u));
-    heed_value rstd = heed_div(d->b, heed_scalar(d->b, sums, 1), heed_sqrt(d->b, heed_add_scalar(d->b, var, a->eps)));
+    heed_value rstd =
+        heed_div(d->b, heed_scalar(d->b, sums, 1), heed_sqrt(d->b, heed_add_scalar(d->b, var, a->eps)));
 
     u = heed_mul(d->b, u, rstd);
     if (d->n_in > WEIGHT && d->in[WEIGHT].id)
@@ -133,7 +144,8 @@ static void layer_norm_run(const op_call *c, int64_t begin, int64_t end)
 {
     const layer_norm_attrs *a = c->attrs;
     const row_ops *row = c->row;
-    const float *weight = layer_norm_vector(c, WEIGHT, c->scratch[2]), *bias = layer_norm_vector(c, BIAS, c->scratch[3]);
+    const float *weight = layer_norm_vector(c, WEIGHT, c->scratch[2]),
+                *bias = layer_norm_vector(c, BIAS, c->scratch[3]);
     float *means = c->out[MEAN].data, *rstds = c->out[RSTD].data;
     float mean[ROWS_MAX], rstd[ROWS_MAX];
 
@@ -181,12 +193,13 @@ static heed_value layer_norm_flat(heed_builder *b, heed_value v, int axes, heed_
 {
     *before = heed_value_type(b, v);
     if (axes < 1 || axes > before->rank)
-        return heed__poison(b, HEED_ERR_SHAPE, "norm over the last %d axes of a value of rank %d", axes, before->rank);
+        return heed__poison(b, HEED_ERR_SHAPE, "norm over the last %d axes of a value of rank %d", axes,
+                            before->rank);
     return axes == 1 ? v : heed_flatten(b, v, before->rank - axes, -1);
 }
 
-heed_value heed__norm_over(heed_builder *b, const op_def *op, const void *attrs, heed_value x, int axes, heed_value weight,
-                           heed_value bias)
+heed_value heed__norm_over(heed_builder *b, const op_def *op, const void *attrs, heed_value x, int axes,
+                           heed_value weight, heed_value bias)
 {
     heed_type type, same;
     heed_value in[3] = { layer_norm_flat(b, x, axes, &type) };
@@ -199,15 +212,18 @@ heed_value heed__norm_over(heed_builder *b, const op_def *op, const void *attrs,
     return axes == 1 ? y : heed_reshape(b, y, type.rank, type.dims);
 }
 
-heed_value heed_layer_norm(heed_builder *b, heed_value x, int axes, heed_value weight, heed_value bias, double eps)
+heed_value heed_layer_norm(heed_builder *b, heed_value x, int axes, heed_value weight, heed_value bias,
+                           double eps)
 {
-    return heed__norm_over(b, &heed__op_layer_norm, &(layer_norm_attrs){ eps > 0 ? eps : 1e-5 }, x, axes, weight, bias);
+    return heed__norm_over(b, &heed__op_layer_norm, &(layer_norm_attrs){ eps > 0 ? eps : 1e-5 }, x, axes,
+                           weight, bias);
 }
 
 const op_def heed__op_layer_norm = {
     .name = "layer_norm", .version = 1, .in = layer_norm_in, .out = layer_norm_out, .flags = OP_IN_PLACE,
     .attrs_size = sizeof(layer_norm_attrs), .fields = layer_norm_fields,
-    .infer = layer_norm_infer, .grad = layer_norm_grad, .decompose = layer_norm_decompose, .cpu = layer_norm_cpu,
+    .infer = layer_norm_infer, .grad = layer_norm_grad, .decompose = layer_norm_decompose,
+    .cpu = layer_norm_cpu,
     .onnx = { "LayerNormalization", 17 }, .torch = "layer_norm(x, x.shape[-1:], weight, bias, {eps})",
     .samples = layer_norm_samples,
 };
@@ -224,7 +240,12 @@ static const op_slot layer_norm_grad_in[] = {
     SLOT_END,
 };
 enum { DX, DWEIGHT, DBIAS };
-static const op_slot layer_norm_grad_out[] = { { .name = "dx", .same_as = "x" }, { .name = "dweight" }, { .name = "dbias" }, SLOT_END };
+static const op_slot layer_norm_grad_out[] = {
+    { .name = "dx", .same_as = "x" },
+    { .name = "dweight" },
+    { .name = "dbias" },
+    SLOT_END,
+};
 
 static heed_status layer_norm_grad_infer(op_infer *t)
 {
@@ -256,7 +277,8 @@ static void layer_norm_grad_decompose(op_decompose *d)
 {
     const heed_dtype dtype = heed_value_type(d->b, d->in[G_X]).dtype, sums = heed__sum_dtype(dtype);
     const bool centred = d->in[G_MEAN].id != 0;
-    heed_value rstd = heed__as(d->b, d->in[G_RSTD], sums), dy = heed__as(d->b, d->in[G_DY], sums), u = heed__as(d->b, d->in[G_X], sums), g = dy;
+    heed_value rstd = heed__as(d->b, d->in[G_RSTD], sums), dy = heed__as(d->b, d->in[G_DY], sums),
+               u = heed__as(d->b, d->in[G_X], sums), g = dy;
 
     if (centred)
         u = heed_sub(d->b, u, heed__as(d->b, d->in[G_MEAN], sums));
@@ -358,7 +380,8 @@ static void layer_norm_grad_finish(const op_call *c)
     float *total = c->partial; /* of the first chunk */
 
     for (int64_t i = 1; i < c->chunks; i++)
-        c->row->add_scaled(total, (const float *)(const void *)((const char *)c->partial + i * c->partial_stride), 1, 2 * n);
+        c->row->add_scaled(
+            total, (const float *)(const void *)((const char *)c->partial + i * c->partial_stride), 1, 2 * n);
     for (int i = DWEIGHT; i <= DBIAS; i++)
         if (c->out[i].data) {
             rows d = c->row->out(&c->out[i], 0, 1, c->scratch[0]);
@@ -388,7 +411,8 @@ static const op_sample layer_norm_grad_samples[] = {
 };
 
 const op_def heed__op_layer_norm_grad = {
-    .name = "layer_norm_grad", .version = 1, .in = layer_norm_grad_in, .out = layer_norm_grad_out, .flags = OP_IN_PLACE,
+    .name = "layer_norm_grad", .version = 1, .in = layer_norm_grad_in, .out = layer_norm_grad_out,
+    .flags = OP_IN_PLACE,
     .infer = layer_norm_grad_infer, .decompose = layer_norm_grad_decompose, .cpu = layer_norm_grad_cpu,
     .torch = "native_layer_norm_backward", .samples = layer_norm_grad_samples,
 };

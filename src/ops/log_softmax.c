@@ -2,15 +2,18 @@
  *
  *   x [..., n, ...]  ->  y, same shape and dtype
  *
- * m is subtracted before the logarithm is: x_i - (m + ln s) would lose what the logarithm holds when m is large.
- * Gradient: dx_i = dy_i - exp(y_i) sum_j dy_j. It needs y only, so y may overwrite x. */
+ * m is subtracted before the logarithm is: x_i - (m + ln s) would lose what the logarithm holds when m is
+ * large. Gradient: dx_i = dy_i - exp(y_i) sum_j dy_j. It needs y only, so y may overwrite x. */
 
 #include "cpu/rows.h"
 #include "graph/op.h"
 #include "ops/ops.h"
 #include <heed/ops.h>
 
-static const op_slot log_softmax_in[] = { { .name = "x", .dtypes = FLOATS, .flags = DIFFERENTIABLE }, SLOT_END };
+static const op_slot log_softmax_in[] = {
+    { .name = "x", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
+    SLOT_END,
+};
 static const op_slot log_softmax_out[] = { { .name = "y", .same_as = "x" }, SLOT_END };
 
 typedef struct {
@@ -31,7 +34,8 @@ static void log_softmax_grad(op_grad *g)
 {
     const log_softmax_attrs *a = g->attrs;
     const heed_dtype dtype = heed_value_type(g->b, g->in[0]).dtype;
-    heed_value y = heed__as(g->b, g->out[0], heed__sum_dtype(dtype)), dy = heed__as(g->b, g->dout[0], heed__sum_dtype(dtype));
+    heed_value y = heed__as(g->b, g->out[0], heed__sum_dtype(dtype)),
+               dy = heed__as(g->b, g->dout[0], heed__sum_dtype(dtype));
     heed_value share = heed_mul(g->b, heed_exp(g->b, y), heed__sum_axis(g->b, dy, a->axis));
 
     g->din[0] = heed__as(g->b, heed_sub(g->b, dy, share), dtype);
@@ -102,6 +106,7 @@ heed_value heed_log_softmax(heed_builder *b, heed_value x, int axis)
 const op_def heed__op_log_softmax = {
     .name = "log_softmax", .version = 1, .in = log_softmax_in, .out = log_softmax_out, .flags = OP_IN_PLACE,
     .attrs_size = sizeof(log_softmax_attrs), .fields = log_softmax_fields,
-    .infer = log_softmax_infer, .grad = log_softmax_grad, .decompose = log_softmax_decompose, .cpu = log_softmax_cpu,
+    .infer = log_softmax_infer, .grad = log_softmax_grad, .decompose = log_softmax_decompose,
+    .cpu = log_softmax_cpu,
     .onnx = { "LogSoftmax", 13 }, .torch = "log_softmax(x, dim={axis})", .samples = log_softmax_samples,
 };

@@ -3,10 +3,11 @@
  *   mse        z^2                     l1    |z|
  *   smooth_l1  z^2 / (2 beta)  where |z| < beta,   |z| - beta/2           elsewhere
  *   huber      z^2 / 2         where |z| <= delta, delta (|z| - delta/2)  elsewhere
- *   bce        (1 - t) x + (1 + (w - 1) t) ln(1 + e^-x), w = pos_weight: t and 1 - t weigh the logs of sigmoid(x) and its rest
+ *   bce        (1 - t) x + (1 + (w - 1) t) ln(1 + e^-x),  t the target, w = pos_weight
  *   kl_div     t (ln t - x) where t > 0, else 0
  *
- * The mean is over elements; batch mean divides the sum by the size of axis 0. Cross entropy has a file of its own. */
+ * The mean is over elements; batch mean divides the sum by the size of axis 0. Cross entropy has a file of
+ * its own. */
 
 #include "ops/ops.h"
 #include <heed/ops.h>
@@ -21,7 +22,8 @@ static heed_value loss_reduce(heed_builder *b, heed_value each, heed_reduction h
     case HEED_REDUCE_SUM:
         return heed_sum(b, each, HEED_ALL_AXES, HEED_DROP_AXES);
     case HEED_REDUCE_BATCH_MEAN:
-        return heed_mul_scalar(b, heed_sum(b, each, HEED_ALL_AXES, HEED_DROP_AXES), 1 / (double)(t.rank > 0 ? t.dims[0] : 1));
+        return heed_mul_scalar(b, heed_sum(b, each, HEED_ALL_AXES, HEED_DROP_AXES),
+                               1 / (double)(t.rank > 0 ? t.dims[0] : 1));
     case HEED_REDUCE_MEAN:
     default:
         return heed_mean(b, each, HEED_ALL_AXES, HEED_DROP_AXES);
@@ -39,7 +41,8 @@ heed_value heed_l1_loss(heed_builder *b, heed_value x, heed_value target, heed_r
     return loss_reduce(b, heed_abs(b, heed_sub(b, x, target)), r);
 }
 
-heed_value heed_smooth_l1_loss(heed_builder *b, heed_value x, heed_value target, double beta, heed_reduction r)
+heed_value heed_smooth_l1_loss(heed_builder *b, heed_value x, heed_value target, double beta,
+                               heed_reduction r)
 {
     heed_value z = heed_sub(b, x, target), far = heed_abs(b, z), near;
 
@@ -48,13 +51,15 @@ heed_value heed_smooth_l1_loss(heed_builder *b, heed_value x, heed_value target,
     if (!(beta > 0))
         return loss_reduce(b, far, r);
     near = heed_mul_scalar(b, heed_mul(b, z, z), 0.5 / beta);
-    near = heed_select(b, heed_lt(b, far, heed_scalar(b, heed_value_type(b, far).dtype, beta)), near, heed_add_scalar(b, far, -0.5 * beta));
+    near = heed_select(b, heed_lt(b, far, heed_scalar(b, heed_value_type(b, far).dtype, beta)), near,
+                       heed_add_scalar(b, far, -0.5 * beta));
     return loss_reduce(b, near, r);
 }
 
 heed_value heed_huber_loss(heed_builder *b, heed_value x, heed_value target, double delta, heed_reduction r)
 {
-    heed_value z = heed_sub(b, x, target), far = heed_abs(b, z), near = heed_mul_scalar(b, heed_mul(b, z, z), 0.5);
+    heed_value z = heed_sub(b, x, target), far = heed_abs(b, z),
+               near = heed_mul_scalar(b, heed_mul(b, z, z), 0.5);
 
     if (!(delta > 0))
         return heed__poison(b, HEED_ERR_LIMIT, "huber_loss: delta %g is not positive", delta);
@@ -63,12 +68,14 @@ heed_value heed_huber_loss(heed_builder *b, heed_value x, heed_value target, dou
     return loss_reduce(b, near, r);
 }
 
-heed_value heed_bce_with_logits(heed_builder *b, heed_value x, heed_value target, heed_value pos_weight, heed_reduction r)
+heed_value heed_bce_with_logits(heed_builder *b, heed_value x, heed_value target, heed_value pos_weight,
+                                heed_reduction r)
 {
     heed_value log_rest = heed_softplus(b, heed_neg(b, x)); /* -ln sigmoid(x), finite for any x */
 
     if (pos_weight.id)
-        log_rest = heed_mul(b, log_rest, heed_add_scalar(b, heed_mul(b, heed_add_scalar(b, pos_weight, -1), target), 1));
+        log_rest = heed_mul(b, log_rest,
+                            heed_add_scalar(b, heed_mul(b, heed_add_scalar(b, pos_weight, -1), target), 1));
     return loss_reduce(b, heed_add(b, heed_sub(b, x, heed_mul(b, x, target)), log_rest), r);
 }
 

@@ -2,16 +2,18 @@
  *
  *   a [..., M, K], b [..., K, N]  ->  c [..., M, N]
  *
- * Each element is one chain of multiply-adds in rising k, cut at multiples of GEMM_KC, whatever M, the batch or the thread are
- * (engine.md 12), so the three f32 kernels differ in what they pack, not in bits:
+ * Each element is one chain of multiply-adds in rising k, cut at multiples of GEMM_KC, whatever M, the
+ * batch or the thread are (cpu/gemm.h), so the three f32 kernels differ in what they pack, not in bits:
  *
- *   split    only for nodes whose K counts rows of data (the gradient of a weight): K is cut every MATMUL_SPLIT rows, each piece
- *            makes a whole C, and the pieces are added in order. Both threads work though C is small.
+ *   split    only for nodes whose K counts rows of data (the gradient of a weight): K is cut every
+ *            MATMUL_SPLIT rows, each piece makes a whole C, and the pieces are added in order. So all
+ *            threads work though C is small.
  *   batched  many small products: each packs its own B into the thread's scratch.
  *   packed   B is packed once for all, then rows of C are shared out.
  *
- * Gradient: dA = dC B^T, dB = A^T dC. The node wants equal leading dimensions; heed_matmul broadcasts, and makes one product of
- * [B,T,K] x [K,N] so that a linear layer and the gradient of its weight are one GEMM each. */
+ * Gradient: dA = dC B^T, dB = A^T dC. The node wants equal leading dimensions; heed_matmul broadcasts, and
+ * makes one product of [B,T,K] x [K,N] so that a linear layer and the gradient of its weight are one GEMM
+ * each. */
 
 #include "graph/number.h"
 #include "graph/op.h"
@@ -41,7 +43,8 @@ static heed_status matmul_infer(op_infer *t)
     const int r = x->rank;
 
     if (r < 2 || y->rank != r)
-        return heed__refuse(t, HEED_ERR_SHAPE, "wants two values of one rank >= 2, got ranks %d and %d", r, y->rank);
+        return heed__refuse(t, HEED_ERR_SHAPE, "wants two values of one rank >= 2, got ranks %d and %d", r,
+                            y->rank);
     for (int i = 0; i < r - 2; i++)
         if (x->dims[i] != y->dims[i])
             return heed__refuse(t, HEED_ERR_SHAPE, "leading sizes differ on axis %d: %lld and %lld", i,
@@ -78,7 +81,8 @@ static matmul_size matmul_sizes(const op_call *c)
     const heed_type *x = &c->in[0].type;
     const int r = x->rank;
 
-    return (matmul_size){ heed__dims_product(x, 0, r - 2), x->dims[r - 2], c->in[1].type.dims[r - 1], x->dims[r - 1] };
+    return (matmul_size){ heed__dims_product(x, 0, r - 2), x->dims[r - 2], c->in[1].type.dims[r - 1],
+                          x->dims[r - 1] };
 }
 
 static double matmul_flops(const op_call *c)
@@ -111,14 +115,16 @@ static float *matmul_c(const op_call *c, const matmul_size *s, int64_t item)
 }
 
 /* C rows [begin, end) of one item; an empty sum is zero. */
-static void matmul_rows(const op_call *c, const matmul_size *s, int64_t item, const float *packed, int64_t begin, int64_t end)
+static void matmul_rows(const op_call *c, const matmul_size *s, int64_t item, const float *packed,
+                        int64_t begin, int64_t end)
 {
     float *to = matmul_c(c, s, item);
 
     if (s->k == 0)
         memset(to + begin * s->n, 0, (size_t)((end - begin) * s->n) * sizeof(float));
     else
-        c->gemm->rows(to, s->n, matmul_matrix(&c->in[0], item), packed, begin, end, s->n, s->k, false, c->scratch[0]);
+        c->gemm->rows(to, s->n, matmul_matrix(&c->in[0], item), packed, begin, end, s->n, s->k, false,
+                      c->scratch[0]);
 }
 
 /* ---- packed: items are row tiles of the micro-kernel's height ---- */
@@ -182,7 +188,8 @@ static void matmul_prepare(const op_call *c, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++) {
         const int64_t item = i / panels, panel = i % panels;
         if (matmul_packed_item(&c->in[1], item) == item)
-            c->gemm->pack(matmul_packed_at(c, &s, item), matmul_matrix(&c->in[1], item), s.k, s.n, panel, panel + 1);
+            c->gemm->pack(matmul_packed_at(c, &s, item), matmul_matrix(&c->in[1], item), s.k, s.n, panel,
+                          panel + 1);
     }
 }
 
@@ -217,7 +224,8 @@ static int64_t matmul_batched_count(const op_call *c)
 static int64_t matmul_batched_chunk(const op_call *c)
 {
     const int64_t batch = matmul_sizes(c).batch;
-    return i64_min(i64_ceil_div(batch, 2), (int64_t)(MATMUL_GRAIN * (double)batch / (matmul_flops(c) + 1)) + 1);
+    return i64_min(i64_ceil_div(batch, 2),
+                   (int64_t)(MATMUL_GRAIN * (double)batch / (matmul_flops(c) + 1)) + 1);
 }
 
 static size_t matmul_batched_scratch(const op_call *c)
@@ -246,7 +254,8 @@ static void matmul_batched_run(const op_call *c, int64_t begin, int64_t end)
 static bool matmul_split_accepts(const op_call *c)
 {
     const matmul_attrs *a = c->attrs;
-    return a->split && heed__all_f32(c) && c->in[0].type.rank == 2 && heed_type_count(&c->out[0].type) <= MATMUL_SPLIT_MOST;
+    return a->split && heed__all_f32(c) && c->in[0].type.rank == 2 &&
+           heed_type_count(&c->out[0].type) <= MATMUL_SPLIT_MOST;
 }
 
 static int64_t matmul_split_count(const op_call *c)
@@ -286,7 +295,8 @@ static void matmul_split_finish(const op_call *c)
 
     memset(to, 0, (size_t)n * sizeof(float));
     for (int64_t i = 0; i < c->chunks; i++)
-        c->row->add_scaled(to, (const float *)(const void *)((const char *)c->partial + i * c->partial_stride), 1, n);
+        c->row->add_scaled(
+            to, (const float *)(const void *)((const char *)c->partial + i * c->partial_stride), 1, n);
 }
 
 /* ---- reference: one chain in rising k, any dtype and strides ---- */
@@ -319,25 +329,33 @@ static void matmul_reference(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel matmul_cpu[] = {
-    { .name = "split", .layout = STRIDED, .chunk = 1, .accepts = matmul_split_accepts, .count = matmul_split_count,
-      .scratch = matmul_split_scratch, .partial = matmul_split_partial, .run = matmul_split_run, .finish = matmul_split_finish },
+    { .name = "split", .layout = STRIDED, .chunk = 1, .accepts = matmul_split_accepts,
+      .count = matmul_split_count,
+      .scratch = matmul_split_scratch, .partial = matmul_split_partial, .run = matmul_split_run,
+      .finish = matmul_split_finish },
     { .name = "batched", .layout = STRIDED, .accepts = matmul_batched_accepts, .count = matmul_batched_count,
       .chunk_of = matmul_batched_chunk, .scratch = matmul_batched_scratch, .run = matmul_batched_run },
-    { .name = "packed", .layout = STRIDED, .accepts = heed__all_f32, .count = matmul_tiles, .chunk_of = matmul_tile_chunk,
-      .scratch = matmul_scratch, .shared = matmul_shared, .prepare_count = matmul_panels, .prepare = matmul_prepare,
+    { .name = "packed", .layout = STRIDED, .accepts = heed__all_f32, .count = matmul_tiles,
+      .chunk_of = matmul_tile_chunk,
+      .scratch = matmul_scratch, .shared = matmul_shared, .prepare_count = matmul_panels,
+      .prepare = matmul_prepare,
       .run = matmul_run },
-    { .name = "reference", .layout = STRIDED, .chunk = 8, .count = matmul_reference_count, .run = matmul_reference },
+    { .name = "reference", .layout = STRIDED, .chunk = 8, .count = matmul_reference_count,
+      .run = matmul_reference },
     KERNEL_END,
 };
 
 static const op_sample matmul_samples[] = {
     { .in = { DIMS(33, 47), DIMS(47, 29) }, .attrs = &(const matmul_attrs){ 0 } },
-    { .in = { DIMS(5, 600), DIMS(600, 7) }, .attrs = &(const matmul_attrs){ 0 } },          /* K is cut at GEMM_KC */
-    { .in = { DIMS(6, 1100), DIMS(1100, 5) }, .attrs = &(const matmul_attrs){ true } },     /* and at MATMUL_SPLIT */
+    /* K is cut at GEMM_KC */
+    { .in = { DIMS(5, 600), DIMS(600, 7) }, .attrs = &(const matmul_attrs){ 0 } },
+    /* and at MATMUL_SPLIT */
+    { .in = { DIMS(6, 1100), DIMS(1100, 5) }, .attrs = &(const matmul_attrs){ true } },
     { .in = { DIMS(3, 4, 9, 5), DIMS(3, 4, 5, 17) }, .attrs = &(const matmul_attrs){ 0 } }, /* batched */
     { .in = { DIMS(2, 70, 31), DIMS(2, 31, 65) }, .attrs = &(const matmul_attrs){ true } },
     { .in = { DIMS(1, 300), DIMS(300, 40) }, .attrs = &(const matmul_attrs){ 0 }, .scale = 1e4 },
-    { .in = { DIMS(4, 0), DIMS(0, 3) }, .attrs = &(const matmul_attrs){ 0 } },              /* empty sums are zeros */
+    /* empty sums are zeros */
+    { .in = { DIMS(4, 0), DIMS(0, 3) }, .attrs = &(const matmul_attrs){ 0 } },
     { .in = { DIMS(0, 4), DIMS(4, 3) }, .attrs = &(const matmul_attrs){ true } },
     { .in = { DIMS(2, 3), DIMS(4, 3) }, .attrs = &(const matmul_attrs){ 0 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
@@ -372,12 +390,14 @@ static heed_value matmul_stretch(heed_builder *b, heed_value x, int leading, int
 heed_value heed_matmul(heed_builder *b, heed_value x, heed_value y)
 {
     heed_type tx = heed_value_type(b, x), ty = heed_value_type(b, y);
-    const bool row = tx.rank == 1, column = ty.rank == 1; /* vectors: a size of 1 is put in and taken out again */
+    const bool row = tx.rank == 1,
+               column = ty.rank == 1; /* vectors: a size of 1 is put in and taken out again */
     int64_t dims[HEED_MAX_RANK];
     heed_value z;
 
     if (heed__poisoned(b) || tx.rank == 0 || ty.rank == 0)
-        return heed__poison(b, HEED_ERR_SHAPE, "matmul: wants values of rank >= 1, got ranks %d and %d", tx.rank, ty.rank);
+        return heed__poison(b, HEED_ERR_SHAPE, "matmul: wants values of rank >= 1, got ranks %d and %d",
+                            tx.rank, ty.rank);
     if (row)
         x = heed_unsqueeze(b, x, 0);
     if (column)
@@ -406,6 +426,7 @@ heed_value heed_matmul(heed_builder *b, heed_value x, heed_value y)
 
 const op_def heed__op_matmul = {
     .name = "matmul", .version = 1, .in = matmul_in, .out = matmul_out, .attrs_size = sizeof(matmul_attrs),
-    .fields = matmul_fields, .infer = matmul_infer, .grad = matmul_grad, .cpu = matmul_cpu, .flops = matmul_flops,
+    .fields = matmul_fields, .infer = matmul_infer, .grad = matmul_grad, .cpu = matmul_cpu,
+    .flops = matmul_flops,
     .onnx = { "MatMul", 13 }, .torch = "matmul(x, y)", .samples = matmul_samples,
 };

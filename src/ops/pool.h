@@ -1,5 +1,5 @@
-/* Windows of pool_sum, pool_max and their gradients: output place p of an axis sees the elements p stride - pad + k dilation,
- * 0 <= k < kernel, that exist. x [B,C,(H,)W]. */
+/* Windows of pool_sum, pool_max and their gradients: output place p of an axis sees the elements p stride -
+ * pad + k dilation, 0 <= k < kernel, that exist. x [B,C,(H,)W]. */
 #ifndef OPS_POOL_H
 #define OPS_POOL_H
 
@@ -21,22 +21,28 @@ typedef struct pool_shape {
 /* `full` has the sizes of x, `pooled` those of y. */
 pool_shape heed__pool_shape(const pool_attrs *a, const heed_type *full, const heed_type *pooled);
 
-/* x of this op as `full` (grad: the result), y as `pooled`: sizes in range, every window with at least one element. */
-heed_status heed__pool_check(op_infer *t, const pool_attrs *a, const heed_type *full, const heed_type *pooled);
+/* x of this op as `full` (grad: the result), y as `pooled`: sizes in range, every window with at least one
+ * element. */
+heed_status heed__pool_check(op_infer *t, const pool_attrs *a, const heed_type *full,
+                             const heed_type *pooled);
 
 /* t with its spatial sizes replaced by size. */
 heed_status heed__pool_resized(op_infer *t, const pool_attrs *a, const heed_type *from, heed_type *to);
 
 /* Attributes from the user's options with the sizes of the result; false after poisoning. */
-bool heed__pool_attrs(heed_builder *b, pool_attrs *a, const heed_type *x, const int64_t *kernel, const heed_pool_opts *o);
+bool heed__pool_attrs(heed_builder *b, pool_attrs *a, const heed_type *x, const int64_t *kernel,
+                      const heed_pool_opts *o);
 
-/* The first k whose element exists, and the first after it whose does not (k rises by one, elements by dilation). */
+/* The first k whose element exists, and the first after it whose does not (k rises by one, elements by
+ * dilation). */
 static inline void heed__pool_window(const pool_shape *s, int axis, int64_t p, int64_t *first, int64_t *end)
 {
     const int64_t from = p * s->stride[axis] - s->pad[axis];
 
     *first = from < 0 ? i64_ceil_div(-from, s->dilation[axis]) : 0;
-    *end = from < s->in[axis] ? i64_min(s->kernel[axis], (s->in[axis] - 1 - from) / s->dilation[axis] + 1) : 0;
+    *end = 0;
+    if (from < s->in[axis])
+        *end = i64_min(s->kernel[axis], (s->in[axis] - 1 - from) / s->dilation[axis] + 1);
 }
 
 /* Gradient of pool_max for an x of that type. */
@@ -48,7 +54,8 @@ static inline bool heed__pool_quads(const pool_shape *s)
     bool quads = s->in[1] < INT32_MAX;
 
     for (int i = 0; i < 2; i++)
-        quads = quads && s->kernel[i] == 2 && s->stride[i] == 2 && s->pad[i] == 0 && s->dilation[i] == 1 && 2 * s->out[i] <= s->in[i];
+        quads = quads && s->kernel[i] == 2 && s->stride[i] == 2 && s->pad[i] == 0 && s->dilation[i] == 1 &&
+                2 * s->out[i] <= s->in[i];
     return quads;
 }
 

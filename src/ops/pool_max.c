@@ -1,8 +1,8 @@
-/* pool_max: y[b,c,p] = the largest x[b,c,q] in the window of p (pool.h), the first of equals; padding never wins.
+/* pool_max: y[b,c,p] = the largest x[b,c,q] in the window of p (pool.h), the first of equals.
  *
  *   x [B,C,(H,)W]  ->  y [B,C,(H',)W'], indices i64 like y: q as row * W + column, as PyTorch counts them
  *
- * A NaN in a window wins. Gradient: dy goes to the element at its index (pool_max_grad). */
+ * Padding never wins, a NaN always does. Gradient: dy goes to the element at its index (pool_max_grad). */
 
 #include "ops/pool.h"
 
@@ -43,7 +43,8 @@ static int64_t pool_max_chunk(const op_call *c)
 static void pool_max_plane(const pool_shape *s, const float *x, float *y, int64_t *indices)
 {
     for (int64_t p = 0; p < s->out[0] * s->out[1]; p++) {
-        const int64_t from0 = p / s->out[1] * s->stride[0] - s->pad[0], from1 = p % s->out[1] * s->stride[1] - s->pad[1];
+        const int64_t from0 = p / s->out[1] * s->stride[0] - s->pad[0],
+                      from1 = p % s->out[1] * s->stride[1] - s->pad[1];
         int64_t first0, end0, first1, end1, at = -1;
         float most = 0;
         heed__pool_window(s, 0, p / s->out[1], &first0, &end0);
@@ -80,8 +81,9 @@ static void pool_max_run(const op_call *c, int64_t begin, int64_t end)
         float *y = c->out[Y].data ? (float *)c->out[Y].data + item * out : NULL;
         int64_t *indices = c->out[INDICES].data ? (int64_t *)c->out[INDICES].data + item * out : NULL;
         for (int64_t p = 0; quads && p < s.out[0]; p++)
-            c->row->max_quads(y ? y + p * s.out[1] : c->scratch[0], indices ? indices + p * s.out[1] : c->scratch[1], x + 2 * p * s.in[1], x + (2 * p + 1) * s.in[1], s.out[1],
-                              2 * p * s.in[1], (int32_t)s.in[1]);
+            c->row->max_quads(y ? y + p * s.out[1] : c->scratch[0],
+                              indices ? indices + p * s.out[1] : c->scratch[1], x + 2 * p * s.in[1],
+                              x + (2 * p + 1) * s.in[1], s.out[1], 2 * p * s.in[1], (int32_t)s.in[1]);
         if (!quads)
             pool_max_plane(&s, x, y, indices);
     }
@@ -103,7 +105,8 @@ static void pool_max_reference(const op_call *c, int64_t begin, int64_t end)
             heed__pool_window(&s, 1, p1, &first1, &end1);
             for (int64_t k0 = first0; k0 < end0; k0++)
                 for (int64_t k1 = first1; k1 < end1; k1++) {
-                    const int64_t q0 = p0 * s.stride[0] - s.pad[0] + k0 * s.dilation[0], q1 = p1 * s.stride[1] - s.pad[1] + k1 * s.dilation[1];
+                    const int64_t q0 = p0 * s.stride[0] - s.pad[0] + k0 * s.dilation[0],
+                                  q1 = p1 * s.stride[1] - s.pad[1] + k1 * s.dilation[1];
                     const double v = heed__number_get(dtype, c->in[0].data, x.at + q0 * x.s[0] + q1 * x.s[1]);
                     if (at < 0 || v > most || isnan(v)) {
                         most = v;
@@ -119,9 +122,11 @@ static void pool_max_reference(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel pool_max_cpu[] = {
-    { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_max_count, .chunk_of = pool_max_chunk,
+    { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_max_count,
+      .chunk_of = pool_max_chunk,
       .scratch = pool_max_scratch, .run = pool_max_run },
-    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_max_count, .run = pool_max_reference },
+    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_max_count,
+      .run = pool_max_reference },
     KERNEL_END,
 };
 
@@ -131,12 +136,18 @@ static const op_sample pool_max_samples[] = {
       .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 3) } },
     { .in = { FILLED(FILL_DISTINCT, 2, 2, 7, 6) },
       .attrs = &(const pool_attrs){ LIST(3, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(4, 3) } },
-    { .in = { FILLED(FILL_DISTINCT, 2, 3, 12) }, .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(2), LIST(4) } },
+    { .in = { FILLED(FILL_DISTINCT, 2, 3, 12) },
+      .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(2), LIST(4) } },
     { .in = { FILLED(FILL_DISTINCT, 1, 2, 5, 5) }, /* ceil_mode: the last windows are cut */
       .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 3) } },
-    { .in = { DIMS(1, 2, 8, 8) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) }, .scale = 1e4 },
-    { .in = { DIMS(0, 2, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(2, 2) } },
-    { .in = { DIMS(1, 2, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 2) }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(1, 2, 8, 8) },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) },
+      .scale = 1e4 },
+    { .in = { DIMS(0, 2, 4, 4) },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(2, 2) } },
+    { .in = { DIMS(1, 2, 4, 4) },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 2) },
+      .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
@@ -151,7 +162,10 @@ heed_value heed_max_pool(heed_builder *b, heed_value x, const int64_t *kernel, c
 }
 
 const op_def heed__op_pool_max = {
-    .name = "pool_max", .version = 1, .in = pool_max_in, .out = pool_max_out, .attrs_size = sizeof(pool_attrs),
-    .fields = heed__pool_fields, .infer = pool_max_infer, .grad = pool_max_grad, .cpu = pool_max_cpu, .onnx = { "MaxPool", 12 },
-    .torch = "max_pool2d(x, {kernel}, {stride}, {pad}, {dilation}, return_indices=True)", .samples = pool_max_samples,
+    .name = "pool_max", .version = 1, .in = pool_max_in, .out = pool_max_out,
+    .attrs_size = sizeof(pool_attrs),
+    .fields = heed__pool_fields, .infer = pool_max_infer, .grad = pool_max_grad, .cpu = pool_max_cpu,
+    .onnx = { "MaxPool", 12 },
+    .torch = "max_pool2d(x, {kernel}, {stride}, {pad}, {dilation}, return_indices=True)",
+    .samples = pool_max_samples,
 };

@@ -44,7 +44,8 @@ static void pool_max_grad_grad(op_grad *g)
 {
     const heed_type full = heed_value_type(g->b, g->dout[0]), pooled = heed_value_type(g->b, g->in[INDICES]);
     const int64_t planes = full.dims[0] * full.dims[1], plane = heed__dims_product(&full, 2, full.rank);
-    const heed_type by_plane = heed_type_of(HEED_I64, 2, (const int64_t[]){ planes, heed__dims_product(&pooled, 2, pooled.rank) });
+    const heed_type by_plane =
+        heed_type_of(HEED_I64, 2, (const int64_t[]){ planes, heed__dims_product(&pooled, 2, pooled.rank) });
     heed_value first = heed_mul_scalar(g->b, heed_iota(g->b, by_plane, 0), (double)plane);
     heed_value index = heed_add(g->b, heed_reshape(g->b, g->in[INDICES], 2, by_plane.dims), first);
     heed_value flat = heed_reshape(g->b, g->dout[0], 1, (const int64_t[]){ planes * plane });
@@ -64,7 +65,8 @@ static int64_t pool_max_grad_chunk(const op_call *c)
 }
 
 /* One plane, any indices; `first` is the number of its first one. */
-static void pool_max_grad_plane(const op_call *c, float *dx, int64_t in, const float *dy, const int64_t *index, int64_t out, int64_t first)
+static void pool_max_grad_plane(const op_call *c, float *dx, int64_t in, const float *dy,
+                                const int64_t *index, int64_t out, int64_t first)
 {
     memset(dx, 0, (size_t)in * sizeof(float));
     for (int64_t p = 0; p < out; p++) {
@@ -76,11 +78,13 @@ static void pool_max_grad_plane(const op_call *c, float *dx, int64_t in, const f
 }
 
 /* One plane as windows of 2 x 2 side by side; false when it is not, and dx is then unfinished. */
-static bool pool_max_grad_quads(const op_call *c, float *dx, const int64_t in[2], const float *dy, const int64_t *index, const int64_t out[2])
+static bool pool_max_grad_quads(const op_call *c, float *dx, const int64_t in[2], const float *dy,
+                                const int64_t *index, const int64_t out[2])
 {
     for (int64_t p = 0; p < out[0]; p++) {
         float *upper = dx + 2 * p * in[1], *lower = upper + in[1];
-        if (!c->row->max_quads_grad(upper, lower, dy + p * out[1], index + p * out[1], out[1], 2 * p * in[1], (int32_t)in[1]))
+        if (!c->row->max_quads_grad(upper, lower, dy + p * out[1], index + p * out[1], out[1], 2 * p * in[1],
+                                    (int32_t)in[1]))
             return false;
         if (2 * out[1] < in[1]) /* a last odd column */
             upper[in[1] - 1] = lower[in[1] - 1] = 0;
@@ -110,17 +114,23 @@ static void pool_max_grad_reference(const op_call *c, int64_t begin, int64_t end
     const heed_type *full = &c->out[0].type, *pooled = &c->in[DY].type;
     const heed_dtype dtype = full->dtype;
     const int64_t width = full->dims[full->rank - 1], height = heed__dims_product(full, 2, full->rank - 1);
-    const int64_t columns = pooled->dims[full->rank - 1], out = columns * heed__dims_product(pooled, 2, full->rank - 1);
+    const int64_t columns = pooled->dims[full->rank - 1],
+                  out = columns * heed__dims_product(pooled, 2, full->rank - 1);
 
     for (int64_t item = begin; item < end; item++) {
-        const pool_plane dy = heed__pool_plane(&c->in[DY], item), index = heed__pool_plane(&c->in[INDICES], item);
+        const pool_plane dy = heed__pool_plane(&c->in[DY], item),
+                         index = heed__pool_plane(&c->in[INDICES], item);
         const pool_plane dx = heed__pool_plane(&c->out[0], item);
-        for (int64_t q = 0; q < height * width; q++) { /* one element of dx at a time, so that half precision rounds once */
+        for (int64_t q = 0; q < height * width;
+             q++) { /* one element of dx at a time, so that half precision rounds once */
             double sum = 0;
             for (int64_t p = 0; p < out; p++) {
-                const int64_t to = ((const int64_t *)c->in[INDICES].data)[index.at + p / columns * index.s[0] + p % columns * index.s[1]];
+                const int64_t to =
+                    ((const int64_t *)c->in[INDICES]
+                         .data)[index.at + p / columns * index.s[0] + p % columns * index.s[1]];
                 if (to == q)
-                    sum += heed__number_get(dtype, c->in[DY].data, dy.at + p / columns * dy.s[0] + p % columns * dy.s[1]);
+                    sum += heed__number_get(dtype, c->in[DY].data,
+                                            dy.at + p / columns * dy.s[0] + p % columns * dy.s[1]);
                 else if (to < 0 || to >= height * width)
                     heed__fault(c, item * out + p, HEED_ERR_LIMIT, to);
             }
@@ -130,19 +140,26 @@ static void pool_max_grad_reference(const op_call *c, int64_t begin, int64_t end
 }
 
 static const op_kernel pool_max_grad_cpu[] = {
-    { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_max_grad_count, .chunk_of = pool_max_grad_chunk,
+    { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_max_grad_count,
+      .chunk_of = pool_max_grad_chunk,
       .run = pool_max_grad_run },
-    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_max_grad_count, .run = pool_max_grad_reference },
+    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_max_grad_count,
+      .run = pool_max_grad_reference },
     KERNEL_END,
 };
 
 #define LIST(...) { (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } }
 static const op_sample pool_max_grad_samples[] = {
-    { .in = { DIMS(2, 3, 3, 3), INDEX(42, 2, 3, 3, 3) }, .attrs = &(const pool_max_grad_attrs){ LIST(6, 7) } },
-    { .in = { DIMS(3, 2, 9), INDEX(5, 3, 2, 9) }, .attrs = &(const pool_max_grad_attrs){ LIST(5) } }, /* several p to one q */
-    { .in = { DIMS(1, 2, 4, 4), INDEX(64, 1, 2, 4, 4) }, .attrs = &(const pool_max_grad_attrs){ LIST(8, 8) }, .scale = 1e4 },
-    { .in = { DIMS(0, 2, 2, 2), INDEX(16, 0, 2, 2, 2) }, .attrs = &(const pool_max_grad_attrs){ LIST(4, 4) } },
-    { .in = { DIMS(1, 2, 2, 2), INDEX(16, 1, 2, 2, 1) }, .attrs = &(const pool_max_grad_attrs){ LIST(4, 4) }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 3, 3, 3), INDEX(42, 2, 3, 3, 3) },
+      .attrs = &(const pool_max_grad_attrs){ LIST(6, 7) } },
+    /* several p to one q */
+    { .in = { DIMS(3, 2, 9), INDEX(5, 3, 2, 9) }, .attrs = &(const pool_max_grad_attrs){ LIST(5) } },
+    { .in = { DIMS(1, 2, 4, 4), INDEX(64, 1, 2, 4, 4) },
+      .attrs = &(const pool_max_grad_attrs){ LIST(8, 8) }, .scale = 1e4 },
+    { .in = { DIMS(0, 2, 2, 2), INDEX(16, 0, 2, 2, 2) },
+      .attrs = &(const pool_max_grad_attrs){ LIST(4, 4) } },
+    { .in = { DIMS(1, 2, 2, 2), INDEX(16, 1, 2, 2, 1) },
+      .attrs = &(const pool_max_grad_attrs){ LIST(4, 4) }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
@@ -158,6 +175,7 @@ heed_value heed__pool_max_grad(heed_builder *b, heed_value dy, heed_value indice
 const op_def heed__op_pool_max_grad = {
     .name = "pool_max_grad", .version = 1, .in = pool_max_grad_in, .out = pool_max_grad_out,
     .attrs_size = sizeof(pool_max_grad_attrs), .fields = pool_max_grad_fields, .infer = pool_max_grad_infer,
-    .grad = pool_max_grad_grad, .cpu = pool_max_grad_cpu, .torch = "max_unpool2d with sums where windows overlap",
+    .grad = pool_max_grad_grad, .cpu = pool_max_grad_cpu,
+    .torch = "max_unpool2d with sums where windows overlap",
     .samples = pool_max_grad_samples,
 };

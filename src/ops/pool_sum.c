@@ -2,9 +2,9 @@
  *
  *   x [B,C,(H,)W]  ->  y [B,C,(H',)W'], the sizes of y being an attribute because of PyTorch's ceil_mode
  *
- * Its gradient pool_sum_grad gives each element the sum of dy over the windows it lies in; the two are each other's transpose.
- * Average pooling divides by the sizes of windows, which are constants. Adaptive pooling, whose regions overlap and differ
- * in size, is a product with a constant matrix along each axis. */
+ * Its gradient pool_sum_grad gives each element the sum of dy over the windows it lies in; the two are each
+ * other's transpose. Average pooling divides by the sizes of windows, which are constants. Adaptive
+ * pooling, whose regions overlap and differ in size, is a product with a constant matrix along each axis. */
 
 #include "ops/pool.h"
 
@@ -25,8 +25,12 @@ const op_field heed__pool_fields[] = {
 
 pool_shape heed__pool_shape(const pool_attrs *a, const heed_type *full, const heed_type *pooled)
 {
-    pool_shape s = { .planes = full->dims[0] * full->dims[1], .in = { 1, 1 }, .out = { 1, 1 }, .kernel = { 1, 1 },
-                     .stride = { 1, 1 }, .dilation = { 1, 1 } };
+    pool_shape s = { .planes = full->dims[0] * full->dims[1],
+                     .in = { 1, 1 },
+                     .out = { 1, 1 },
+                     .kernel = { 1, 1 },
+                     .stride = { 1, 1 },
+                     .dilation = { 1, 1 } };
     const int axes = full->rank - 2;
 
     for (int i = 0; i < axes; i++) {
@@ -57,9 +61,12 @@ heed_status heed__pool_resized(op_infer *t, const pool_attrs *a, const heed_type
 
     if (axes < 1 || axes > 2)
         return heed__refuse(t, HEED_ERR_SHAPE, "wants x [B,C,(H,)W], got rank %d", from->rank);
-    if (!pool_list_ok(&a->kernel, axes, 1) || !pool_list_ok(&a->stride, axes, 1) || !pool_list_ok(&a->dilation, axes, 1) ||
-        !pool_list_ok(&a->pad, axes, 0) || !pool_list_ok(&a->size, axes, 1))
-        return heed__refuse(t, HEED_ERR_LIMIT, "kernel, stride, dilation and size begin at 1, padding at 0; each is at most %d", POOL_MOST);
+    if (!pool_list_ok(&a->kernel, axes, 1) || !pool_list_ok(&a->stride, axes, 1) ||
+        !pool_list_ok(&a->dilation, axes, 1) || !pool_list_ok(&a->pad, axes, 0) ||
+        !pool_list_ok(&a->size, axes, 1))
+        return heed__refuse(t, HEED_ERR_LIMIT,
+                            "kernel, stride, dilation and size begin at 1, padding at 0; each is at most %d",
+                            POOL_MOST);
     *to = *from;
     for (int i = 0; i < axes; i++)
         to->dims[2 + i] = a->size.v[i];
@@ -76,7 +83,8 @@ heed_status heed__pool_check(op_infer *t, const pool_attrs *a, const heed_type *
     for (int axis = 0; axis < 2; axis++) {
         const int64_t before = i64_min(s.out[axis], i64_ceil_div(s.pad[axis], s.stride[axis]));
         bool empty = s.out[axis] > 0 && (s.out[axis] - 1) * s.stride[axis] - s.pad[axis] >= s.in[axis];
-        for (int64_t p = 0; p < before && !empty; p++) { /* only windows that begin in the padding can miss x */
+        for (int64_t p = 0; p < before && !empty;
+             p++) { /* only windows that begin in the padding can miss x */
             int64_t first, end;
             heed__pool_window(&s, axis, p, &first, &end);
             empty = first >= end;
@@ -96,7 +104,8 @@ pool_plane heed__pool_plane(const view *v, int64_t item)
                          { flat ? 0 : v->strides[2], v->strides[flat ? 2 : 3] } };
 }
 
-/* PyTorch's sizes: rounded up in ceil_mode, but the last window must begin inside x or in the padding before it. */
+/* PyTorch's sizes: rounded up in ceil_mode, but the last window must begin inside x or in the padding
+ * before it. */
 static int64_t pool_size(int64_t in, int64_t reach, int64_t stride, int64_t pad, bool up)
 {
     int64_t n = (in + 2 * pad - reach - 1 + (up ? stride - 1 : 0)) / stride + 1;
@@ -106,7 +115,8 @@ static int64_t pool_size(int64_t in, int64_t reach, int64_t stride, int64_t pad,
     return n;
 }
 
-bool heed__pool_attrs(heed_builder *b, pool_attrs *a, const heed_type *x, const int64_t *kernel, const heed_pool_opts *o)
+bool heed__pool_attrs(heed_builder *b, pool_attrs *a, const heed_type *x, const int64_t *kernel,
+                      const heed_pool_opts *o)
 {
     const int axes = x->rank - 2;
 
@@ -124,18 +134,22 @@ bool heed__pool_attrs(heed_builder *b, pool_attrs *a, const heed_type *x, const 
         a->stride.v[i] = OPT(o, stride[i], kernel[i]);
         a->dilation.v[i] = OPT(o, dilation[i], 1);
         a->pad.v[i] = OPT(o, pad[i], 0);
-        if (kernel[i] < 1 || kernel[i] > POOL_MOST || a->stride.v[i] < 1 || a->stride.v[i] > POOL_MOST || a->dilation.v[i] < 1 ||
-            a->dilation.v[i] > POOL_MOST || in > POOL_MOST || a->pad.v[i] < 0) {
-            heed__poison(b, HEED_ERR_LIMIT, "pooling: kernel, stride and dilation begin at 1, padding at 0, and all are below 2^31");
+        if (kernel[i] < 1 || kernel[i] > POOL_MOST || a->stride.v[i] < 1 || a->stride.v[i] > POOL_MOST ||
+            a->dilation.v[i] < 1 || a->dilation.v[i] > POOL_MOST || in > POOL_MOST || a->pad.v[i] < 0) {
+            heed__poison(
+                b, HEED_ERR_LIMIT,
+                "pooling: kernel, stride and dilation begin at 1, padding at 0, and all are below 2^31");
             return false;
         }
         const int64_t reach = (kernel[i] - 1) * a->dilation.v[i];
         if (a->pad.v[i] > (reach + 1) / 2) {
-            heed__poison(b, HEED_ERR_LIMIT, "pooling: padding %lld is more than half of the window", (long long)a->pad.v[i]);
+            heed__poison(b, HEED_ERR_LIMIT, "pooling: padding %lld is more than half of the window",
+                         (long long)a->pad.v[i]);
             return false;
         }
         if (in + 2 * a->pad.v[i] <= reach) {
-            heed__poison(b, HEED_ERR_SHAPE, "pooling: a window of %lld elements does not fit into %lld", (long long)reach + 1, (long long)in);
+            heed__poison(b, HEED_ERR_SHAPE, "pooling: a window of %lld elements does not fit into %lld",
+                         (long long)reach + 1, (long long)in);
             return false;
         }
         a->size.v[i] = pool_size(in, reach, a->stride.v[i], a->pad.v[i], o && o->ceil_mode);
@@ -154,7 +168,8 @@ static heed_status pool_sum_infer(op_infer *t)
     return heed__pool_check(t, t->attrs, &t->in[0], &t->out[0]);
 }
 
-static heed_value pool_node(heed_builder *b, const op_def *op, const pool_attrs *a, heed_value x, const int64_t *size)
+static heed_value pool_node(heed_builder *b, const op_def *op, const pool_attrs *a, heed_value x,
+                            const int64_t *size)
 {
     pool_attrs sized = *a;
 
@@ -195,7 +210,8 @@ static void pool_sum_run(const op_call *c, int64_t begin, int64_t end)
                 float sum = 0;
                 heed__pool_window(&s, 1, p1, &first1, &end1);
                 for (int64_t k0 = first0; k0 < end0; k0++) {
-                    const float *row = x + (p0 * s.stride[0] - s.pad[0] + k0 * s.dilation[0]) * s.in[1] + p1 * s.stride[1] - s.pad[1];
+                    const float *row = x + (p0 * s.stride[0] - s.pad[0] + k0 * s.dilation[0]) * s.in[1] +
+                                       p1 * s.stride[1] - s.pad[1];
                     for (int64_t k1 = first1; k1 < end1; k1++)
                         sum += row[k1 * s.dilation[1]];
                 }
@@ -220,41 +236,56 @@ static void pool_sum_reference(const op_call *c, int64_t begin, int64_t end)
             heed__pool_window(&s, 1, p1, &first1, &end1);
             for (int64_t k0 = first0; k0 < end0; k0++)
                 for (int64_t k1 = first1; k1 < end1; k1++)
-                    sum += heed__number_get(dtype, c->in[0].data,
-                                            x.at + (p0 * s.stride[0] - s.pad[0] + k0 * s.dilation[0]) * x.s[0] +
-                                                (p1 * s.stride[1] - s.pad[1] + k1 * s.dilation[1]) * x.s[1]);
+                    sum +=
+                        heed__number_get(dtype, c->in[0].data,
+                                         x.at + (p0 * s.stride[0] - s.pad[0] + k0 * s.dilation[0]) * x.s[0] +
+                                             (p1 * s.stride[1] - s.pad[1] + k1 * s.dilation[1]) * x.s[1]);
             heed__number_put(dtype, c->out[0].data, y.at + p0 * y.s[0] + p1 * y.s[1], sum);
         }
     }
 }
 
 static const op_kernel pool_sum_cpu[] = {
-    { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_sum_count, .chunk_of = pool_sum_chunk,
+    { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_sum_count,
+      .chunk_of = pool_sum_chunk,
       .run = pool_sum_run },
-    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_sum_count, .run = pool_sum_reference },
+    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_sum_count,
+      .run = pool_sum_reference },
     KERNEL_END,
 };
 
 #define LIST(...) { (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } }
 static const op_sample pool_sum_samples[] = {
-    { .in = { DIMS(2, 3, 6, 7) }, .attrs = &(const pool_attrs){ LIST(2, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(4, 4) } },
-    { .in = { DIMS(2, 3, 5, 5) }, .attrs = &(const pool_attrs){ LIST(3, 3), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(5, 5) } },
-    { .in = { DIMS(3, 2, 11) }, .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(1), LIST(6) } }, /* ceil_mode: the last window is cut */
-    { .in = { DIMS(1, 2, 8, 8) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(3, 3), LIST(3, 3) }, .scale = 1e4 },
-    { .in = { DIMS(0, 2, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(2, 2) } },
-    { .in = { DIMS(1, 2, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 2) }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 3, 6, 7) },
+      .attrs = &(const pool_attrs){ LIST(2, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(4, 4) } },
+    { .in = { DIMS(2, 3, 5, 5) },
+      .attrs = &(const pool_attrs){ LIST(3, 3), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(5, 5) } },
+    /* ceil_mode: the last window is cut */
+    { .in = { DIMS(3, 2, 11) }, .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(1), LIST(6) } },
+    { .in = { DIMS(1, 2, 8, 8) },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(3, 3), LIST(3, 3) },
+      .scale = 1e4 },
+    { .in = { DIMS(0, 2, 4, 4) },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(2, 2) } },
+    { .in = { DIMS(1, 2, 4, 4) },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(3, 2) },
+      .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
 const op_def heed__op_pool_sum = {
-    .name = "pool_sum", .version = 1, .in = pool_sum_in, .out = pool_sum_out, .attrs_size = sizeof(pool_attrs),
+    .name = "pool_sum", .version = 1, .in = pool_sum_in, .out = pool_sum_out,
+    .attrs_size = sizeof(pool_attrs),
     .fields = heed__pool_fields, .infer = pool_sum_infer, .grad = pool_sum_grad, .cpu = pool_sum_cpu,
     .torch = "avg_pool2d(x, {kernel}, {stride}, {pad}, divisor_override=1)", .samples = pool_sum_samples,
 };
 
 /* ---- pool_sum_grad ---- */
 
-static const op_slot pool_sum_grad_in[] = { { .name = "dy", .dtypes = FLOATS, .flags = DIFFERENTIABLE }, SLOT_END };
+static const op_slot pool_sum_grad_in[] = {
+    { .name = "dy", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
+    SLOT_END,
+};
 static const op_slot pool_sum_grad_out[] = { { .name = "dx" }, SLOT_END };
 
 static heed_status pool_sum_grad_infer(op_infer *t)
@@ -285,7 +316,8 @@ static void pool_sum_grad_run(const op_call *c, int64_t begin, int64_t end)
                 int64_t first1, end1;
                 heed__pool_window(&s, 1, p1, &first1, &end1);
                 for (int64_t k0 = first0; k0 < end0; k0++) {
-                    float *row = dx + (p0 * s.stride[0] - s.pad[0] + k0 * s.dilation[0]) * s.in[1] + p1 * s.stride[1] - s.pad[1];
+                    float *row = dx + (p0 * s.stride[0] - s.pad[0] + k0 * s.dilation[0]) * s.in[1] +
+                                 p1 * s.stride[1] - s.pad[1];
                     for (int64_t k1 = first1; k1 < end1; k1++)
                         row[k1 * s.dilation[1]] += up;
                 }
@@ -295,15 +327,19 @@ static void pool_sum_grad_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 /* The sum for one element of dx, so that half precision rounds once. */
-static double pool_sum_grad_at(const op_call *c, const pool_shape *s, const pool_plane *dy, int64_t q0, int64_t q1)
+static double pool_sum_grad_at(const op_call *c, const pool_shape *s, const pool_plane *dy, int64_t q0,
+                               int64_t q1)
 {
     double sum = 0;
 
     for (int64_t k = 0; k < s->kernel[0] * s->kernel[1]; k++) {
-        const int64_t from0 = q0 + s->pad[0] - k / s->kernel[1] * s->dilation[0], from1 = q1 + s->pad[1] - k % s->kernel[1] * s->dilation[1];
+        const int64_t from0 = q0 + s->pad[0] - k / s->kernel[1] * s->dilation[0],
+                      from1 = q1 + s->pad[1] - k % s->kernel[1] * s->dilation[1];
         const int64_t p0 = from0 / s->stride[0], p1 = from1 / s->stride[1];
-        if (from0 >= 0 && from1 >= 0 && from0 % s->stride[0] == 0 && from1 % s->stride[1] == 0 && p0 < s->out[0] && p1 < s->out[1])
-            sum += heed__number_get(c->in[0].type.dtype, c->in[0].data, dy->at + p0 * dy->s[0] + p1 * dy->s[1]);
+        if (from0 >= 0 && from1 >= 0 && from0 % s->stride[0] == 0 && from1 % s->stride[1] == 0 &&
+            p0 < s->out[0] && p1 < s->out[1])
+            sum +=
+                heed__number_get(c->in[0].type.dtype, c->in[0].data, dy->at + p0 * dy->s[0] + p1 * dy->s[1]);
     }
     return sum;
 }
@@ -315,31 +351,43 @@ static void pool_sum_grad_reference(const op_call *c, int64_t begin, int64_t end
     for (int64_t item = begin; item < end; item++) {
         const pool_plane dy = heed__pool_plane(&c->in[0], item), dx = heed__pool_plane(&c->out[0], item);
         for (int64_t q = 0; q < s.in[0] * s.in[1]; q++)
-            heed__number_put(c->out[0].type.dtype, c->out[0].data, dx.at + q / s.in[1] * dx.s[0] + q % s.in[1] * dx.s[1],
+            heed__number_put(c->out[0].type.dtype, c->out[0].data,
+                             dx.at + q / s.in[1] * dx.s[0] + q % s.in[1] * dx.s[1],
                              pool_sum_grad_at(c, &s, &dy, q / s.in[1], q % s.in[1]));
     }
 }
 
 static const op_kernel pool_sum_grad_cpu[] = {
-    { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_sum_count, .chunk_of = pool_sum_chunk,
+    { .name = "planes", .layout = DENSE, .accepts = heed__all_f32, .count = pool_sum_count,
+      .chunk_of = pool_sum_chunk,
       .run = pool_sum_grad_run },
-    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_sum_count, .run = pool_sum_grad_reference },
+    { .name = "reference", .layout = STRIDED, .chunk = 1, .count = pool_sum_count,
+      .run = pool_sum_grad_reference },
     KERNEL_END,
 };
 
 static const op_sample pool_sum_grad_samples[] = {
-    { .in = { DIMS(2, 3, 4, 4) }, .attrs = &(const pool_attrs){ LIST(2, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(6, 7) } },
-    { .in = { DIMS(2, 3, 5, 5) }, .attrs = &(const pool_attrs){ LIST(3, 3), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(5, 5) } },
-    { .in = { DIMS(3, 2, 6) }, .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(1), LIST(11) }, .scale = 1e4 },
-    { .in = { DIMS(0, 2, 2, 2) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) } },
-    { .in = { DIMS(1, 2, 3, 2) }, .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 3, 4, 4) },
+      .attrs = &(const pool_attrs){ LIST(2, 3), LIST(2, 2), LIST(1, 1), LIST(1, 1), LIST(6, 7) } },
+    { .in = { DIMS(2, 3, 5, 5) },
+      .attrs = &(const pool_attrs){ LIST(3, 3), LIST(1, 1), LIST(1, 1), LIST(1, 1), LIST(5, 5) } },
+    { .in = { DIMS(3, 2, 6) }, .attrs = &(const pool_attrs){ LIST(3), LIST(2), LIST(0), LIST(1), LIST(11) },
+      .scale = 1e4 },
+    { .in = { DIMS(0, 2, 2, 2) },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) } },
+    { .in = { DIMS(1, 2, 3, 2) },
+      .attrs = &(const pool_attrs){ LIST(2, 2), LIST(2, 2), LIST(0, 0), LIST(1, 1), LIST(4, 4) },
+      .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
 const op_def heed__op_pool_sum_grad = {
-    .name = "pool_sum_grad", .version = 1, .in = pool_sum_grad_in, .out = pool_sum_grad_out, .attrs_size = sizeof(pool_attrs),
-    .fields = heed__pool_fields, .infer = pool_sum_grad_infer, .grad = pool_sum_grad_grad, .cpu = pool_sum_grad_cpu,
-    .torch = "the gradient of avg_pool2d(x, {kernel}, {stride}, {pad}, divisor_override=1)", .samples = pool_sum_grad_samples,
+    .name = "pool_sum_grad", .version = 1, .in = pool_sum_grad_in, .out = pool_sum_grad_out,
+    .attrs_size = sizeof(pool_attrs),
+    .fields = heed__pool_fields, .infer = pool_sum_grad_infer, .grad = pool_sum_grad_grad,
+    .cpu = pool_sum_grad_cpu,
+    .torch = "the gradient of avg_pool2d(x, {kernel}, {stride}, {pad}, divisor_override=1)",
+    .samples = pool_sum_grad_samples,
 };
 
 /* ---- averages ---- */
@@ -352,8 +400,8 @@ static int64_t pool_divisor(int64_t in, int64_t kernel, int64_t from, int64_t pa
 }
 
 /* A constant of one axis from numbers[n]; it broadcasts against values of rank axis + 1 + behind. */
-static heed_value pool_constant(heed_builder *b, heed_dtype dtype, int rank, const int64_t *dims, double (*at)(const void *user, int64_t i),
-                                const void *user)
+static heed_value pool_constant(heed_builder *b, heed_dtype dtype, int rank, const int64_t *dims,
+                                double (*at)(const void *user, int64_t i), const void *user)
 {
     heap *h = heed__builder_context(b)->heap;
     const heed_type type = heed_type_of(dtype, rank, dims);
@@ -392,7 +440,8 @@ heed_value heed_avg_pool(heed_builder *b, heed_value x, const int64_t *kernel, c
         return (heed_value){ 0 };
     x = heed__node(b, &heed__op_pool_sum, &a, &x, 1);
     for (int i = 0; i < axes; i++) {
-        const pool_average axis = { type.dims[2 + i], a.size.v[i], a.kernel.v[i], a.stride.v[i], a.pad.v[i], opts && opts->exclude_pad };
+        const pool_average axis = { type.dims[2 + i], a.size.v[i], a.kernel.v[i],
+                                    a.stride.v[i],    a.pad.v[i],  opts && opts->exclude_pad };
         const int64_t dims[2] = { axis.out, 1 };
         const int64_t last = (axis.out - 1) * axis.stride - axis.pad;
 
@@ -406,7 +455,8 @@ heed_value heed_avg_pool(heed_builder *b, heed_value x, const int64_t *kernel, c
     return heed_mul_scalar(b, x, factor);
 }
 
-/* Element (q, p) of the matrix [in, out] that averages along an axis: 1 / size of region p, where q lies in it. */
+/* Element (q, p) of the matrix [in, out] that averages along an axis: 1 / size of region p, where q lies in
+ * it. */
 static double pool_adaptive_at(const void *user, int64_t i)
 {
     const pool_average *a = user;
@@ -426,11 +476,13 @@ heed_value heed_adaptive_avg_pool(heed_builder *b, heed_value x, const int64_t *
     if (heed__poisoned(b))
         return (heed_value){ 0 };
     if (axes < 1 || axes > 2)
-        return heed__poison(b, HEED_ERR_SHAPE, "adaptive_avg_pool wants x [B,C,(H,)W], got rank %d", type.rank);
+        return heed__poison(b, HEED_ERR_SHAPE, "adaptive_avg_pool wants x [B,C,(H,)W], got rank %d",
+                            type.rank);
     for (int i = 0; i < axes; i++) {
         const int64_t in = type.dims[2 + i];
         if (out[i] < 1 || in < 1 || in > POOL_MOST || out[i] > POOL_MOST)
-            return heed__poison(b, HEED_ERR_SHAPE, "adaptive_avg_pool from %lld to %lld elements", (long long)in, (long long)out[i]);
+            return heed__poison(b, HEED_ERR_SHAPE, "adaptive_avg_pool from %lld to %lld elements",
+                                (long long)in, (long long)out[i]);
         even = even && in % out[i] == 0;
         kernel[i] = in / out[i];
     }

@@ -71,7 +71,8 @@ static void rms_norm_decompose(op_decompose *d)
     const rms_norm_attrs *a = d->attrs;
     const heed_dtype dtype = heed_value_type(d->b, d->in[0]).dtype, sums = heed__sum_dtype(dtype);
     heed_value x = heed__as(d->b, d->in[0], sums);
-    heed_value root = heed_sqrt(d->b, heed_add_scalar(d->b, rms_norm_mean(d->b, heed_mul(d->b, x, x)), a->eps));
+    heed_value root =
+        heed_sqrt(d->b, heed_add_scalar(d->b, rms_norm_mean(d->b, heed_mul(d->b, x, x)), a->eps));
     heed_value rstd = heed_div(d->b, heed_scalar(d->b, sums, 1), root);
     heed_value y = heed_mul(d->b, x, rstd);
 
@@ -127,7 +128,9 @@ static const op_sample rms_norm_samples[] = {
 
 heed_value heed_rms_norm(heed_builder *b, heed_value x, int axes, heed_value weight, double eps)
 {
-    static const double machine[HEED_DTYPES] = { [HEED_F32] = FLT_EPSILON, [HEED_F64] = DBL_EPSILON, [HEED_F16] = 0x1p-10, [HEED_BF16] = 0x1p-7 };
+    static const double machine[HEED_DTYPES] = {
+        [HEED_F32] = FLT_EPSILON, [HEED_F64] = DBL_EPSILON, [HEED_F16] = 0x1p-10, [HEED_BF16] = 0x1p-7
+    };
     rms_norm_attrs a = { eps > 0 ? eps : machine[heed_value_type(b, x).dtype] };
 
     return heed__norm_over(b, &heed__op_rms_norm, &a, x, axes, weight, (heed_value){ 0 });
@@ -137,5 +140,6 @@ const op_def heed__op_rms_norm = {
     .name = "rms_norm", .version = 1, .in = rms_norm_in, .out = rms_norm_out, .flags = OP_IN_PLACE,
     .attrs_size = sizeof(rms_norm_attrs), .fields = rms_norm_fields,
     .infer = rms_norm_infer, .grad = rms_norm_grad, .decompose = rms_norm_decompose, .cpu = rms_norm_cpu,
-    .onnx = { "RMSNormalization", 23 }, .torch = "rms_norm(x, x.shape[-1:], weight, {eps})", .samples = rms_norm_samples,
+    .onnx = { "RMSNormalization", 23 }, .torch = "rms_norm(x, x.shape[-1:], weight, {eps})",
+    .samples = rms_norm_samples,
 };

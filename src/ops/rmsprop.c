@@ -1,10 +1,12 @@
 /* rmsprop: one step for one parameter, in one pass over p, g and the moments.
  *
- *   h = clip g + weight_decay p;   square = square + (h^2 - square) (1 - alpha);   d = h / (sqrt(square) + eps)
+ *   h = clip g + weight_decay p
+ *   square = square + (h^2 - square) (1 - alpha);   d = h / (sqrt(square) + eps)
  *   without buf   p = p - lr d
  *   with buf      buf = momentum buf + d;   p = p - lr buf
  *
- * lr and clip are f32 scalars. The outputs may overwrite p, square, buf. PyTorch's formulas, not centred. Hinton 2012. */
+ * lr and clip are f32 scalars. The outputs may overwrite p, square, buf. PyTorch's formulas, not centred.
+ * Hinton 2012. */
 
 #include "cpu/rows.h"
 #include "graph/op.h"
@@ -98,7 +100,8 @@ static void rmsprop_run(const op_call *c, int64_t begin, int64_t end)
 
     for (int64_t i = begin, n; i < end; i += n) {
         n = i64_min(end - i, STEP_BLOCK);
-        float *p = heed__step_block(c, NEW_P, P, i, n), *square = heed__step_block(c, NEW_SQUARE, SQUARE, i, n);
+        float *p = heed__step_block(c, NEW_P, P, i, n),
+              *square = heed__step_block(c, NEW_SQUARE, SQUARE, i, n);
         float *buf = h->momentum > 0 ? heed__step_block(c, NEW_BUF, BUF, i, n) : NULL;
         if (!buf && c->out[NEW_BUF].data) /* means nothing, but is defined */
             c->row->unary[ROW_COPY]((float *)c->out[NEW_BUF].data + i, (const float *)c->in[G].data + i, n);
@@ -114,17 +117,21 @@ static const op_kernel rmsprop_cpu[] = {
 
 #define POSITIVE() { .rank = 0, .fill = FILL_POSITIVE, .given = true }
 static const op_sample rmsprop_samples[] = {
-    { .in = { DIMS(5, 7), DIMS(5, 7), FILLED(FILL_POSITIVE, 5, 7), ABSENT(), POSITIVE() }, .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 } },
+    { .in = { DIMS(5, 7), DIMS(5, 7), FILLED(FILL_POSITIVE, 5, 7), ABSENT(), POSITIVE() },
+      .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 } },
     { .in = { DIMS(5003), DIMS(5003), FILLED(FILL_POSITIVE, 5003), DIMS(5003), POSITIVE(), POSITIVE() },
       .attrs = &(const rmsprop_hyper){ 0.9, 1e-8, 0.01, 0.9 } },
-    { .in = { DIMS(9), DIMS(9), FILLED(FILL_POSITIVE, 9), ABSENT(), POSITIVE() }, .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 }, .scale = 1e4 },
-    { .in = { DIMS(0), DIMS(0), DIMS(0), ABSENT(), POSITIVE() }, .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 } },
-    { .in = { DIMS(3), DIMS(4), DIMS(3), ABSENT(), POSITIVE() }, .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(9), DIMS(9), FILLED(FILL_POSITIVE, 9), ABSENT(), POSITIVE() },
+      .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 }, .scale = 1e4 },
+    { .in = { DIMS(0), DIMS(0), DIMS(0), ABSENT(), POSITIVE() },
+      .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 } },
+    { .in = { DIMS(3), DIMS(4), DIMS(3), ABSENT(), POSITIVE() },
+      .attrs = &(const rmsprop_hyper){ 0.99, 1e-8, 0, 0 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
-heed_value heed__rmsprop(heed_builder *b, const rmsprop_hyper *h, heed_value p, heed_value g, heed_value *square,
-                         heed_value *buf, heed_value lr, heed_value clip)
+heed_value heed__rmsprop(heed_builder *b, const rmsprop_hyper *h, heed_value p, heed_value g,
+                         heed_value *square, heed_value *buf, heed_value lr, heed_value clip)
 {
     const bool keeps = h->momentum > 0 && buf;
     heed_value in[] = { p, g, *square, keeps ? *buf : (heed_value){ 0 }, lr, clip }, out[3];

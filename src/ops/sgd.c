@@ -1,8 +1,9 @@
-/* sgd: one step of stochastic gradient descent for one parameter, in one pass over p, g and the momentum's buffer.
+/* sgd: one step of stochastic gradient descent for one parameter, in one pass over p, g and the buffer.
  *
  *   h = clip g + weight_decay p
  *   without buf   p = p - lr h
- *   with buf      buf = h at step 1, then momentum buf + (1 - dampening) h;   p = p - lr (nesterov ? h + momentum buf : buf)
+ *   with buf      buf = h at step 1, then momentum buf + (1 - dampening) h
+ *                 p = p - lr (nesterov ? h + momentum buf : buf)
  *
  * lr, step (from 1) and clip are f32 scalars. The outputs may overwrite p and buf. PyTorch's formulas. */
 
@@ -110,7 +111,8 @@ static void sgd_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 static const op_kernel sgd_cpu[] = {
-    { .name = "fused", .layout = DENSE, .chunk = 16384, .accepts = heed__all_f32, .count = sgd_count, .scratch = sgd_scratch,
+    { .name = "fused", .layout = DENSE, .chunk = 16384, .accepts = heed__all_f32, .count = sgd_count,
+      .scratch = sgd_scratch,
       .run = sgd_run },
     KERNEL_END,
 };
@@ -120,14 +122,17 @@ static const op_sample sgd_samples[] = {
     { .in = { DIMS(5, 7), DIMS(5, 7), ABSENT(), POSITIVE(), POSITIVE() }, .attrs = &(const sgd_hyper){ 0 } },
     { .in = { DIMS(5003), DIMS(5003), DIMS(5003), POSITIVE(), POSITIVE(), POSITIVE() },
       .attrs = &(const sgd_hyper){ .momentum = 0.9, .weight_decay = 0.01, .nesterov = true } },
-    { .in = { DIMS(9), DIMS(9), DIMS(9), POSITIVE(), POSITIVE() }, .attrs = &(const sgd_hyper){ .momentum = 0.5, .dampening = 0.1 }, .scale = 1e4 },
-    { .in = { DIMS(0), DIMS(0), DIMS(0), POSITIVE(), POSITIVE() }, .attrs = &(const sgd_hyper){ .momentum = 0.9 } },
-    { .in = { DIMS(3), DIMS(3), ABSENT(), POSITIVE(), POSITIVE() }, .attrs = &(const sgd_hyper){ .momentum = 0.9 }, .refused = HEED_ERR_SPEC },
+    { .in = { DIMS(9), DIMS(9), DIMS(9), POSITIVE(), POSITIVE() },
+      .attrs = &(const sgd_hyper){ .momentum = 0.5, .dampening = 0.1 }, .scale = 1e4 },
+    { .in = { DIMS(0), DIMS(0), DIMS(0), POSITIVE(), POSITIVE() },
+      .attrs = &(const sgd_hyper){ .momentum = 0.9 } },
+    { .in = { DIMS(3), DIMS(3), ABSENT(), POSITIVE(), POSITIVE() },
+      .attrs = &(const sgd_hyper){ .momentum = 0.9 }, .refused = HEED_ERR_SPEC },
     SAMPLE_END,
 };
 
-heed_value heed__sgd(heed_builder *b, const sgd_hyper *h, heed_value p, heed_value g, heed_value *buf, heed_value lr,
-                     heed_value step, heed_value clip)
+heed_value heed__sgd(heed_builder *b, const sgd_hyper *h, heed_value p, heed_value g, heed_value *buf,
+                     heed_value lr, heed_value step, heed_value clip)
 {
     const bool keeps = h->momentum > 0 && buf;
     heed_value in[] = { p, g, keeps ? *buf : (heed_value){ 0 }, lr, step, clip }, out[2];
@@ -141,5 +146,6 @@ heed_value heed__sgd(heed_builder *b, const sgd_hyper *h, heed_value p, heed_val
 const op_def heed__op_sgd = {
     .name = "sgd", .version = 1, .in = sgd_in, .out = sgd_out, .flags = OP_NO_GRAD,
     .attrs_size = sizeof(sgd_hyper), .fields = sgd_fields,
-    .infer = sgd_infer, .decompose = sgd_decompose, .cpu = sgd_cpu, .torch = "torch.optim.SGD: step()", .samples = sgd_samples,
+    .infer = sgd_infer, .decompose = sgd_decompose, .cpu = sgd_cpu, .torch = "torch.optim.SGD: step()",
+    .samples = sgd_samples,
 };

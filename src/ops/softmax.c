@@ -33,7 +33,8 @@ static heed_status softmax_infer(op_infer *t) /* only what the slots cannot say 
 
 static void softmax_grad(op_grad *g)
 {
-    g->din[0] = heed__node(g->b, &heed__op_softmax_grad, g->attrs, (heed_value[]){ g->out[0], g->dout[0] }, 2);
+    g->din[0] =
+        heed__node(g->b, &heed__op_softmax_grad, g->attrs, (heed_value[]){ g->out[0], g->dout[0] }, 2);
 }
 
 static void softmax_decompose(op_decompose *d)
@@ -124,7 +125,8 @@ static void softmax_grad_decompose(op_decompose *d)
 {
     const softmax_attrs *a = d->attrs;
     const heed_dtype dtype = heed_value_type(d->b, d->in[0]).dtype;
-    heed_value y = heed__as(d->b, d->in[0], heed__sum_dtype(dtype)), dy = heed__as(d->b, d->in[1], heed__sum_dtype(dtype));
+    heed_value y = heed__as(d->b, d->in[0], heed__sum_dtype(dtype)),
+               dy = heed__as(d->b, d->in[1], heed__sum_dtype(dtype));
     heed_value dot = heed__sum_axis(d->b, heed_mul(d->b, dy, y), a->axis);
 
     d->out[0] = heed__as(d->b, heed_mul(d->b, y, heed_sub(d->b, dy, dot)), dtype);
@@ -155,14 +157,16 @@ static const op_kernel softmax_grad_cpu[] = {
 static const op_sample softmax_grad_samples[] = {
     { .in = { FILLED(FILL_PROBABILITY, 6, 49), DIMS(6, 49) }, .attrs = &(const softmax_attrs){ 1 } },
     { .in = { DIMS(5, 7, 3), DIMS(5, 7, 3) }, .attrs = &(const softmax_attrs){ 0 } }, /* decomposed */
-    { .in = { FILLED(FILL_PROBABILITY, 2, 65), DIMS(2, 65) }, .attrs = &(const softmax_attrs){ 1 }, .scale = 1e4 },
+    { .in = { FILLED(FILL_PROBABILITY, 2, 65), DIMS(2, 65) }, .attrs = &(const softmax_attrs){ 1 },
+      .scale = 1e4 },
     { .in = { DIMS(0, 4), DIMS(0, 4) }, .attrs = &(const softmax_attrs){ 1 } },
     { .in = { DIMS(3, 4), DIMS(4, 3) }, .attrs = &(const softmax_attrs){ 1 }, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
 const op_def heed__op_softmax_grad = {
-    .name = "softmax_grad", .version = 1, .in = softmax_grad_in, .out = softmax_grad_out, .flags = OP_IN_PLACE,
+    .name = "softmax_grad", .version = 1, .in = softmax_grad_in, .out = softmax_grad_out,
+    .flags = OP_IN_PLACE,
     .attrs_size = sizeof(softmax_attrs), .fields = softmax_fields,
     .infer = softmax_grad_infer, .decompose = softmax_grad_decompose, .cpu = softmax_grad_cpu,
     .torch = "y * (dy - (dy * y).sum({axis}, keepdim=True))", .samples = softmax_grad_samples,

@@ -1,5 +1,6 @@
-/* Dropout of one row: y = x scale where the row's word for the column is at least `least`, else 0. Compiled once per level.
- * The words are those of base/rng.h; a last, shorter stretch is computed beside the row, with the same words. */
+/* Dropout of one row: y = x scale where the row's word for the column is at least `least`, else 0. Compiled
+ * once per level. The words are those of base/rng.h; a last, shorter stretch is computed beside the row,
+ * with the same words. */
 
 #include "base/rng.h"
 #include "cpu/level/philox.h"
@@ -16,7 +17,8 @@ VEC_INLINE void dropout_stretch(float *y, const float *x, const uint32_t *words,
     }
 }
 
-void LEVEL_NAME(dropout)(float *y, const float *x, int64_t n, const rng *r, uint32_t row, uint32_t least, float scale)
+void LEVEL_NAME(dropout)(float *y, const float *x, int64_t n, const rng *r, uint32_t row, uint32_t least,
+                         float scale)
 {
     uint32_t words[STRETCH];
     int64_t i = 0;

@@ -16,8 +16,7 @@ TILES(ROWS)
 static tile_fn *const gemm_packed[NV][MR + 1] = TILE_TABLE(PACKED);
 static tile_fn *const gemm_direct[NV][MR + 1] = TILE_TABLE(ROWS);
 
-/* Few rows: several panels at a time, so that there are chains enough to hide the latency of a multiply-add.
- * */
+/* Few rows: several panels at a time, so that there are chains enough to hide the latency of a multiply-add. */
 TILE(PACKED, 1, 2, NV)
 TILE(PACKED, 1, 4, NV)
 TILE(PACKED, 2, 2, NV)

@@ -1,6 +1,6 @@
 /* Maxima of 2 x 2 windows side by side, and their gradient; compiled once per level.
  *
- *   a b   from the upper row     a window's result is the first of its largest in the order a b c d; a NaN wins, the last of several
+ *   a b   from the upper row     the result is the first of the largest, in the order a b c d; a NaN wins
  *   c d   from the lower row     its index is first + 2 p + { 0, 1, width, width + 1 }
  *
  * No branch depends on the numbers: with noise in them every second one would be guessed wrong. */
@@ -38,7 +38,8 @@ VEC_INLINE vi pool_beats(vf y, vf x)
     return (y > x) | (y != y);
 }
 
-VEC_INLINE void pool_window(float *y, int64_t *index, const float *upper, const float *lower, int64_t first, int32_t width)
+VEC_INLINE void pool_window(float *y, int64_t *index, const float *upper, const float *lower, int64_t first,
+                            int32_t width)
 {
     const vf u0 = vload(upper), u1 = vload(upper + VL), l0 = vload(lower), l1 = vload(lower + VL);
     const vf a = __builtin_shufflevector(u0, u1, EVEN), b = __builtin_shufflevector(u0, u1, ODD);
@@ -53,8 +54,8 @@ VEC_INLINE void pool_window(float *y, int64_t *index, const float *upper, const 
     memcpy(index, &at, sizeof at);
 }
 
-void LEVEL_NAME(max_quads)(float *y, int64_t *index, const float *upper, const float *lower, int64_t n, int64_t first,
-                           int32_t width)
+void LEVEL_NAME(max_quads)(float *y, int64_t *index, const float *upper, const float *lower, int64_t n,
+                           int64_t first, int32_t width)
 {
     float pair[2][2 * VL] = { { 0 } }, most[VL];
     int64_t at[VL], p = 0;
@@ -73,7 +74,8 @@ void LEVEL_NAME(max_quads)(float *y, int64_t *index, const float *upper, const f
 }
 
 /* False when an index lies outside its window. */
-VEC_INLINE bool pool_spread(float *upper, float *lower, const float *dy, const int64_t *index, int64_t first, int32_t width)
+VEC_INLINE bool pool_spread(float *upper, float *lower, const float *dy, const int64_t *index, int64_t first,
+                            int32_t width)
 {
     const vi lanes = { LANES };
     const vf up = vload(dy), none = vsplat(0.0f);
@@ -98,8 +100,8 @@ VEC_INLINE bool pool_spread(float *upper, float *lower, const float *dy, const i
     return true;
 }
 
-bool LEVEL_NAME(max_quads_grad)(float *upper, float *lower, const float *dy, const int64_t *index, int64_t n, int64_t first,
-                                int32_t width)
+bool LEVEL_NAME(max_quads_grad)(float *upper, float *lower, const float *dy, const int64_t *index, int64_t n,
+                                int64_t first, int32_t width)
 {
     float pair[2][2 * VL], up[VL] = { 0 };
     int64_t at[VL], p = 0;
