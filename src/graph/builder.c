@@ -359,7 +359,9 @@ static bool add_node(heed_builder *b, const op_def *op, const char *path, const 
     return true;
 }
 
-void heed__nodes(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n, heed_value *out)
+/* Checks, infers and adds; false when the builder is poisoned, before or by this. */
+static bool make_node(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n,
+                      const heed_graph *body, heed_value *out)
 {
     int n_out = count_slots(op->out);
     heed_type few[OP_IN_MAX], result[OP_OUT_MAX], *types = few;
@@ -369,7 +371,7 @@ void heed__nodes(heed_builder *b, const op_def *op, const void *attrs, const hee
 
     fill_poison(out, n_out);
     if (heed__poisoned(b))
-        return;
+        return false;
     path = node_path(b);
     if (n > OP_IN_MAX)
         types = heed__arena_alloc(&b->g->arena, (size_t)n, sizeof *types);
@@ -377,25 +379,40 @@ void heed__nodes(heed_builder *b, const op_def *op, const void *attrs, const hee
         kept = heed__arena_copy(&b->g->arena, attrs, op->attrs_size);
     if (!path || !types || (op->attrs_size && !kept)) {
         heed__poison(b, HEED_ERR_MEMORY, "out of memory for a node");
-        return;
+        return false;
     }
     for (int i = 0; i < n; i++) {
         if (in[i].id >= b->g->n_values) {
             heed__poison(b, HEED_ERR_USAGE, "%s: input %d is a value of another builder", op->name, i);
-            return;
+            return false;
         }
         if (in[i].id)
             types[i] = b->g->values[in[i].id].type;
         else
             types[i] = (heed_type){ .rank = -1 };
     }
-    if (heed__infer_node(op, kept, types, n, result, n_out, NULL, &err) != HEED_OK) {
+    if (heed__infer_node(op, kept, types, n, result, n_out, body, &err) != HEED_OK) {
         heed__poison(b, err.code, "%s", err.text);
-        return;
+        return false;
     }
-    if (add_node(b, op, path, kept, in, n, result, n_out))
-        for (int i = 0; i < n_out; i++)
-            out[i] = heed__out(&b->g->nodes[b->g->n_nodes - 1], i);
+    if (!add_node(b, op, path, kept, in, n, result, n_out))
+        return false;
+    b->g->nodes[b->g->n_nodes - 1].body = body;
+    for (int i = 0; i < n_out; i++)
+        out[i] = heed__out(&b->g->nodes[b->g->n_nodes - 1], i);
+    return true;
+}
+
+void heed__nodes_with_body(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n,
+                           heed_graph *body, heed_value *out)
+{
+    if (!make_node(b, op, attrs, in, n, body, out))
+        heed_graph_free(body);
+}
+
+void heed__nodes(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n, heed_value *out)
+{
+    (void)make_node(b, op, attrs, in, n, NULL, out);
 }
 
 heed_value heed__node(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n)
@@ -562,11 +579,11 @@ int64_t heed_graph_nodes(const heed_graph *g)
 
 /* ---- passes ---- */
 
-void heed__copy_node(heed_builder *b, const heed_graph *from, const node *n, heed_value *map)
+void heed__copy_node(heed_builder *b, const node *n, heed_value *map)
 {
     heed_value few[OP_IN_MAX], out[OP_OUT_MAX], *in = few;
+    heed_graph *body = NULL;
 
-    (void)from;
     if (heed__poisoned(b))
         return;
     if (n->op->flags & OP_LEAF) {
@@ -586,10 +603,12 @@ void heed__copy_node(heed_builder *b, const heed_graph *from, const node *n, hee
         heed__poison(b, HEED_ERR_MEMORY, "out of memory for a node");
         return;
     }
+    if (n->body && heed__graph_copy(&body, n->body, &b->err) != HEED_OK)
+        return;
     for (int i = 0; i < n->n_in; i++)
         in[i] = map[n->in[i].id];
     heed__enter_path(b, n->path);
-    heed__nodes(b, n->op, n->attrs, in, n->n_in, out);
+    heed__nodes_with_body(b, n->op, n->attrs, in, n->n_in, body, out);
     heed__set_path(b, NULL);
     for (int i = 0; i < n->n_out; i++)
         map[n->first_out + (uint32_t)i] = out[i];
@@ -619,4 +638,24 @@ void heed__copy_names(heed_builder *b, const heed_graph *from, const heed_value 
     for (uint32_t i = 0; i < from->n_assigns; i++)
         if (map[from->assigns[i].state.id].id)
             heed_assign(b, map[from->assigns[i].state.id], map[from->assigns[i].value.id]);
+}
+
+heed_status heed__graph_copy(heed_graph **out, const heed_graph *from, heed_error *err)
+{
+    heap *h = from->ctx->heap;
+    heed_value *map = heed__alloc(h, from->n_values, sizeof *map);
+    heed_builder *b = NULL;
+    heed_status st;
+
+    if (!map)
+        return heed__fail_memory(err, from->n_values * sizeof *map);
+    STEP(heed_builder_new(&b, from->ctx, err));
+    for (uint32_t i = 0; i < from->n_nodes; i++)
+        heed__copy_node(b, &from->nodes[i], map);
+    heed__copy_names(b, from, map);
+    STEP(heed_builder_finish(out, b, err));
+done:
+    heed_builder_free(b);
+    heed__release(h, map);
+    return st;
 }

@@ -79,7 +79,10 @@ const void *heed__constant_data(const heed_graph *g, heed_value v);
 const heed_graph *heed__building(const heed_builder *b);
 
 /* Passes copy node by node: maps old values to new ones. map has n_values entries, map[0] = {0}. Leaves keep their names. */
-void heed__copy_node(heed_builder *b, const heed_graph *from, const node *n, heed_value *map);
+void heed__copy_node(heed_builder *b, const node *n, heed_value *map);
+
+/* A graph of its own with the same nodes, names and bodies. */
+heed_status heed__graph_copy(heed_graph **out, const heed_graph *from, heed_error *err);
 
 /* Copies outputs, taps and assigns of `from` through the map, those whose value was copied. */
 void heed__copy_names(heed_builder *b, const heed_graph *from, const heed_value *map);

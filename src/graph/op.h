@@ -205,6 +205,10 @@ heed_value heed__node(heed_builder *b, const op_def *op, const void *attrs, cons
 /* A node of several outputs; out has room for all of them. Poison fills it on failure. */
 void heed__nodes(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n, heed_value *out);
 
+/* The same with a body: the graph that the node runs inside (scan). The node takes the body over, on failure too. */
+void heed__nodes_with_body(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n,
+                           heed_graph *body, heed_value *out);
+
 /* Poisons the builder: the first call wins. Returns poison. */
 heed_value heed__poison(heed_builder *b, heed_status code, const char *format, ...) HEED_PRINTF(3, 4);
 bool heed__poisoned(const heed_builder *b);

@@ -47,7 +47,7 @@ static heed_status open_once(heed_graph **out, const heed_graph *g, serves_fn *s
             open_node(&r, n);
             *opened = true;
         } else {
-            heed__copy_node(r.b, g, n, r.map);
+            heed__copy_node(r.b, n, r.map);
         }
     }
     return heed__rewrite_end(&r, out, err);

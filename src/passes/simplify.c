@@ -83,7 +83,7 @@ heed_status heed__pass_simplify(heed_graph **out, const heed_graph *g, heed_erro
             continue;
         }
         if (!can_merge) {
-            heed__copy_node(r.b, g, n, r.map);
+            heed__copy_node(r.b, n, r.map);
             continue;
         }
         for (int j = 0; j < n->n_in; j++)
@@ -98,7 +98,7 @@ heed_status heed__pass_simplify(heed_graph **out, const heed_graph *g, heed_erro
                 r.map[n->first_out + (uint32_t)j] = heed__out(&heed__building(r.b)->nodes[table[at].made - 1], j);
             continue;
         }
-        heed__copy_node(r.b, g, n, r.map);
+        heed__copy_node(r.b, n, r.map);
         if (!heed__poisoned(r.b))
             table[at] = (seen){ hash, heed__building(r.b)->n_nodes };
     }

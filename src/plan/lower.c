@@ -67,7 +67,7 @@ static heed_status keep_taps(heed_graph **out, const heed_graph *g, const char *
     bare.n_taps = 0;
     for (uint32_t i = 0; i < g->n_nodes; i++)
         if (r.live[i])
-            heed__copy_node(r.b, &bare, &g->nodes[i], r.map);
+            heed__copy_node(r.b, &g->nodes[i], r.map);
     for (uint32_t i = 0; i < g->n_outputs; i++)
         heed_output(r.b, g->outputs[i].name, r.map[g->outputs[i].value.id]);
     for (uint32_t i = 0; i < g->n_taps; i++)
