@@ -64,16 +64,16 @@ static heed_graph *with_loop(heed_context *ctx, heed_status wanted, bool give_bo
 static void a_body_is_printed_inside_its_node(void **state)
 {
     heed_graph *g = with_loop(*state, HEED_OK, true);
-    char *text = NULL;
+    char *shown = NULL;
 
-    assert_int_equal(heed_graph_print(&text, g, HEED_GRAPH_TEXT, NULL), HEED_OK);
-    assert_string_equal(text, "%1 = input \"x\" : f32[5]\n"
+    assert_int_equal(heed_graph_print(&shown, g, HEED_GRAPH_TEXT, NULL), HEED_OK);
+    assert_string_equal(shown, "%1 = input \"x\" : f32[5]\n"
                               "%2 = loop %1 : f32[3]\n"
                               "    %1 = input \"x\" : f32[3]\n"
                               "    %2 = add %1 %1 : f32[3]\n"
                               "    output \"y\" %2\n"
                               "output \"y\" %2\n");
-    heed_text_free(*state, text);
+    heed_text_free(*state, shown);
     heed_graph_free(g);
 }
 
