@@ -50,6 +50,7 @@ typedef struct drawing {
     uint32_t n_cells, n_edges, layers;
     uint32_t boxes; /* cells before the bends */
     double width, height;
+    bool failed;              /* a label did not fit into memory */
 } drawing;
 
 /* Depends on no input, so that it has no box. */
@@ -95,19 +96,19 @@ static void draw_leaves(const drawing *d, const node *n, text *t, int depth)
 }
 
 /* The lines of a box: op, scope, type, then the leaves it reads. */
-static void draw_label(const drawing *d, const cell *c, text *t)
+static void draw_label(drawing *d, const cell *c, text *t)
 {
-    const node *n;
-
     heed__text_clear(t);
     if (c->output != NONE) {
         heed__text_add(t, "%s", d->g->outputs[c->output].name);
-        return;
+    } else {
+        const node *n = &d->g->nodes[c->node];
+
+        heed__text_add(t, "%s%s%s\n", n->op->name, n->path[0] ? "\n" : "", n->path);
+        draw_type(t, &d->g->values[n->first_out].type);
+        draw_leaves(d, n, t, 0);
     }
-    n = &d->g->nodes[c->node];
-    heed__text_add(t, "%s%s%s\n", n->op->name, n->path[0] ? "\n" : "", n->path);
-    draw_type(t, &d->g->values[n->first_out].type);
-    draw_leaves(d, n, t, 0);
+    d->failed = d->failed || t->failed;
 }
 
 static void draw_measure(cell *c, const text *label)
@@ -404,7 +405,7 @@ static void draw_box(drawing *d, const cell *c, text *label)
                    input || c->output != NONE ? "io" : "n", left, top, c->width, c->height,
                    input || c->output != NONE ? 12 : 3);
     line = label->data;
-    for (int i = 0; i < c->lines && !label->failed; i++) {
+    for (int i = 0; i < c->lines && !d->failed; i++) {
         char *end = strchr(line, '\n');
 
         if (end)
@@ -454,7 +455,7 @@ heed_status heed__graph_draw(text *t, const heed_graph *g, heed_error *err)
     STEP(draw_arrange(&d, err));
     draw_settle(&d);
     draw_ink(&d, &label);
-    if (label.failed)
+    if (d.failed)
         st = heed__fail_memory(err, 0);
 done:
     heed__text_release(&label);
