@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/sizes.h"
+#include "data/normal.h"
 #include <heed/data.h>
 
 #include <inttypes.h>
@@ -179,11 +180,12 @@ static heed_status loader_check(const heed_dataset *d, const int64_t *order, int
     for (int64_t c = 0; c < channels; c++) {
         const float mean = o->mean ? o->mean[c] : 0, std = o->std ? o->std[c] : 1;
 
-        if (!(mean >= -1e6f && mean <= 1e6f && std > 1e-6f && std <= 1e6f))
+        if (!(mean >= -NORMAL_MEAN_MOST && mean <= NORMAL_MEAN_MOST && std >= NORMAL_STD_LEAST &&
+              std <= NORMAL_STD_MOST))
             return heed__fail(err, HEED_ERR_LIMIT,
                               "channel %" PRId64
                               ": mean %g or standard deviation %g is no use; the deviation "
-                              "must be above 1e-6",
+                              "must be 1e-6 or more",
                               c, (double)mean, (double)std);
     }
     return HEED_OK;
@@ -192,11 +194,7 @@ static heed_status loader_check(const heed_dataset *d, const int64_t *order, int
 static void loader_make_table(heed_loader *l, const heed_loader_opts *o)
 {
     for (int64_t c = 0; c < l->picture.dims[0]; c++)
-        for (int v = 0; v < 256; v++) {
-            const double mean = o->mean ? (double)o->mean[c] : 0, std = o->std ? (double)o->std[c] : 1;
-
-            l->table[c * 256 + v] = (float)((v / 255.0 - mean) / std);
-        }
+        heed__normal_table(l->table + c * 256, o->mean ? o->mean[c] : 0, o->std ? o->std[c] : 1);
 }
 
 static heed_status loader_make_ring(heed_loader *l, heed_error *err)

@@ -3,7 +3,8 @@
  *  1. Last reader of every storage.
  *  2. In place, in the order of steps: an output takes over an input's storage when that input is read there for the last time
  *     and lies dense in a storage of exactly its size. The same rule lets an optimiser write its parameter directly: the copy
- *     at the end (state <- value) becomes nothing when the value's maker may overwrite the state and nobody reads it later.
+ *     at the end (state <- value) becomes nothing when the value's maker may overwrite the state, nobody reads it later and no
+ *     check that could end the run comes after.
  *  3. Packing: large ones first, each at the lowest offset where nothing alive at the same time lies. */
 
 #include "base/error.h"
@@ -98,9 +99,21 @@ static int32_t maker_of(const heed_plan *p, uint32_t storage_id, int *slot)
     return -1;
 }
 
+/* The number of steps up to the last check (check_finite): a run that ends there must have changed no state. */
+static int32_t steps_before_writing(const heed_plan *p)
+{
+    uint32_t n = p->n_steps;
+
+    while (n > 0 && !(p->steps[n - 1].op->flags & OP_EFFECT))
+        n--;
+    return (int32_t)n;
+}
+
 /* Copies "state <- value" at the end that the value's maker can do itself. */
 static void write_through(heed_plan *p)
 {
+    const int32_t earliest = steps_before_writing(p);
+
     for (uint32_t i = 0; i < p->n_steps; i++) {
         step *copy = &p->steps[i];
         const uint32_t state = copy->n_out == 1 ? copy->out[0].storage : NO_STORAGE;
@@ -112,7 +125,7 @@ static void write_through(heed_plan *p)
             !heed__view_dense(&copy->in[0].view) || p->storages[copy->in[0].storage].bytes != p->storages[state].bytes)
             continue;
         made = maker_of(p, copy->in[0].storage, &slot);
-        if (made < 0)
+        if (made < earliest)
             continue;
         for (int j = 0; j < p->steps[made].n_in && j < 64; j++) {
             const operand *in = &p->steps[made].in[j];

@@ -5,6 +5,7 @@
 #include "tasks/config.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "data/normal.h"
 
 #include <string.h>
 
@@ -76,6 +77,7 @@ heed_status heed__config_write(heed_context *ctx, const char *folder, const run_
 #if defined(HEED_HAVE_JSON) && HEED_HAVE_JSON
 
 #include <jansson.h>
+#include <math.h>
 
 /* Deepest nesting of brackets outside strings; jansson's parser recurses, so this is asked before. */
 static uint64_t depth_of(const char *p, size_t n)
@@ -96,23 +98,20 @@ static uint64_t depth_of(const char *p, size_t n)
     return most;
 }
 
-static heed_status load(json_t **out, heed_context *ctx, const char *path, heed_error *err)
+static heed_status load(json_t **out, heed_context *ctx, const file_bytes *file, const char *path, heed_error *err)
 {
-    file_bytes file = { 0 };
     json_error_t why;
-    heed_status st;
 
-    TRY(heed__file_read(&file, ctx, path, ctx->limits.json_bytes, err));
-    if (depth_of((const char *)file.data, file.size) > ctx->limits.nesting)
-        st = heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: brackets are nested deeper than %llu", path,
-                           (unsigned long long)ctx->limits.nesting);
-    else if ((*out = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &why)) != NULL)
-        st = HEED_OK;
-    else
-        st = heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)",
-                           path, why.line, why.column);
-    heed__release(ctx->heap, file.data);
-    return st;
+    if (depth_of((const char *)file->data, file->size) > ctx->limits.nesting)
+        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: brackets are nested deeper than %llu", path,
+                             (unsigned long long)ctx->limits.nesting);
+    *out = json_loadb((const char *)file->data, file->size, JSON_REJECT_DUPLICATES, &why);
+    if (*out)
+        return HEED_OK;
+    if (json_error_code(&why) == json_error_out_of_memory)
+        return heed__fail_memory(err, file->size);
+    return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)", path,
+                         why.line, why.column);
 }
 
 static heed_status get_int(int64_t *out, const json_t *from, const char *key, const char *path, int64_t min,
@@ -154,8 +153,12 @@ static heed_status get_numbers(float *out, const json_t *from, const char *key, 
 
 static heed_status read_names(run_config *c, arena *a, const json_t *from, const char *path, heed_error *err)
 {
-    const char **names = heed__arena_alloc(a, (size_t)c->classes, sizeof *names);
+    const char **names;
 
+    if (!json_is_object(from) || json_object_size(from) != (size_t)c->classes)
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"id2label\" must name %lld classes, \"num_labels\" of them",
+                             path, (long long)c->classes);
+    names = heed__arena_alloc(a, (size_t)c->classes, sizeof *names);
     if (!names)
         return heed__fail_memory(err, (uint64_t)c->classes * sizeof *names);
     for (int64_t i = 0; i < c->classes; i++) {
@@ -189,43 +192,75 @@ static heed_status read_model(run_config *c, arena *a, const json_t *j, const ch
     return read_names(c, a, json_object_get(j, "id2label"), path, err);
 }
 
+/* The pixels of all who read this run are (pixel / 255 - mean) / std: another factor would be taken for ours. */
+static heed_status read_picture(run_config *c, const json_t *j, const char *path, heed_error *err)
+{
+    const json_t *factor = json_object_get(j, "rescale_factor");
+
+    if (!json_is_number(factor) || !(fabs(json_number_value(factor) * 255 - 1) < 1e-6))
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"rescale_factor\" is missing or not 1/255", path);
+    TRY(get_numbers(c->mean, json_object_get(j, "image_mean"), "image_mean", c->channels, path, err));
+    TRY(get_numbers(c->std, json_object_get(j, "image_std"), "image_std", c->channels, path, err));
+    for (int64_t i = 0; i < c->channels; i++)
+        if (!(fabsf(c->mean[i]) <= NORMAL_MEAN_MOST && c->std[i] >= NORMAL_STD_LEAST && c->std[i] <= NORMAL_STD_MOST))
+            return heed__fail_at(err, HEED_ERR_LIMIT, path,
+                                 "%s: \"image_mean\" %g or \"image_std\" %g is no use: -1e6 to 1e6, 1e-6 to 1e6",
+                                 path, (double)c->mean[i], (double)c->std[i]);
+    return HEED_OK;
+}
+
+heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, const config_files *files,
+                               heed_error *err)
+{
+    json_t *j = NULL, *p = NULL;
+    run_config c = { 0 };
+    heed_status st;
+
+    STEP(load(&j, ctx, &files->model, files->model_path, err));
+    STEP(load(&p, ctx, &files->picture, files->picture_path, err));
+    STEP(read_model(&c, a, j, files->model_path, err));
+    STEP(read_picture(&c, p, files->picture_path, err));
+    *out = c;
+done:
+    json_decref(j);
+    json_decref(p);
+    return st;
+}
+
+#else
+
+heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, const config_files *files,
+                               heed_error *err)
+{
+    (void)out;
+    (void)ctx;
+    (void)a;
+    return heed__fail_at(err, HEED_ERR_MISSING, files->model_path,
+                         "%s: built without jansson: apt install libjansson-dev, then build again",
+                         files->model_path);
+}
+
+#endif
+
 heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
                               heed_error *err)
 {
-    char *model = heed__path_join(ctx, folder, "config.json"),
-         *picture = heed__path_join(ctx, folder, "preprocessor_config.json");
-    json_t *j = NULL, *p = NULL;
-    run_config c = { 0 };
+    char *model = heed__path_join(ctx, folder, "config.json");
+    char *picture = heed__path_join(ctx, folder, "preprocessor_config.json");
+    config_files files = { .model_path = model, .picture_path = picture };
     heed_status st;
 
     if (!model || !picture) {
         st = heed__fail_memory(err, 0);
         goto done;
     }
-    STEP(load(&j, ctx, model, err));
-    STEP(load(&p, ctx, picture, err));
-    STEP(read_model(&c, a, j, model, err));
-    STEP(get_numbers(c.mean, json_object_get(p, "image_mean"), "image_mean", c.channels, picture, err));
-    STEP(get_numbers(c.std, json_object_get(p, "image_std"), "image_std", c.channels, picture, err));
-    *out = c;
+    STEP(heed__file_read(&files.model, ctx, model, ctx->limits.json_bytes, err));
+    STEP(heed__file_read(&files.picture, ctx, picture, ctx->limits.json_bytes, err));
+    STEP(heed__config_parse(out, ctx, a, &files, err));
 done:
-    json_decref(j);
-    json_decref(p);
+    heed__release(ctx->heap, files.model.data);
+    heed__release(ctx->heap, files.picture.data);
     heed__release(ctx->heap, model);
     heed__release(ctx->heap, picture);
     return st;
 }
-
-#else
-
-heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
-                              heed_error *err)
-{
-    (void)out;
-    (void)ctx;
-    (void)a;
-    return heed__fail_at(err, HEED_ERR_MISSING, folder,
-                         "%s: built without jansson: apt install libjansson-dev, then build again", folder);
-}
-
-#endif

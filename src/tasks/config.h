@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/context.h"
 #include "base/error.h"
+#include "base/files.h"
 #include <heed/tensor.h>
 
 #define CHANNELS_MAX 16
@@ -22,8 +23,16 @@ typedef struct run_config {
 heed_status heed__config_write(heed_context *ctx, const char *folder, const run_config *c, heed_error *err);
 
 /* Strings are put into the arena. HEED_ERR_FORMAT names file, field and rule; HEED_ERR_MISSING without
- * jansson. */
+ * jansson. What writing alone uses (isa, steps, numbers of samples) is not read back. */
 heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
                               heed_error *err);
+
+/* The same from memory. */
+typedef struct config_files {
+    file_bytes model, picture;              /* config.json, preprocessor_config.json */
+    const char *model_path, *picture_path;  /* for messages */
+} config_files;
+heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, const config_files *files,
+                               heed_error *err);
 
 #endif

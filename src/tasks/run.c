@@ -3,10 +3,12 @@
 
 #include "base/files.h"
 #include "base/sizes.h"
+#include "data/normal.h"
+#include "graph/graph.h"
 #include "tasks/config.h"
 #include "tasks/recipe.h"
+#include "train/mirror.h"
 
-#include <math.h>
 #include <string.h>
 
 struct heed_run {
@@ -22,6 +24,64 @@ static heed_status in_folder(char **out, heed_context *ctx, const char *folder, 
 {
     *out = heed__path_join(ctx, folder, name);
     return *out ? HEED_OK : heed__fail_memory(err, 0);
+}
+
+/* Bytes of the model's own tensors in a graph. */
+static double graph_bytes(const heed_graph *g)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < g->n_nodes; i++)
+        if ((heed__is_leaf(&g->nodes[i], &heed__op_param) || heed__is_leaf(&g->nodes[i], &heed__op_state)) &&
+            heed_weights_in_model(g->nodes[i].path)) {
+            const heed_type *t = &((const leaf_attrs *)g->nodes[i].attrs)->type;
+
+            sum += (double)heed_type_count(t) * (double)heed_dtype_size(t->dtype);
+        }
+    return sum;
+}
+
+/* Recipe and config.json are files too: no memory is taken for weights that the file of weights cannot fill. */
+static heed_status weights_fit(heed_run *r, const char *path, heed_error *err)
+{
+    const heed_type input = heed_run_input_type(r, 1);
+    heed_safetensors *file = NULL;
+    heed_graph *g = NULL;
+    double held = 0, wanted;
+    heed_status st;
+
+    STEP(heed_safetensors_open(&file, r->ctx, path, err));
+    STEP(heed_model_graph(r->model, &input, 1, HEED_TRAIN, &g, err));
+    wanted = graph_bytes(g);
+    for (int64_t i = 0; i < heed_safetensors_count(file); i++)
+        held += (double)heed_safetensors_bytes(file, i);
+    if (wanted > 2 * held + 65536)
+        st = heed__fail_at(err, HEED_ERR_SHAPE, path,
+                           "%s holds %.0f bytes of weights; the model of recipe.yaml and config.json has %.0f", path,
+                           held, wanted);
+done:
+    heed_graph_free(g);
+    heed_safetensors_close(file);
+    return st;
+}
+
+/* The digest in config.json ties the two files together: weights of another training, or with one bit
+ * changed, are not taken for this run's. */
+static heed_status load_weights(heed_run *r, const char *path, heed_error *err)
+{
+    const heed_type input = heed_run_input_type(r, 1);
+    char digest[65];
+
+    TRY(weights_fit(r, path, err));
+    TRY(heed_model_init(r->model, &input, 1, err));
+    TRY(heed_model_load(r->model, path, err));
+    TRY(heed_weights_sha256(heed_model_weights(r->model), HEED_WEIGHTS_MODEL, digest, err));
+    if (strcmp(digest, r->config.sha256) != 0)
+        return heed__fail_at(err, HEED_ERR_FORMAT, path,
+                             "%s: these are not the weights that config.json names (their SHA-256 is %.12s..., not "
+                             "%.12s...): damaged, or of another run",
+                             path, digest, r->config.sha256);
+    return HEED_OK;
 }
 
 heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder, heed_error *err)
@@ -51,12 +111,7 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
     STEP(heed__recipe_set_classes(r->recipe, r->config.classes, err));
     STEP(heed_model_new(&r->model, ctx, r->recipe->architecture->build, r->recipe->config,
                         &(heed_model_opts){ .seed = (uint64_t)r->config.seed }, err));
-    {
-        const heed_type input = heed_run_input_type(r, 1);
-
-        STEP(heed_model_init(r->model, &input, 1, err));
-    }
-    STEP(heed_model_load(r->model, weights, err));
+    STEP(load_weights(r, weights, err));
     *out = r;
     r = NULL;
 done:
@@ -150,84 +205,90 @@ done:
 
 /* ---- predicting ---- */
 
-/* The arithmetic of the loader, so that predict and eval see the same numbers: (pixel / 255 - mean) / std. */
-static void normalise(const heed_run *r, float *to, const uint8_t *from, int64_t n, bool mirrored)
+#define PREDICT_BATCH 128
+
+/* One batch of pictures: as the loader makes them, and what the network says. */
+typedef struct prediction {
+    heed_tensor x, logits;
+    float *tables;           /* [channels][256] */
+    float *flipped, *others; /* with mirror */
+} prediction;
+
+static heed_status check_pictures(const heed_run *r, const heed_type *t, heed_error *err)
 {
-    const int64_t plane = r->config.height * r->config.width, width = r->config.width;
+    const run_config *c = &r->config;
+    const int rank = t->rank;
+    const bool fits = t->dtype == HEED_U8 && heed_type_count(t) >= 0 && (rank == 4 || (rank == 3 && c->channels == 1)) &&
+                      t->dims[rank - 1] == c->width && t->dims[rank - 2] == c->height &&
+                      (rank == 3 || t->dims[1] == c->channels);
 
-    for (int64_t i = 0; i < n * r->config.channels; i++)
-        for (int64_t j = 0; j < plane; j++) {
-            const int64_t c = i % r->config.channels, column = j % width;
-            const uint8_t pixel = from[i * plane + (mirrored ? j - column + width - 1 - column : j)];
-
-            to[i * plane + j] = ((float)pixel / 255.0f - r->config.mean[c]) / r->config.std[c];
-        }
+    if (fits)
+        return HEED_OK;
+    return heed__fail(err, HEED_ERR_SHAPE, "predict: the model takes pictures u8 [n,%lld,%lld,%lld]",
+                      (long long)c->channels, (long long)c->height, (long long)c->width);
 }
 
-/* log of the mean of two softmaxes, row by row, into a. */
-static void average_logits(float *a, const float *b, int64_t rows_n, int64_t classes)
+static heed_status prepare_prediction(prediction *p, const heed_run *r, heed_average average, heed_error *err)
 {
-    for (int64_t i = 0; i < rows_n; i++) {
-        float *x = a + i * classes;
-        const float *y = b + i * classes;
-        double top_x = -INFINITY, top_y = -INFINITY, sum_x = 0, sum_y = 0;
+    heap *h = r->ctx->heap;
+    size_t pixels, numbers;
 
-        for (int64_t c = 0; c < classes; c++) {
-            top_x = fmax(top_x, (double)x[c]);
-            top_y = fmax(top_y, (double)y[c]);
-        }
-        for (int64_t c = 0; c < classes; c++) {
-            sum_x += exp((double)x[c] - top_x);
-            sum_y += exp((double)y[c] - top_y);
-        }
-        for (int64_t c = 0; c < classes; c++)
-            x[c] = (float)log(0.5 * (exp((double)x[c] - top_x) / sum_x + exp((double)y[c] - top_y) / sum_y));
+    p->x.type = heed_run_input_type(r, PREDICT_BATCH);
+    p->logits.type = heed_type_of(HEED_F32, 2, (const int64_t[]){ PREDICT_BATCH, r->config.classes });
+    pixels = (size_t)heed_type_count(&p->x.type);
+    numbers = (size_t)heed_type_count(&p->logits.type);
+    p->x.data = heed__alloc(h, pixels, sizeof(float));
+    p->logits.data = heed__alloc(h, numbers, sizeof(float));
+    p->tables = heed__alloc(h, (size_t)r->config.channels, 256 * sizeof(float));
+    if (average == HEED_AVERAGE_MIRROR) {
+        p->flipped = heed__alloc(h, pixels, sizeof(float));
+        p->others = heed__alloc(h, numbers, sizeof(float));
+    }
+    if (!p->x.data || !p->logits.data || !p->tables ||
+        (average == HEED_AVERAGE_MIRROR && (!p->flipped || !p->others)))
+        return heed__fail_memory(err, pixels * sizeof(float));
+    for (int64_t c = 0; c < r->config.channels; c++)
+        heed__normal_table(p->tables + c * 256, r->config.mean[c], r->config.std[c]);
+    return HEED_OK;
+}
+
+static void fill_prediction(const prediction *p, const heed_run *r, const uint8_t *from, int64_t n)
+{
+    const int64_t plane = r->config.height * r->config.width;
+    float *to = p->x.data;
+
+    for (int64_t i = 0; i < n * r->config.channels; i++) {
+        const float *table = p->tables + i % r->config.channels * 256;
+
+        for (int64_t j = i * plane; j < (i + 1) * plane; j++)
+            to[j] = table[from[j]];
     }
 }
 
 heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average, float *logits,
                              heed_error *err)
 {
-    enum { BATCH = 128 };
-    const int64_t n = pictures.type.rank > 0 ? pictures.type.dims[0] : 0, classes = r->config.classes;
-    const int64_t size = r->config.channels * r->config.height * r->config.width;
-    const heed_type input = heed_run_input_type(r, BATCH),
-                    result = heed_type_of(HEED_F32, 2, (const int64_t[]){ BATCH, classes });
-    const uint8_t *from = pictures.data;
+    const int64_t size = r->config.channels * r->config.height * r->config.width, classes = r->config.classes;
     heap *h = r->ctx->heap;
-    float *x, *y, *z;
-    heed_status st = HEED_OK;
+    prediction p = { .tables = NULL };
+    heed_status st;
 
-    if (pictures.type.dtype != HEED_U8 || pictures.type.rank < 3 || pictures.type.rank > 4 ||
-        heed_type_count(&pictures.type) != n * size ||
-        pictures.type.dims[pictures.type.rank - 1] != r->config.width ||
-        pictures.type.dims[pictures.type.rank - 2] != r->config.height)
-        return heed__fail(err, HEED_ERR_SHAPE, "predict: the model takes pictures u8 [n,%lld,%lld,%lld]",
-                          (long long)r->config.channels, (long long)r->config.height,
-                          (long long)r->config.width);
-    x = heed__alloc(h, (size_t)heed_type_count(&input), sizeof *x);
-    y = heed__alloc(h, (size_t)heed_type_count(&result), sizeof *y);
-    z = heed__alloc(h, (size_t)heed_type_count(&result), sizeof *z);
-    if (!x || !y || !z) {
-        st = heed__fail_memory(err, (uint64_t)heed_type_count(&input) * sizeof *x);
-        goto done;
-    }
-    for (int64_t i = 0; i < n; i += BATCH) {
-        const int64_t count = i64_min(BATCH, n - i);
+    TRY(check_pictures(r, &pictures.type, err));
+    STEP(prepare_prediction(&p, r, average, err));
+    for (int64_t i = 0; i < pictures.type.dims[0]; i += PREDICT_BATCH) {
+        const int64_t count = i64_min(PREDICT_BATCH, pictures.type.dims[0] - i);
 
-        normalise(r, x, from + i * size, count, false);
-        STEP(heed_model_run(r->model, &(heed_tensor){ input, x }, 1, &(heed_tensor){ result, y }, 1, err));
-        if (average == HEED_AVERAGE_MIRROR) {
-            normalise(r, x, from + i * size, count, true);
-            STEP(
-                heed_model_run(r->model, &(heed_tensor){ input, x }, 1, &(heed_tensor){ result, z }, 1, err));
-            average_logits(y, z, count, classes);
-        }
-        memcpy(logits + i * classes, y, (size_t)(count * classes) * sizeof *y);
+        fill_prediction(&p, r, (const uint8_t *)pictures.data + i * size, count);
+        STEP(heed_model_run(r->model, &p.x, 1, &p.logits, 1, err));
+        if (average == HEED_AVERAGE_MIRROR)
+            STEP(heed__average_mirror(r->model, &p.x, &p.logits, p.flipped, p.others, err));
+        memcpy(logits + i * classes, p.logits.data, (size_t)(count * classes) * sizeof *logits);
     }
 done:
-    heed__release(h, x);
-    heed__release(h, y);
-    heed__release(h, z);
+    heed__release(h, p.x.data);
+    heed__release(h, p.logits.data);
+    heed__release(h, p.tables);
+    heed__release(h, p.flipped);
+    heed__release(h, p.others);
     return st;
 }

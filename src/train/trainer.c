@@ -1,8 +1,8 @@
 /* The training graph: loss -> gradients -> (sum over processes) -> clip -> one optimiser node for each
  * parameter -> states.
  *
- * One plan runs it for each set of shapes. The loss passes through check_finite before anything is written,
- * so a step that ends in HEED_ERR_NUMERIC leaves weights and moments as they were; the same inputs are then
+ * One plan runs it for each set of shapes. Loss and gradient norm pass through check_finite before anything is
+ * written, so a step that ends in HEED_ERR_NUMERIC leaves weights and moments as they were; the same inputs are then
  * run again node by node to name the first bad one. With accumulation there are two plans over the same
  * weights: `micro` adds gradients up, `update` uses and clears them. */
 
@@ -12,12 +12,15 @@
 #include "ops/ops.h"
 #include <heed/train.h>
 
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
 #define INPUTS_MAX 16
 #define PLANS_MAX 8
 #define PARAMS_MAX 4096
+#define MICRO "optimizer.micro" /* states of accumulation */
+#define GRAD_SUM "optimizer.grad."
 
 typedef struct step_plan {
     heed_plan *plan;                 /* NULL: free */
@@ -34,7 +37,7 @@ struct heed_trainer {
     step_plan plans[PLANS_MAX];
     step_plan update; /* with accumulation only */
     uint64_t clock;
-    int64_t steps, micro;
+    int64_t steps;
     float lr, grad_norm;
     heed_plan_report report;
 };
@@ -86,6 +89,7 @@ heed_status heed_trainer_new(heed_trainer **out, heed_model *m, const heed_train
     heed_context *ctx = heed_model_context(m);
     heed_trainer_opts settled = opts ? *opts : (heed_trainer_opts){ 0 };
     heed_trainer *t;
+    heed_status st;
 
     TRY(settle_options(&settled, err));
     t = heed__alloc(ctx->heap, 1, sizeof *t);
@@ -95,10 +99,11 @@ heed_status heed_trainer_new(heed_trainer **out, heed_model *m, const heed_train
     t->model = m;
     t->opts = settled;
     t->lr = settled.lr.value;
-    if (heed_session_new(&t->session, ctx, heed_model_weights(m),
-                         &(heed_session_opts){ .seed = heed_model_seed(m) }, err) != HEED_OK) {
+    st = heed_session_new(&t->session, ctx, heed_model_weights(m),
+                          &(heed_session_opts){ .seed = heed_model_seed(m) }, err);
+    if (st != HEED_OK) {
         heed__release(ctx->heap, t);
-        return HEED_ERR_MEMORY;
+        return st;
     }
     *out = t;
     return HEED_OK;
@@ -208,14 +213,17 @@ static step_fn *const step_fns[] = {
     [HEED_SGD] = step_sgd, [HEED_RMSPROP] = step_rmsprop, [HEED_ADAM] = step_adam, [HEED_ADAMW] = step_adam
 };
 
-/* sqrt of the sum of all squares, added in the order of the parameters. */
+/* sqrt of the sum of all squares, added in the order of the parameters; ends the run when it is not finite. */
 static heed_value norm_of(heed_builder *b, const heed_value *g, int n)
 {
-    heed_value sum = heed_scalar(b, HEED_F32, 0);
+    heed_value sum = heed_scalar(b, HEED_F32, 0), norm;
 
+    heed_scope_push(b, "grad_norm");
     for (int i = 0; i < n; i++)
         sum = heed_add(b, sum, heed_sum(b, heed_mul(b, g[i], g[i]), HEED_ALL_AXES, HEED_DROP_AXES));
-    return heed_sqrt(b, sum);
+    norm = heed_check_finite(b, heed_sqrt(b, sum));
+    heed_scope_pop(b);
+    return norm;
 }
 
 /* Clip, then every parameter takes its step. PyTorch: scale = min(1, bound / (norm + 1e-6)). */
@@ -300,12 +308,12 @@ static heed_status build_step(heed_trainer *t, const heed_type *types, int n_typ
     {
         heed_value result = heed_model_build(t->model)(b, in, heed_model_config(t->model));
 
+        heed_scope_push(b, "loss"); /* the name of what is not finite in it */
         loss = t->opts.loss ? t->opts.loss(b, result, target, t->opts.loss_config)
                             : default_loss(b, result, target, t->opts.label_smoothing);
+        loss = heed_check_finite(b, loss);
+        heed_scope_pop(b);
     }
-    heed_scope_push(b, "loss");
-    loss = heed_check_finite(b, loss);
-    heed_scope_pop(b);
     heed_output(b, "loss", loss);
     n = trained(b, &t->opts, params);
     heed_grad(b, loss, params, n, grads);
@@ -313,6 +321,9 @@ static heed_status build_step(heed_trainer *t, const heed_type *types, int n_typ
     if (t->opts.accumulate == 1) {
         add_update(b, &t->opts, params, grads, n);
     } else {
+        const heed_value micro = heed_state(b, MICRO, heed_type_of(HEED_I64, 0, NULL), NULL);
+
+        heed_assign(b, micro, heed_add(b, micro, heed_scalar(b, HEED_I64, 1)));
         for (int i = 0; i < n; i++) {
             heed_value sum = moment(b, "grad", params[i]);
 
@@ -350,6 +361,7 @@ static heed_status build_update(heed_trainer *t, const heed_graph *from, heed_gr
             n++;
         }
     add_update(b, &t->opts, params, sums, n);
+    heed_assign(b, heed_state(b, MICRO, heed_type_of(HEED_I64, 0, NULL), NULL), heed_scalar(b, HEED_I64, 0));
     for (int i = 0; i < n; i++) {
         const heed_type type = heed_value_type(b, sums[i]);
 
@@ -417,6 +429,39 @@ done:
     return st;
 }
 
+/* Runs a plan; when a number is not finite, err names the first node that made one. */
+static heed_status run_plan(heed_trainer *t, const step_plan *p, const heed_tensor *in, int n_in,
+                            const heed_tensor *out, int n_out, heed_error *err)
+{
+    const heed_status st = heed_session_run(t->session, p->id, in, n_in, out, n_out, err);
+    heed_error where = { 0 };
+
+    if (st == HEED_ERR_NUMERIC && err && heed_session_find_bad(t->session, p->id, in, n_in, &where) != HEED_OK)
+        *err = where;
+    return st;
+}
+
+/* Micro-batches whose gradients are summed up; the weights know it, so that a new trainer goes on where this ends. */
+static int64_t *micro_of(const heed_trainer *t)
+{
+    return heed_weights_find(heed_model_weights(t->model), MICRO).data;
+}
+
+/* Forgets the sums of accumulation. */
+static void drop_gradients(heed_trainer *t)
+{
+    const heed_weights *w = heed_model_weights(t->model);
+
+    for (int64_t i = 0; i < heed_weights_count(w); i++) {
+        const char *name;
+        const heed_tensor x = heed_weights_at(w, i, &name);
+
+        if (strncmp(name, GRAD_SUM, sizeof GRAD_SUM - 1) == 0)
+            memset(x.data, 0, (size_t)heed_type_count(&x.type) * heed_dtype_size(x.type.dtype));
+    }
+    *micro_of(t) = 0;
+}
+
 heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_inputs,
                               const heed_tensor *target, float *loss, heed_error *err)
 {
@@ -424,39 +469,33 @@ heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_
     heed_type types[INPUTS_MAX + 1];
     const heed_type scalar = heed_type_of(HEED_F32, 0, NULL);
     float got_loss = 0, norm = 0;
-    const heed_tensor out[2] = { { scalar, &got_loss }, { scalar, &norm } };
+    const heed_tensor out[2] = { { scalar, &got_loss }, { scalar, &norm } }, rate = { scalar, &t->lr };
     const bool whole = t->opts.accumulate == 1;
     step_plan *p;
-    heed_status st;
 
     if (n_inputs < 1 || n_inputs > INPUTS_MAX)
         return heed__fail(err, HEED_ERR_USAGE, "a training step takes 1 to %d inputs, %d were given",
                           INPUTS_MAX, n_inputs);
+    if (!(t->lr >= 0 && t->lr <= FLT_MAX))
+        return heed__fail(err, HEED_ERR_LIMIT, "training: a learning rate of %g is no use", (double)t->lr);
     for (int i = 0; i < n_inputs; i++)
         in[i] = inputs[i];
     in[n_inputs] = *target;
-    in[n_inputs + 1] = (heed_tensor){ scalar, &t->lr };
+    in[n_inputs + 1] = rate;
     for (int i = 0; i <= n_inputs; i++)
         types[i] = in[i].type;
     TRY(plan_for(t, types, n_inputs + 1, &p, err));
-    st = heed_session_run(t->session, p->id, in, n_inputs + (whole ? 2 : 1), out, whole ? 2 : 1, err);
-    if (st == HEED_ERR_NUMERIC) {
-        heed_error where = { 0 };
-
-        if (heed_session_find_bad(t->session, p->id, in, n_inputs + (whole ? 2 : 1), &where) != HEED_OK &&
-            err)
-            *err = where;
-    }
-    if (st != HEED_OK)
-        return st;
+    TRY(run_plan(t, p, in, n_inputs + (whole ? 2 : 1), out, whole ? 2 : 1, err));
     t->report = heed_plan_describe(p->plan);
-    if (!whole && ++t->micro == t->opts.accumulate) {
-        const heed_tensor rate = { scalar, &t->lr };
+    if (!whole && *micro_of(t) >= t->opts.accumulate) {
+        const heed_status st = run_plan(t, &t->update, &rate, 1, &out[1], 1, err);
 
-        TRY(heed_session_run(t->session, t->update.id, &rate, 1, &out[1], 1, err));
-        t->micro = 0;
+        if (st != HEED_OK) {
+            drop_gradients(t);
+            return st;
+        }
     }
-    if (t->micro == 0) {
+    if (whole || *micro_of(t) == 0) {
         t->grad_norm = norm;
         t->steps++;
     }
