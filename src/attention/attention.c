@@ -303,7 +303,7 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
 #define PLAIN { .scale = 0.5 }
 #define BARE ABSENT(), ABSENT(), ABSENT(), ABSENT()
 static const op_sample attention_samples[] = {
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(attention_attrs)PLAIN },
+    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs)PLAIN },
     { .in = { DIMS(2, 4, 3, 5), DIMS(2, 2, 6, 5), DIMS(2, 2, 6, 3) }, .attrs = &(const attention_attrs){ .scale = 0.4, .causal = true, .offset = 3 } },
     { .in = { DIMS(3, 2, 6, 4), DIMS(3, 2, 4, 4), DIMS(3, 2, 4, 4), LENGTHS(4, 3), LENGTHS(6, 3), MASK(3, 1, 6, 4) },
       .attrs = &(const attention_attrs){ .scale = 0.5, .causal = true, .offset = -1 } },
@@ -314,11 +314,11 @@ static const op_sample attention_samples[] = {
       .attrs = &(const attention_attrs){ .scale = 0.25, .causal = true, .offset = 19 }, .no_numeric = true }, /* several tiles: too slow in f64 */
     { .in = { DIMS(1, 1, 30, 72), DIMS(1, 1, 67, 72), DIMS(1, 1, 67, 65), LENGTHS(67, 1) },
       .attrs = &(const attention_attrs){ .scale = 0.1 }, .no_numeric = true }, /* wide heads: likewise */
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 8, 4), DIMS(2, 2, 8, 4) }, .attrs = &(attention_attrs)PLAIN, .scale = 1e4 },
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), DIMS(2, 2, 0, 4) }, .attrs = &(attention_attrs)PLAIN },
-    { .in = { DIMS(0, 2, 3, 4), DIMS(0, 2, 5, 4), DIMS(0, 2, 5, 4) }, .attrs = &(attention_attrs)PLAIN },
-    { .in = { DIMS(2, 3, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 3), DIMS(2, 2, 7, 4) }, .attrs = &(attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 8, 4), DIMS(2, 2, 8, 4) }, .attrs = &(const attention_attrs)PLAIN, .scale = 1e4 },
+    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), DIMS(2, 2, 0, 4) }, .attrs = &(const attention_attrs)PLAIN },
+    { .in = { DIMS(0, 2, 3, 4), DIMS(0, 2, 5, 4), DIMS(0, 2, 5, 4) }, .attrs = &(const attention_attrs)PLAIN },
+    { .in = { DIMS(2, 3, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 3), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
     { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs){ .scale = INFINITY }, .refused = HEED_ERR_SPEC },
     SAMPLE_END,
 };

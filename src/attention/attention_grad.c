@@ -116,23 +116,23 @@ static void attention_grad_decompose(op_decompose *d)
 #define BARE ABSENT(), ABSENT(), ABSENT(), ABSENT()
 static const op_sample attention_grad_samples[] = {
     { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4), BARE, ABSENT(), DIMS(2, 2, 5, 4), FILLED(FILL_POSITIVE, 2, 2, 5), DIMS(2, 2, 5, 4) },
-      .attrs = &(attention_attrs)PLAIN },
+      .attrs = &(const attention_attrs)PLAIN },
     { .in = { DIMS(2, 4, 3, 5), DIMS(2, 2, 6, 5), DIMS(2, 2, 6, 3), LENGTHS(6, 2), LENGTHS(3, 2), MASK(2, 1, 3, 6), ABSENT(), ABSENT(),
               DIMS(2, 4, 3, 3), FILLED(FILL_POSITIVE, 2, 4, 3), DIMS(2, 4, 3, 3), DIMS(2, 4, 3) },
       .attrs = &(const attention_attrs){ .scale = 0.4, .causal = true, .offset = 3 } },
     { .in = { DIMS(1, 2, 4, 4), DIMS(1, 1, 9, 4), DIMS(1, 1, 9, 4), BARE, RNG(), DIMS(1, 2, 4, 4), FILLED(FILL_POSITIVE, 1, 2, 4), DIMS(1, 2, 4, 4) },
       .attrs = &(const attention_attrs){ .scale = 0.5, .dropout = 0.3, .node = 7 } },
     { .in = { DIMS(2, 1, 3, 4), DIMS(2, 1, 4, 4), DIMS(2, 1, 4, 4), BARE, ABSENT(), DIMS(2, 1, 3, 4), FILLED(FILL_POSITIVE, 2, 1, 3), ABSENT(), DIMS(2, 1, 3), DIMS(2, 1, 3, 4) },
-      .attrs = &(attention_attrs)PLAIN },
+      .attrs = &(const attention_attrs)PLAIN },
     { .in = { DIMS(1, 2, 131, 16), DIMS(1, 1, 150, 16), DIMS(1, 1, 150, 20), BARE, ABSENT(), DIMS(1, 2, 131, 20), FILLED(FILL_POSITIVE, 1, 2, 131), DIMS(1, 2, 131, 20) },
       .attrs = &(const attention_attrs){ .scale = 0.25, .causal = true, .offset = 19 }, .no_numeric = true }, /* several tiles: too slow in f64 */
     { .in = { DIMS(1, 1, 30, 72), DIMS(1, 1, 67, 72), DIMS(1, 1, 67, 65), LENGTHS(67, 1), ABSENT(), ABSENT(), ABSENT(), ABSENT(),
               DIMS(1, 1, 30, 65), FILLED(FILL_POSITIVE, 1, 1, 30), DIMS(1, 1, 30, 65) },
       .attrs = &(const attention_attrs){ .scale = 0.1 }, .no_numeric = true }, /* wide heads: likewise */
     { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), DIMS(2, 2, 0, 4), BARE, ABSENT(), DIMS(2, 2, 3, 4), DIMS(2, 2, 3), DIMS(2, 2, 3, 4) },
-      .attrs = &(attention_attrs)PLAIN },
+      .attrs = &(const attention_attrs)PLAIN },
     { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4), BARE, ABSENT(), DIMS(2, 2, 5, 4), DIMS(2, 2, 4), DIMS(2, 2, 5, 4) },
-      .attrs = &(attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
+      .attrs = &(const attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
