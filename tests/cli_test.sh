@@ -206,13 +206,13 @@ expect 0 "$heed" train toy.yaml --print-config
 says out "seed: 4  # toy.yaml:"
 says out "batch_size: 8"
 expect 0 "$heed" train toy.yaml --print-config --seed=9
-says out "seed: 9"
+says out "seed: 9  # --seed"
 expect 0 env HEED_SEED=5 "$heed" train toy.yaml --print-config
-says out "seed: 5"
+says out "seed: 5  # HEED_SEED"
 expect 0 env HEED_SEED=5 "$heed" train toy.yaml --print-config --set train.seed=6
-says out "seed: 6"
+says out "seed: 6  # --set"
 expect 0 env HEED_SEED=5 "$heed" train toy.yaml --print-config --seed 7 --set train.seed=6
-says out "seed: 7"
+says out "seed: 7  # --seed"
 expect 2 "$heed" train toy.yaml
 says err "needs --out"
 expect 2 "$heed" train toy.yaml --out runs/a --set train.epoch=3

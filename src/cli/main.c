@@ -132,6 +132,7 @@ int main(int argc, char **argv)
         main_report(&c, command);
     code = closed ? EXIT_CLOSED_PIPE : heed_status_exit_code(st);
     heed_context_free(c.ctx);
-    free(c.lists);
+    for (int i = 0; i < c.n_lists; i++)
+        free(c.lists[i]);
     return code;
 }

@@ -128,7 +128,7 @@ static const yaml_entry *find_entry(const yaml_list *list, const char *key)
 /* "recipe.yaml:3:1: " or "--set: ". */
 static const char *place_of(heed_recipe *r, const yaml_entry *e, bool of_value)
 {
-    const char *made = e->line == 0 ? heed__arena_format(&r->arena, "--set %s: ", e->key)
+    const char *made = e->line == 0 ? heed__arena_format(&r->arena, "%s %s: ", e->origin, e->key)
                                     : heed__arena_format(&r->arena, "%s:%d:%d: ", r->path,
                                                          of_value ? e->value_line : e->line,
                                                          of_value ? e->value_column : e->column);
@@ -182,21 +182,29 @@ static heed_status set_entry(heed_recipe *r, const yaml_entry *e, heed_error *er
                          r->path, "%s%s", place_of(r, e, true), why.text);
 }
 
-/* "train.epochs=3" replaces what the file says. */
-static heed_status add_override(heed_recipe *r, const char *text_given, heed_error *err)
+/* "train.epochs=3" replaces what the file says; "HEED_SEED:train.seed=3" tells where it came from. */
+static heed_status add_override(heed_recipe *r, const char *given, heed_error *err)
 {
-    const char *equals = strchr(text_given, '=');
-    yaml_entry e = { 0 };
+    const char *equals = strchr(given, '='), *colon = strchr(given, ':');
+    yaml_entry e = { .origin = "--set" };
     char *key;
 
-    if (!equals || equals == text_given)
-        return heed__fail(err, HEED_ERR_USAGE,
-                          "--set takes key=value, as in train.epochs=3; \"%.60s\" is not that", text_given);
-    key = heed__arena_copy(&r->arena, text_given, (size_t)(equals - text_given) + 1);
+    if (colon && equals && colon < equals) {
+        char *origin = heed__arena_copy(&r->arena, given, (size_t)(colon - given) + 1);
+
+        if (!origin)
+            return heed__fail_memory(err, strlen(given));
+        origin[colon - given] = '\0';
+        e.origin = origin;
+        given = colon + 1;
+    }
+    if (!equals || equals == given)
+        return heed__fail(err, HEED_ERR_USAGE, "--set takes key=value, as in train.epochs=3; \"%.60s\" is not that", given);
+    key = heed__arena_copy(&r->arena, given, (size_t)(equals - given) + 1);
     e.value = heed__arena_string(&r->arena, equals + 1);
     if (!key || !e.value)
-        return heed__fail_memory(err, strlen(text_given));
-    key[equals - text_given] = '\0';
+        return heed__fail_memory(err, strlen(given));
+    key[equals - given] = '\0';
     e.key = key;
     for (int i = 0; i < r->given.n; i++)
         if (strcmp(r->given.entries[i].key, key) == 0) {
@@ -260,7 +268,7 @@ static const char *origin_of(heed_recipe *r, const char *key)
     if (!e)
         return "default";
     if (e->line == 0)
-        return "--set";
+        return e->origin;
     where = heed__arena_format(&r->arena, "%s:%d", r->path, e->line);
     return where ? where : "";
 }

@@ -220,8 +220,9 @@ static heed_status put_card(job *j, const heed_train_result *r)
                    j->recipe->architecture->doc, (long long)r->parameters, (long long)j->n_train);
     heed__text_add(&t, "| validation samples | %lld |\n| epochs, steps | %lld, %lld |\n", (long long)j->n_held,
                    (long long)r->epochs, (long long)r->steps);
-    heed__text_add(&t, "| validation accuracy | %.4f |\n| validation loss | %.4f |\n", r->validation_accuracy,
-                   r->validation_loss);
+    if (r->validation_accuracy >= 0)
+        heed__text_add(&t, "| validation accuracy | %.4f |\n| validation loss | %.4f |\n", r->validation_accuracy,
+                       r->validation_loss);
     heed__text_add(&t, "| seed | %lld |\n| SHA-256 of the weights | %s |\n\n",
                    (long long)j->recipe->values->train.seed, r->sha256);
     heed__text_add(&t, "The test part was not read. `heed eval` of this folder reads it.\n");
@@ -306,6 +307,7 @@ static heed_status train_epoch(job *j)
     double sum = 0;
     int64_t batches = 0;
 
+    p->validation_loss = p->validation_accuracy = -1; /* those of the last epoch are not of these weights */
     TRY(heed_loader_start(j->train, p->epoch, 0, j->err));
     for (;;) {
         heed_tensor x, y;
