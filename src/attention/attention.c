@@ -311,7 +311,8 @@ static const op_sample attention_samples[] = {
       .attrs = &(const attention_attrs){ .scale = 0.5, .causal = true } },
     { .in = { DIMS(1, 2, 4, 4), DIMS(1, 1, 9, 4), DIMS(1, 1, 9, 4), BARE, RNG() }, .attrs = &(const attention_attrs){ .scale = 0.5, .dropout = 0.3, .node = 7 } },
     { .in = { DIMS(2, 2, 131, 16), DIMS(2, 1, 150, 16), DIMS(2, 1, 150, 20) },
-      .attrs = &(const attention_attrs){ .scale = 0.25, .causal = true, .offset = 19 }, .no_numeric = true }, /* several tiles: too slow in f64 */
+      .attrs = &(const attention_attrs){ .scale = 0.25, .causal = true, .offset = 19 },
+      .no_numeric = true }, /* several tiles: too slow in f64 */
     { .in = { DIMS(1, 1, 30, 72), DIMS(1, 1, 67, 72), DIMS(1, 1, 67, 65), LENGTHS(67, 1) },
       .attrs = &(const attention_attrs){ .scale = 0.1 }, .no_numeric = true }, /* wide heads: likewise */
     { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 8, 4), DIMS(2, 2, 8, 4) }, .attrs = &(const attention_attrs)PLAIN, .scale = 1e4 },
@@ -323,9 +324,42 @@ static const op_sample attention_samples[] = {
     SAMPLE_END,
 };
 
+/* Without masks no row is empty, and softmax is ONNX's own. All else is opened. */
+static bool attention_onnx_accepts(const onnx_emit *e)
+{
+    const attention_attrs *a = e->attrs;
+    bool plain = !a->causal && e->in[AT_Q].dims[1] == e->in[AT_K].dims[1] && e->in[AT_K].dims[2] > 0 &&
+                 !e->want[AT_GET_LSE];
+
+    for (int i = AT_V + 1; i < e->n_in; i++)
+        plain = plain && e->in[i].rank < 0;
+    return plain;
+}
+
+static void attention_onnx(onnx_emit *e)
+{
+    const attention_attrs *a = e->attrs;
+    const int64_t swap[] = { 0, 1, 3, 2 };
+    const char *k = e->to->fresh(e), *scores = e->to->fresh(e), *z = e->to->fresh(e);
+    const char *scale = e->to->scalar(e, e->in[AT_Q].dtype, a->scale);
+    const char *w = e->want[AT_GET_WEIGHTS] ? e->out_name[AT_GET_WEIGHTS] : e->to->fresh(e);
+
+    e->to->node(e, "Transpose", &e->in_name[AT_K], 1, &k, 1,
+                (onnx_attr[]){ ONNX_INTS("perm", swap, 4), ONNX_END });
+    e->to->node(e, "MatMul", (const char *[]){ e->in_name[AT_Q], k }, 2, &scores, 1, NULL);
+    e->to->node(e, "Mul", (const char *[]){ scores, scale }, 2, &z, 1, NULL);
+    e->to->node(e, "Softmax", &z, 1, &w, 1, (onnx_attr[]){ ONNX_INT("axis", 3), ONNX_END });
+    if (e->want[AT_GET_OUT])
+        e->to->node(e, "MatMul", (const char *[]){ w, e->in_name[AT_V] }, 2, &e->out_name[AT_GET_OUT], 1,
+                    NULL);
+}
+
 const op_def heed__op_attention = {
     .name = "attention", .version = 1, .in = attention_in, .out = attention_out,
     .attrs_size = sizeof(attention_attrs), .fields = heed__attention_fields,
-    .infer = attention_infer, .grad = attention_gradient, .decompose = attention_decompose, .cpu = heed__attention_cpu,
-    .flops = heed__attention_flops, .torch = "scaled_dot_product_attention(q, k, v, scale={scale})", .samples = attention_samples,
+    .infer = attention_infer, .grad = attention_gradient, .decompose = attention_decompose,
+    .cpu = heed__attention_cpu,
+    .flops = heed__attention_flops, .onnx = { "Softmax", 13 }, .onnx_accepts = attention_onnx_accepts,
+    .onnx_emit = attention_onnx,
+    .torch = "scaled_dot_product_attention(q, k, v, scale={scale})", .samples = attention_samples,
 };
