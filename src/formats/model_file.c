@@ -1,5 +1,8 @@
-/* A model's file holds its weights: PyTorch's names and layouts, no metadata but "format":"pt". */
+/* A model's file holds its weights: PyTorch's names and layouts, no metadata but "format":"pt"; or its
+ * evaluation graph with them as ONNX. */
 
+#include "base/error.h"
+#include "graph/op.h"
 #include <heed/formats.h>
 
 heed_status heed_model_save(const heed_model *m, const char *path, heed_error *err)
@@ -15,4 +18,24 @@ heed_status heed_model_load(heed_model *m, const char *path, heed_error *err)
 heed_status heed_model_load_memory(heed_model *m, const void *bytes, size_t size, heed_error *err)
 {
     return heed_weights_load_memory(heed_model_weights(m), HEED_WEIGHTS_MODEL, bytes, size, err);
+}
+
+heed_status heed_model_onnx(heed_model *m, const heed_type *inputs, int n_inputs, const char *path,
+                            const heed_onnx_opts *opts, heed_error *err)
+{
+    heed_type types[OP_IN_MAX];
+    heed_graph *g = NULL;
+    heed_status st;
+
+    if (n_inputs < 0 || n_inputs > OP_IN_MAX)
+        return heed__fail(err, HEED_ERR_USAGE, "%d inputs; a model has up to %d", n_inputs, OP_IN_MAX);
+    for (int i = 0; i < n_inputs; i++) {
+        types[i] = inputs[i];
+        if (!(opts && opts->fixed_batch) && types[i].rank > 0)
+            types[i].dims[0] = HEED_ONNX_BATCH;
+    }
+    TRY(heed_model_graph(m, types, n_inputs, HEED_EVAL, &g, err));
+    st = heed_onnx_write(heed_model_context(m), path, g, heed_model_weights(m), opts, err);
+    heed_graph_free(g);
+    return st;
 }
