@@ -267,7 +267,8 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
     const heed_attention_spec *s = spec ? spec : &plain;
     const heed_type tq = heed_value_type(b, q), tk = heed_value_type(b, k);
     const int64_t width = tk.rank == 4 ? tk.dims[3] : 1;
-    attention_attrs a = { .score = (int)s->score.kind, .scale = 1, .causal = s->mask.causal, .dropout = s->dropout.p };
+    attention_attrs a = { .score = (int)s->score.kind, .scale = 1, .causal = s->mask.causal,
+                          .dropout = heed_get_mode(b) == HEED_TRAIN ? s->dropout.p : 0 };
     heed_value in[AT_INPUTS] = { q, k, v, s->in.lengths, s->in.q_lengths, s->in.mask, s->in.offset };
 
     if (heed__poisoned(b))
@@ -278,6 +279,8 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
         heed__poison(b, HEED_ERR_SPEC, "attention: offset is given as a number and as a tensor: give one");
     if (s->offset.set && !s->mask.causal)
         heed__poison(b, HEED_ERR_SPEC, "attention: offset is given, but nothing looks at positions: mask.causal is off");
+    if (!(s->dropout.p >= 0 && s->dropout.p < 1))
+        heed__poison(b, HEED_ERR_SPEC, "attention: dropout.p must be at least 0 and below 1");
     if (s->dropout.p > 0 && !s->dropout.name)
         heed__poison(b, HEED_ERR_USAGE, "attention: dropout.p needs dropout.name, the name of its random numbers");
     if (s->score.scale.set)
@@ -288,7 +291,7 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
         a.offset = heed__attention_offset(s->offset.value, tq.rank == 4 ? tq.dims[2] : 0, tk.rank == 4 ? tk.dims[2] : 0);
     else if (s->mask.causal && !s->in.offset.id && tq.rank == 4 && tk.rank == 4)
         a.offset = tk.dims[2] - tq.dims[2];
-    if (s->dropout.p > 0 && !heed__poisoned(b)) {
+    if (a.dropout > 0 && !heed__poisoned(b)) {
         a.node = heed__random_node(b, s->dropout.name);
         in[AT_RNG] = heed_rng(b);
     }
