@@ -1,4 +1,5 @@
-/* Files for tests/onnx_test.sh: every sample of every op, and every architecture, as ONNX with inputs and results.
+/* Files for tests/onnx_test.sh: every sample of every op, and every architecture, as ONNX with inputs and
+ * results.
  *
  *   onnx_dump FOLDER OPSET     NAME.onnx, NAME.safetensors with in.0, in.1, ... and out.0, ... by position
  *

@@ -1,4 +1,5 @@
-/* ONNX files: what is refused, names, the open batch, and every call made to fail. Values: tests/onnx_test.sh. */
+/* ONNX files: what is refused, names, the open batch, and every call made to fail. Values:
+ * tests/onnx_test.sh. */
 #include "support/cmocka.h"
 #include "base/error.h"
 #include "support/fail_each.h"

@@ -1,8 +1,10 @@
-/* A graph as an ONNX file: nodes by the ops' own rules (graph/onnx.h), weights as initialisers under their paths.
+/* A graph as an ONNX file: nodes by the ops' own rules (graph/onnx.h), weights as initialisers under their
+ * paths.
  *
- * First every composite that ONNX does not know at this opset is opened; then nodes are written in their order. A broadcast is
- * written only for consumers that do not stretch by themselves. With an open batch, sizes that are multiples of HEED_ONNX_BATCH
- * are multiples of the first size of input 0 when the file is run.
+ * First every composite that ONNX does not know at this opset is opened; then nodes are written in their
+ * order. A broadcast is written only for consumers that do not stretch by themselves. With an open batch,
+ * sizes that are multiples of HEED_ONNX_BATCH are multiples of the first size of input 0 when the file is
+ * run.
  *
  * protobuf-c packs the tree of structs piece by piece into the file; weights are not copied. */
 
@@ -466,8 +468,7 @@ static const char *name_of(writer *w, operands *o, heed_value v)
 {
     if (!v.id)
         return "";
-    if (!w->names
-             [v.id]) { /* a broadcast: its operand is written, or a broadcast too; graphs are not deep in those */
+    if (!w->names[v.id]) { /* then it is a broadcast, of what is written or of another one */
         const node *n = heed__maker(w->g, v);
         const char *in = name_of(w, o, n->in[0]), *out = fresh_name(w, "Expand");
 
@@ -477,7 +478,8 @@ static const char *name_of(writer *w, operands *o, heed_value v)
     return w->names[v.id];
 }
 
-/* Would NumPy's rule, on all axes but the last `kept`, make `out` of these operands as they are before broadcasting? */
+/* Would NumPy's rule, on all axes but the last `kept`, make `out` of these operands as they are before
+ * broadcasting? */
 static bool stretch_agrees(const writer *w, const node *n, int kept)
 {
     const heed_type *out = &heed__value(w->g, heed__out(n, 0))->type;
@@ -580,7 +582,8 @@ static void write_input(writer *w, const node *n, const char *name)
     if (w->open && (type->rank == 0 || type->dims[0] != HEED_ONNX_BATCH)) {
         w->failed = heed__fail_at(
             w->err, HEED_ERR_USAGE, n->path,
-            "an open batch needs a graph built for %d rows (HEED_ONNX_BATCH): input \"%.60s\" has another first size",
+            "an open batch needs a graph built for %d rows (HEED_ONNX_BATCH): input \"%.60s\" has "
+            "another first size",
             HEED_ONNX_BATCH, n->path);
         return;
     }

@@ -1,11 +1,12 @@
-/* How an op becomes part of an ONNX file: what it may ask of the writer (formats/onnx_write.c) and what it sees.
+/* How an op becomes part of an ONNX file: what it may ask of the writer (formats/onnx_write.c) and what it
+ * sees.
  *
- * An op whose ONNX counterpart takes the same operands and no attributes needs nothing of this: `.onnx = { "Exp", 13 }`. Others
- * give `.onnx_emit`, which writes one node or a few. A composite that `.onnx_accepts` refuses, or whose counterpart came later
- * than the opset asked for, is opened instead.
+ * An op whose ONNX counterpart takes the same operands and no attributes needs nothing of this: `.onnx = {
+ * "Exp", 13 }`. Others give `.onnx_emit`, which writes one node or a few. A composite that `.onnx_accepts`
+ * refuses, or whose counterpart came later than the opset asked for, is opened instead.
  *
- * The batch may be open: then its size is HEED_ONNX_BATCH in all types, and every size that is a multiple of it is known only
- * when the file is run. */
+ * The batch may be open: then its size is HEED_ONNX_BATCH in all types, and every size that is a multiple of
+ * it is known only when the file is run. */
 #ifndef GRAPH_ONNX_H
 #define GRAPH_ONNX_H
 
@@ -28,14 +29,15 @@ typedef struct onnx_emit onnx_emit;
 
 /* What the writer does. Names live as long as the writer; a failure sticks and gives "". */
 typedef struct onnx_calls {
-    /* One node. Names "" stand for absent operands and results nobody wants; attrs end with ONNX_END, NULL: none. */
-    void (*node)(onnx_emit *e, const char *op, const char *const *in, int n_in, const char *const *out, int n_out,
-                 const onnx_attr *attrs);
+    /* One node. Names "" stand for absent operands and results nobody wants; attrs end with ONNX_END, NULL:
+     * none. */
+    void (*node)(onnx_emit *e, const char *op, const char *const *in, int n_in, const char *const *out,
+                 int n_out, const onnx_attr *attrs);
     const char *(*fresh)(onnx_emit *e);                                 /* a new name for a value */
     const char *(*i64s)(onnx_emit *e, const int64_t *list, int64_t n);  /* constant i64 [n] */
     const char *(*counting)(onnx_emit *e, int64_t n);                   /* constant i64 [n]: 0, 1, 2, ... */
     const char *(*scalar)(onnx_emit *e, heed_dtype dtype, double value); /* constant of rank 0 */
-    const char *(*shape)(onnx_emit *e, const heed_type *t);             /* i64 [rank]: the sizes, as they are when it runs */
+    const char *(*shape)(onnx_emit *e, const heed_type *t);             /* i64 [rank]: the sizes when it runs */
     int64_t (*dtype)(heed_dtype dtype);                                 /* ONNX's number for it */
     bool (*open)(const onnx_emit *e, int64_t size);                     /* a size that is known only then */
     void (*refuse)(onnx_emit *e, const char *why);                      /* HEED_ERR_SPEC: "op: why" */

@@ -590,8 +590,8 @@ static void reduce_both(const op_call *c, int64_t begin, int64_t end, const redu
         .onnx = { onnx_, since }, .onnx_emit = reduce_onnx, .torch = torch_, .samples = some,                \
     };
 
-/* ReduceMax takes its axes as an operand from opset 18 on, ReduceSum already. The number of summands may stand in a constant
- * elsewhere (a mean), so an open batch is not summed over. */
+/* ReduceMax takes its axes as an operand from opset 18 on, ReduceSum already. The number of summands may
+ * stand in a constant elsewhere (a mean), so an open batch is not summed over. */
 static void reduce_onnx(onnx_emit *e)
 {
     const reduce_attrs *a = e->attrs;
