@@ -304,6 +304,17 @@ expect 3 "$heed" info none
 expect 3 "$heed" demo
 says out "heed train"
 
+expect 0 "$heed" export runs/a --onnx toy.onnx
+says out "toy.onnx: ONNX, opset 17"
+[ -s toy.onnx ] || fail "no ONNX file"
+expect 2 "$heed" export runs/a --onnx toy.onnx
+says err --force
+expect 0 "$heed" export runs/a --onnx toy.onnx --force --opset 20
+expect 2 "$heed" export runs/a
+says err --onnx
+expect 3 "$heed" export runs/none --onnx none.onnx
+[ ! -e none.onnx ] || fail "a failed export left a file"
+
 # ---- bench: that it runs; its times are never tested ----
 
 expect 0 "$heed" bench --filter "gemm 64x64" --milliseconds 1 --json --threads 1
