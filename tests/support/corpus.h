@@ -12,4 +12,7 @@ typedef heed_status corpus_run(heed_context *ctx, const char *path, heed_error *
  * many there are; a file without a line, or a line without its file, is wrong too. */
 int corpus_replay(heed_context *ctx, const char *name, const char *ending, corpus_run *run, int *files);
 
+/* The same, and the error's text must hold the third column. */
+int corpus_replay_words(heed_context *ctx, const char *name, const char *ending, corpus_run *run, int *files);
+
 #endif
