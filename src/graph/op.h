@@ -117,7 +117,8 @@ typedef struct op_kernel {
 } op_kernel;
 #define KERNEL_END { .name = NULL }
 
-/* A bad value in data (an index out of range): the lowest item wins and the session returns it after the step. */
+/* A bad value in data (an index out of range): the lowest item wins and the session returns it after the step. The op says
+ * OP_FAULTS. */
 void heed__fault(const op_call *c, int64_t item, heed_status code, int64_t value);
 
 /* A view op aliases its input: from the input's strides, the output's, and how many elements further it begins. False: this layout
@@ -171,7 +172,8 @@ enum op_flags {
     OP_RANDOM = 8,   /* has an rng input and a `node` attribute */
     OP_LEAF = 16,
     OP_NO_GRAD = 32, /* explicit: gradient is zero or has no meaning; nothing flows back */
-    OP_EFFECT = 64   /* kept though nobody uses its outputs */
+    OP_EFFECT = 64,  /* kept though nobody uses its outputs */
+    OP_FAULTS = 128  /* its kernels call heed__fault: a run may end here, so no state may have changed before */
 };
 
 typedef struct op_onnx {
