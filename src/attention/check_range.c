@@ -44,6 +44,6 @@ heed_value heed__check_range(heed_builder *b, heed_value x, int64_t most)
 
 const op_def heed__op_check_range = {
     .name = "check_range", .version = 1, .in = check_range_in, .out = check_range_out,
-    .flags = OP_IN_PLACE | OP_NO_GRAD, .attrs_size = sizeof(check_range_attrs), .fields = check_range_fields,
+    .flags = OP_IN_PLACE | OP_NO_GRAD | OP_FAULTS, .attrs_size = sizeof(check_range_attrs), .fields = check_range_fields,
     .cpu = check_range_cpu, .onnx = { "Identity", 13 }, .torch = "x", .samples = check_range_samples,
 };

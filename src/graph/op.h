@@ -118,7 +118,8 @@ typedef struct op_kernel {
 } op_kernel;
 #define KERNEL_END { .name = NULL }
 
-/* A bad value in data (an index out of range): the lowest item wins and the session returns it after the step. */
+/* A bad value in data (an index out of range): the lowest item wins and the session returns it after the step. The op says
+ * OP_FAULTS. */
 void heed__fault(const op_call *c, int64_t item, heed_status code, int64_t value);
 
 /* A view op aliases its input: from the input's strides, the output's, and how many elements further it begins. False: this layout
@@ -174,7 +175,8 @@ enum op_flags {
     OP_NO_GRAD = 32, /* explicit: gradient is zero or has no meaning; nothing flows back */
     OP_EFFECT = 64,  /* kept though nobody uses its outputs */
     OP_STRETCHES = 128,      /* ONNX's op stretches its operands by NumPy's rule: no Expand is written in front of it */
-    OP_STRETCHES_LEADING = 256 /* the same for all axes but the last two */
+    OP_STRETCHES_LEADING = 256, /* the same for all axes but the last two */
+    OP_FAULTS = 512  /* its kernels call heed__fault: a run may end here, so no state may have changed before */
 };
 
 typedef struct op_onnx {

@@ -49,6 +49,6 @@ heed_value heed_check_finite(heed_builder *b, heed_value x)
 }
 
 const op_def heed__op_check_finite = {
-    .name = "check_finite", .version = 1, .in = check_finite_in, .out = check_finite_out, .flags = OP_IN_PLACE | OP_EFFECT,
+    .name = "check_finite", .version = 1, .in = check_finite_in, .out = check_finite_out, .flags = OP_IN_PLACE | OP_EFFECT | OP_FAULTS,
     .grad = check_finite_grad, .cpu = check_finite_cpu, .onnx = { "Identity", 13 }, .torch = "x", .samples = check_finite_samples,
 };

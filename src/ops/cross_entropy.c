@@ -149,7 +149,7 @@ static const op_sample softmax_cross_entropy_samples[] = {
 const op_def heed__op_softmax_cross_entropy = {
     .name = "softmax_cross_entropy", .version = 1, .in = softmax_cross_entropy_in,
     .out = softmax_cross_entropy_out,
-    .attrs_size = sizeof(cross_entropy_attrs), .fields = cross_entropy_fields,
+    .flags = OP_FAULTS, .attrs_size = sizeof(cross_entropy_attrs), .fields = cross_entropy_fields,
     .infer = softmax_cross_entropy_infer, .grad = softmax_cross_entropy_grad,
     .decompose = softmax_cross_entropy_decompose, .cpu = softmax_cross_entropy_cpu,
     .torch = "cross_entropy(logits, target, reduction='none', ignore_index={ignore_index})",
@@ -272,7 +272,7 @@ static const op_sample softmax_cross_entropy_grad_samples[] = {
 
 const op_def heed__op_softmax_cross_entropy_grad = {
     .name = "softmax_cross_entropy_grad", .version = 1, .in = softmax_cross_entropy_grad_in,
-    .out = softmax_cross_entropy_grad_out, .flags = OP_IN_PLACE,
+    .out = softmax_cross_entropy_grad_out, .flags = OP_IN_PLACE | OP_FAULTS,
     .attrs_size = sizeof(cross_entropy_attrs), .fields = cross_entropy_fields,
     .infer = softmax_cross_entropy_grad_infer, .decompose = softmax_cross_entropy_grad_decompose,
     .cpu = softmax_cross_entropy_grad_cpu, .torch = "(softmax(logits, 1) - one_hot(target)) * dloss[:, None]",

@@ -140,7 +140,8 @@ static void gather_onnx(onnx_emit *e)
 }
 
 const op_def heed__op_gather = {
-    .name = "gather", .version = 1, .in = gather_in, .out = gather_out, .attrs_size = sizeof(gather_attrs),
+    .name = "gather", .version = 1, .in = gather_in, .out = gather_out, .flags = OP_FAULTS,
+    .attrs_size = sizeof(gather_attrs),
     .fields = gather_fields, .infer = gather_infer, .grad = gather_grad, .cpu = gather_cpu,
     .onnx = { "Gather", 13 }, .onnx_emit = gather_onnx,
     .torch = "x[..., index, ...]", .samples = gather_samples,

@@ -174,7 +174,7 @@ heed_value heed__pool_max_grad(heed_builder *b, heed_value dy, heed_value indice
 
 const op_def heed__op_pool_max_grad = {
     .name = "pool_max_grad", .version = 1, .in = pool_max_grad_in, .out = pool_max_grad_out,
-    .attrs_size = sizeof(pool_max_grad_attrs), .fields = pool_max_grad_fields, .infer = pool_max_grad_infer,
+    .flags = OP_FAULTS, .attrs_size = sizeof(pool_max_grad_attrs), .fields = pool_max_grad_fields, .infer = pool_max_grad_infer,
     .grad = pool_max_grad_grad, .cpu = pool_max_grad_cpu,
     .torch = "max_unpool2d with sums where windows overlap",
     .samples = pool_max_grad_samples,

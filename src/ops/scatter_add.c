@@ -181,7 +181,7 @@ heed_value heed_scatter_add(heed_builder *b, heed_value index, heed_value update
 
 const op_def heed__op_scatter_add = {
     .name = "scatter_add", .version = 1, .in = scatter_add_in, .out = scatter_add_out,
-    .attrs_size = sizeof(scatter_add_attrs), .fields = scatter_add_fields, .infer = scatter_add_infer,
+    .flags = OP_FAULTS, .attrs_size = sizeof(scatter_add_attrs), .fields = scatter_add_fields, .infer = scatter_add_infer,
     .grad = scatter_add_grad, .cpu = scatter_add_cpu, .flops = scatter_add_flops,
     .torch = "torch.zeros(...).index_add({axis}, index, updates)", .samples = scatter_add_samples,
 };

@@ -3,8 +3,8 @@
  *  1. Last reader of every storage.
  *  2. In place, in the order of steps: an output takes over an input's storage when that input is read there for the last time
  *     and lies dense in a storage of exactly its size. The same rule lets an optimiser write its parameter directly: the copy
- *     at the end (state <- value) becomes nothing when the value's maker may overwrite the state, nobody reads it later and no
- *     check that could end the run comes after.
+ *     at the end (state <- value) becomes nothing when the value's maker may overwrite the state, nobody reads it later, the
+ *     value does not lie in another state already, and no step that could end the run comes after.
  *  3. Packing: large ones first, each at the lowest offset where nothing alive at the same time lies. */
 
 #include "base/error.h"
@@ -34,6 +34,22 @@ static void find_last_readers(heed_plan *p)
         touch(p, p->outputs[i].operand.storage, (int32_t)p->n_steps);
 }
 
+/* Whether nothing else of step s lies in the memory of input j, but the same elements in the same order, and no output but `out`. */
+static bool whole_and_alone(const heed_plan *p, const step *s, int j, const operand *out)
+{
+    const operand *in = &s->in[j];
+    const uint32_t root = heed__storage_root(p, in->storage);
+
+    for (int k = 0; k < s->n_in; k++)
+        if (k != j && s->in[k].storage != NO_STORAGE && heed__storage_root(p, s->in[k].storage) == root &&
+            (s->in[k].offset != 0 || !heed__view_dense(&s->in[k].view) || !heed_type_equal(&s->in[k].view.type, &in->view.type)))
+            return false;
+    for (int k = 0; k < s->n_out; k++)
+        if (s->out[k].storage != NO_STORAGE && &s->out[k] != out && heed__storage_root(p, s->out[k].storage) == root)
+            return false;
+    return true;
+}
+
 /* May output `out` of step s lie in the memory of input j? */
 static bool can_overwrite(const heed_plan *p, const step *s, int32_t now, int j, const operand *out)
 {
@@ -46,16 +62,7 @@ static bool can_overwrite(const heed_plan *p, const step *s, int32_t now, int j,
     if (from->kind != STORAGE_BLOCK || from->last > now || in->offset != 0 || from->bytes != p->storages[out->storage].bytes ||
         !heed__view_dense(&in->view))
         return false;
-    for (int k = 0; k < s->n_in; k++) /* another operand on the same memory must be the same elements in the same order */
-        if (k != j && s->in[k].storage != NO_STORAGE &&
-            heed__storage_root(p, s->in[k].storage) == heed__storage_root(p, in->storage) &&
-            (s->in[k].offset != 0 || !heed__view_dense(&s->in[k].view) || !heed_type_equal(&s->in[k].view.type, &in->view.type)))
-            return false;
-    for (int k = 0; k < s->n_out; k++) /* and no other output may have taken it */
-        if (s->out[k].storage != NO_STORAGE && &s->out[k] != out &&
-            heed__storage_root(p, s->out[k].storage) == heed__storage_root(p, in->storage))
-            return false;
-    return true;
+    return whole_and_alone(p, s, j, out);
 }
 
 static int slot_named(const op_slot *slots, const char *name)
@@ -99,12 +106,12 @@ static int32_t maker_of(const heed_plan *p, uint32_t storage_id, int *slot)
     return -1;
 }
 
-/* The number of steps up to the last check (check_finite): a run that ends there must have changed no state. */
+/* The number of steps up to the last that may end the run, which then must have changed no state. */
 static int32_t steps_before_writing(const heed_plan *p)
 {
     uint32_t n = p->n_steps;
 
-    while (n > 0 && !(p->steps[n - 1].op->flags & OP_EFFECT))
+    while (n > 0 && !(p->steps[n - 1].op->flags & OP_FAULTS))
         n--;
     return (int32_t)n;
 }
@@ -121,7 +128,8 @@ static void write_through(heed_plan *p)
         int slot = 0;
 
         if (strcmp(copy->op->name, "copy") != 0 || state == NO_STORAGE || p->storages[state].kind != STORAGE_WEIGHT ||
-            p->storages[copy->in[0].storage].kind != STORAGE_BLOCK || copy->in[0].offset != 0 ||
+            p->storages[copy->in[0].storage].kind != STORAGE_BLOCK ||
+            p->storages[copy->in[0].storage].merged != copy->in[0].storage || copy->in[0].offset != 0 ||
             !heed__view_dense(&copy->in[0].view) || p->storages[copy->in[0].storage].bytes != p->storages[state].bytes)
             continue;
         made = maker_of(p, copy->in[0].storage, &slot);
@@ -129,17 +137,15 @@ static void write_through(heed_plan *p)
             continue;
         for (int j = 0; j < p->steps[made].n_in && j < 64; j++) {
             const operand *in = &p->steps[made].in[j];
-            bool read_later = false, twice = false;
+            bool read_later = false;
 
             if (!(overwritable(&p->steps[made], slot) >> j & 1) || in->storage != state || in->offset != 0 ||
                 !heed__view_dense(&in->view) || !heed_type_equal(&in->view.type, &p->steps[made].out[slot].view.type))
                 continue;
-            for (int k = 0; k < p->steps[made].n_in; k++)
-                twice |= k != j && p->steps[made].in[k].storage == state && !heed__view_dense(&p->steps[made].in[k].view);
             for (uint32_t later = (uint32_t)made + 1; later < p->n_steps; later++)
                 for (int k = 0; k < p->steps[later].n_in; k++)
                     read_later |= p->steps[later].in[k].storage == state;
-            if (read_later || twice)
+            if (read_later || !whole_and_alone(p, &p->steps[made], j, &p->steps[made].out[slot]))
                 continue;
             merge(p, copy->in[0].storage, state);
             p->steps[made].in_place = true;
@@ -213,10 +219,12 @@ static heed_status pack(heed_plan *p, heed_error *err)
             }
         }
         block = block > s->offset + s->bytes ? block : s->offset + s->bytes;
+        if (block > PLAN_BYTES_MOST) { /* before a sum can wrap */
+            heed__release(h, order);
+            return heed__fail(err, HEED_ERR_LIMIT, "this plan needs more memory than can be addressed");
+        }
     }
     heed__release(h, order);
-    if (block > SIZE_MAX / 2)
-        return heed__fail(err, HEED_ERR_LIMIT, "this plan needs more memory than can be addressed");
     p->report.block_bytes = block;
     p->report.sum_bytes = sum;
     return HEED_OK;

@@ -44,7 +44,7 @@ static heed_status type_bytes(uint64_t *out, const heed_type *type, heed_error *
 {
     size_t bytes;
 
-    if (!heed__size_mul(&bytes, (size_t)heed_type_count(type), heed_dtype_size(type->dtype)))
+    if (!heed__size_mul(&bytes, (size_t)heed_type_count(type), heed_dtype_size(type->dtype)) || bytes > PLAN_BYTES_MOST)
         return heed__fail(err, HEED_ERR_LIMIT, "a tensor of this plan has more bytes than can be addressed");
     *out = bytes;
     return HEED_OK;
@@ -103,17 +103,20 @@ static heed_status finish_step(heed_plan *p, step *s, heed_error *err)
     s->partial_stride = s->kernel->partial ? s->kernel->partial(&c) : 0;
     s->flops = s->op->flops ? s->op->flops(&c) : s->op->flags & OP_VIEW ? 0 : (double)heed_type_count(&out[0].type);
     heed__release(p->ctx->heap, in);
+    if (s->scratch_bytes > PLAN_BYTES_MOST || s->shared_bytes > PLAN_BYTES_MOST || s->partial_stride > PLAN_BYTES_MOST)
+        return heed__fail(err, HEED_ERR_LIMIT, "%s: scratch memory has more bytes than can be addressed", s->op->name);
     s->scratch_bytes = (s->scratch_bytes + 63) & ~(uint64_t)63;
     s->partial_stride = (s->partial_stride + 63) & ~(uint64_t)63;
     if (s->scratch_bytes) {
-        if (!heed__size_mul(&bytes, s->scratch_bytes, (size_t)SCRATCH_AREAS * (size_t)heed__pool_threads(p->ctx->pool)))
+        if (!heed__size_mul(&bytes, s->scratch_bytes, (size_t)SCRATCH_AREAS * (size_t)heed__pool_threads(p->ctx->pool)) ||
+            bytes > PLAN_BYTES_MOST)
             return heed__fail(err, HEED_ERR_LIMIT, "%s: scratch memory has more bytes than can be addressed", s->op->name);
         TRY(new_storage(p, &s->scratch, STORAGE_BLOCK, bytes, err));
     }
     if (s->shared_bytes)
         TRY(new_storage(p, &s->shared, STORAGE_BLOCK, s->shared_bytes, err));
     if (s->partial_stride) {
-        if (!heed__size_mul(&bytes, s->partial_stride, (size_t)s->chunks))
+        if (!heed__size_mul(&bytes, s->partial_stride, (size_t)s->chunks) || bytes > PLAN_BYTES_MOST)
             return heed__fail(err, HEED_ERR_LIMIT, "%s: partial sums have more bytes than can be addressed", s->op->name);
         TRY(new_storage(p, &s->partial, STORAGE_BLOCK, bytes, err));
     }
@@ -212,8 +215,10 @@ static bool try_view(planner *w, const node *n, const operand *from)
 
 static heed_status plan_view(planner *w, const node *n, heed_error *err)
 {
+    uint64_t bytes;
     operand from;
 
+    TRY(type_bytes(&bytes, &heed__value(w->g, heed__out(n, 0))->type, err)); /* a kernel may go by the size it sees */
     if (try_view(w, n, &w->place[n->in[0].id]))
         return HEED_OK;
     TRY(fitting(w, &from, n->in[0], DENSE, n->path, err));

@@ -18,6 +18,7 @@ typedef struct storage {
 } storage;
 
 #define NO_STORAGE UINT32_MAX
+#define PLAN_BYTES_MOST ((uint64_t)1 << 56) /* of a tensor, a storage, the block: what CPUs address, and far from where sums wrap */
 
 typedef struct operand {
     view view;        /* data is NULL until bound */

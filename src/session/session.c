@@ -299,6 +299,8 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
     if (atomic_load_explicit(&s->fault.item, memory_order_relaxed) != INT64_MAX) {
         const int64_t item = atomic_load_explicit(&s->fault.item, memory_order_relaxed);
 
+        if (!(t->op->flags & OP_FAULTS)) /* the planner let states be written before this step */
+            return heed__fail_at(err, HEED_ERR_BUG, t->path, "%s ends a run, but its op does not say OP_FAULTS", t->op->name);
         if (s->fault.code == HEED_ERR_NUMERIC)
             return heed__fail_at(err, s->fault.code, t->path, "%s: element %lld is NaN or infinite", t->op->name, (long long)item);
         return heed__fail_at(err, s->fault.code, t->path, "%s: element %lld has the value %lld, which is out of range", t->op->name,
