@@ -603,14 +603,22 @@ static size_t attention_backward_bytes(int64_t dk, int64_t dv, int64_t n_rows)
 static void backward_deltas(const attention_head *h, const attention_upstream *u, float *delta)
 {
     for (int64_t g = 0; g < h->group; g++)
-        for (int64_t i = 0; i < h->q_length; i++) {
-            const int64_t at = g * h->tq + i;
-            const float *x = u->dout + g * u->dout_head + i * u->dout_step, *y = u->out + at * h->dv;
-            float sum = 0;
+        for (int64_t i = 0; i < h->q_length; i += 4) { /* four rows: their chains hide each other's latency */
+            const float *x[4], *y[4];
+            float sum[4] = { 0 };
 
-            for (int64_t p = 0; p < h->dv; p++)
-                sum = sfma(x[p], y[p], sum);
-            delta[at] = sum;
+            for (int64_t r = 0; r < 4; r++) {
+                const int64_t row = kernel_min(i + r, h->q_length - 1);
+
+                x[r] = u->dout + g * u->dout_head + row * u->dout_step;
+                y[r] = u->out + (g * h->tq + row) * h->dv;
+            }
+            for (int64_t p = 0; p < h->dv; p++) {
+                UNROLL for (int r = 0; r < 4; r++)
+                    sum[r] = sfma(x[r][p], y[r][p], sum[r]);
+            }
+            for (int64_t r = 0; r < kernel_min(4, h->q_length - i); r++)
+                delta[g * h->tq + i + r] = sum[r];
         }
 }
 
