@@ -1,5 +1,5 @@
-/* Any bytes as an IDX file, plain or gzip: refused with a sentence, or as many bytes as its type says. The file lies in
- * memory; the file calls of the context read it there. */
+/* Any bytes as an IDX file, plain or gzip: refused with a sentence, or as many bytes as its type says. The
+ * file lies in memory; the file calls of the context read it there. */
 
 #include "base/context.h"
 #include <heed/data.h>

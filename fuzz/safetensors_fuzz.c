@@ -1,5 +1,5 @@
-/* Any bytes as a safetensors file: it is refused with a sentence, or all that it says of itself holds and each tensor can
- * be read. Small limits, so that they are met. */
+/* Any bytes as a safetensors file: it is refused with a sentence, or all that it says of itself holds and
+ * each tensor can be read. Small limits, so that they are met. */
 
 #include <heed/formats.h>
 

@@ -206,13 +206,13 @@ expect 0 "$heed" train toy.yaml --print-config
 says out "seed: 4  # toy.yaml:"
 says out "batch_size: 8"
 expect 0 "$heed" train toy.yaml --print-config --seed=9
-says out "seed: 9"
+says out "seed: 9  # --seed"
 expect 0 env HEED_SEED=5 "$heed" train toy.yaml --print-config
-says out "seed: 5"
+says out "seed: 5  # HEED_SEED"
 expect 0 env HEED_SEED=5 "$heed" train toy.yaml --print-config --set train.seed=6
-says out "seed: 6"
+says out "seed: 6  # --set"
 expect 0 env HEED_SEED=5 "$heed" train toy.yaml --print-config --seed 7 --set train.seed=6
-says out "seed: 7"
+says out "seed: 7  # --seed"
 expect 2 "$heed" train toy.yaml
 says err "needs --out"
 expect 2 "$heed" train toy.yaml --out runs/a --set train.epoch=3
@@ -303,6 +303,17 @@ expect 3 "$heed" info toy.yaml
 expect 3 "$heed" info none
 expect 3 "$heed" demo
 says out "heed train"
+
+expect 0 "$heed" export runs/a --onnx toy.onnx
+says out "toy.onnx: ONNX, opset 17"
+[ -s toy.onnx ] || fail "no ONNX file"
+expect 2 "$heed" export runs/a --onnx toy.onnx
+says err --force
+expect 0 "$heed" export runs/a --onnx toy.onnx --force --opset 20
+expect 2 "$heed" export runs/a
+says err --onnx
+expect 3 "$heed" export runs/none --onnx none.onnx
+[ ! -e none.onnx ] || fail "a failed export left a file"
 
 # ---- bench: that it runs; its times are never tested ----
 

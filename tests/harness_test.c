@@ -556,6 +556,38 @@ static void memory_that_is_left_over_is_found(void **state)
     expect(&op, CHECK_MEMORY, "bytes are left over");
 }
 
+static void divides_by_its_first_size_run(const op_call *c, int64_t begin, int64_t end)
+{
+    const volatile int64_t one = 1, size = c->in[0].type.dims[0];
+
+    square_run(c, begin, end);
+    if (is_f32(c) && size == 0)
+        put(&c->out[0], begin, (double)(one / size));
+}
+
+static int64_t at_least_one(const op_call *c)
+{
+    return i64_max(1, heed_type_count(&c->out[0].type));
+}
+
+static void divides_run(const op_call *c, int64_t begin, int64_t end)
+{
+    divides_by_its_first_size_run(c, begin, i64_min(end, heed_type_count(&c->out[0].type)));
+}
+
+static void a_crash_is_found_and_survived(void **state)
+{
+    const op_kernel list[] = { { .name = "wrong", .layout = STRIDED, .chunk = 64, .count = at_least_one, .run = divides_run }, KERNEL_END };
+    static harness_row row;
+    op_def op = square;
+
+    (void)state;
+    op.cpu = list;
+    harness_op_apart(&op, &row);
+    assert_true(row.bad > 0);
+    assert_non_null(strstr(row.text[row.texts - 1], "it crashed here: signal 8"));
+}
+
 static void an_op_without_samples_is_found(void **state)
 {
     op_def op = square;
@@ -604,6 +636,7 @@ int main(void)
         cmocka_unit_test(indices_that_are_not_checked_are_found),
         cmocka_unit_test(memory_that_leaks_or_fails_in_silence_is_found),
         cmocka_unit_test(memory_that_is_left_over_is_found),
+        cmocka_unit_test(a_crash_is_found_and_survived),
         cmocka_unit_test(an_op_without_samples_is_found),
         cmocka_unit_test(the_rule_of_agreement_is_the_one_that_is_written_down),
     };

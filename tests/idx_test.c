@@ -1,4 +1,5 @@
-/* IDX files and the data sets made of them: the corpus, ranges, splits, moments, and every call made to fail. */
+/* IDX files and the data sets made of them: the corpus, ranges, splits, moments, and every call made to
+ * fail. */
 #include "support/cmocka.h"
 #include "base/error.h"
 #include "support/corpus.h"

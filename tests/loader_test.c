@@ -1,4 +1,5 @@
-/* Batches: order, augmentation and normalisation by the rule, the same for any prefetch, and a clean stop anywhere. */
+/* Batches: order, augmentation and normalisation by the rule, the same for any prefetch, and a clean stop
+ * anywhere. */
 #include "support/cmocka.h"
 #include "base/digest.h"
 #include "base/error.h"
@@ -12,7 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-/* n pictures of [channels, height, width]; pixel k of picture i is (7 i + 3 k) mod 256, its label i mod 10. */
+/* n pictures of [channels, height, width]; pixel k of picture i is (7 i + 3 k) mod 256, its label i mod 10.
+ */
 static heed_dataset *make_set(heed_context *ctx, int64_t n, int64_t channels, int64_t height, int64_t width)
 {
     const int64_t size = channels * height * width;

@@ -29,7 +29,7 @@ typedef struct heed_attention_spec {
         heed_value offset;    /**< i64 [B]: an offset for each sequence, in place of the number */
     } in;
     struct {
-        double p;         /**< dropout of the weights, 0 <= p < 1; never in weights or lse */
+        double p;         /**< dropout of the weights in training, 0 <= p < 1; never in weights or lse */
         const char *name; /**< scope name of its random numbers; needed when p > 0 */
     } dropout;
 } heed_attention_spec;

@@ -64,14 +64,22 @@ HEED_MUST_CHECK HEED_API heed_status heed_model_load_memory(heed_model *m, const
 
 /* ---- ONNX ---- */
 
+/** Rows of a batch whose size stays open in the file: a graph built for so many rows can be run with any number. The size is a prime
+ *  that no weight has, so that every size that depends on the batch is known by it. */
+#define HEED_ONNX_BATCH 10007
+
 typedef struct heed_onnx_opts {
-    int opset;                /**< 0: 17 */
-    const char *const *input_names, *const *output_names; /**< NULL: those of the graph */
-    bool fixed_batch;         /**< false: the first dimension is written as "batch" */
+    int opset;                /**< 17 to 20; 0: 17 */
+    const char *const *input_names, *const *output_names; /**< in the graph's order, as many; NULL: those of the graph */
+    bool fixed_batch;         /**< sizes are written as they are in the graph; false: its batch is HEED_ONNX_BATCH, written as "batch" */
 } heed_onnx_opts;
-/** Writes the graph with the weights as an ONNX file. Atomic. HEED_ERR_MISSING when built without protobuf-c or for an op without mapping
- *  (named). */
+/** Writes the graph, built for evaluation, with the weights as an ONNX file. Atomic. HEED_ERR_MISSING when built without protobuf-c or for
+ *  an op without mapping (named); HEED_ERR_USAGE for another batch than the options say or weights that lack a tensor; HEED_ERR_SPEC for a
+ *  graph that cannot be run with an open batch. */
 HEED_MUST_CHECK HEED_API heed_status heed_onnx_write(heed_context *ctx, const char *path, const heed_graph *g, const heed_weights *w,
+                                                     const heed_onnx_opts *opts, heed_error *err);
+/** The model for inputs of these types. With an open batch their first size does not matter. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_onnx(heed_model *m, const heed_type *inputs, int n_inputs, const char *path,
                                                      const heed_onnx_opts *opts, heed_error *err);
 
 #ifdef __cplusplus

@@ -15,7 +15,8 @@ extern "C" {
 typedef struct heed_recipe heed_recipe;
 
 /** Reads a recipe; mistakes name file, line, column, key and the nearest valid name. overrides:
- * "train.epochs=3", ended by NULL. */
+ * "train.epochs=3", or "HEED_SEED:train.seed=3" with the origin that heed_recipe_print shows instead of "--set"; ended
+ *  by NULL. */
 HEED_MUST_CHECK HEED_API heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path,
                                                       const char *const *overrides, heed_error *err);
 HEED_API void heed_recipe_free(heed_recipe *r);

@@ -83,7 +83,7 @@ static attention_head kernel_head(const op_call *c, int64_t b, int64_t h)
 {
     const attention_attrs *a = c->attrs;
     const view *q = &c->in[AT_Q], *k = &c->in[AT_K], *v = &c->in[AT_V];
-    const int64_t group = q->type.dims[1] / k->type.dims[1], tq = q->type.dims[2], tk = k->type.dims[2];
+    const int64_t group = i64_max(1, q->type.dims[1] / k->type.dims[1]), tq = q->type.dims[2], tk = k->type.dims[2];
     attention_head head = {
         .q = kernel_at(q, b, h), .k = kernel_at(k, b, h / group), .v = kernel_at(v, b, h / group),
         .q_step = q->strides[2], .k_step = k->strides[2], .v_step = v->strides[2], .q_head = q->strides[1],

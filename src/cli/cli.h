@@ -95,14 +95,16 @@ typedef struct cli_style {
     const char *bold, *dim, *red, *green, *cyan, *off;
 } cli_style;
 
+#define LISTS_MOST 4
+
 struct cli {
     heed_context *ctx; /* owned; NULL until cli_open */
     heed_error err;
     cli_common common;
     cli_style out, log; /* of stdout and stderr */
     bool log_terminal;
-    const char **lists; /* owned: room for every cli_strings */
-    int lists_used;
+    const char **lists[LISTS_MOST]; /* owned: what cli_strings point to */
+    int n_lists, words;             /* words of the command line */
     uint64_t given; /* bit i: row i of the command's table stood on the command line */
 };
 

@@ -12,7 +12,7 @@
 
 #define EXIT_CLOSED_PIPE 141 /* what a shell shows for a command that SIGPIPE ended */
 
-#define COMMANDS(X) X(train) X(eval) X(predict) X(info) X(bench) X(demo) X(help) X(version) X(completion)
+#define COMMANDS(X) X(train) X(eval) X(predict) X(info) X(export) X(bench) X(demo) X(help) X(version) X(completion)
 #define COMMAND_DECLARE(name) extern const cli_command heed__cli_##name;
 #define COMMAND_ROW(name) &heed__cli_##name,
 COMMANDS(COMMAND_DECLARE)
@@ -132,6 +132,7 @@ int main(int argc, char **argv)
         main_report(&c, command);
     code = closed ? EXIT_CLOSED_PIPE : heed_status_exit_code(st);
     heed_context_free(c.ctx);
-    free(c.lists);
+    for (int i = 0; i < c.n_lists; i++)
+        free(c.lists[i]);
     return code;
 }

@@ -27,7 +27,8 @@ static bool options_is_operand(const cli_option *row)
 
 const cli_option *heed__cli_variable(int i)
 {
-    const cli_option *seen[64];
+    enum { MOST = 64 };
+    const cli_option *seen[MOST];
     int n = 0;
 
     for (int c = -1; c < 0 || heed__cli_commands[c]; c++) {
@@ -38,7 +39,7 @@ const cli_option *heed__cli_variable(int i)
 
             for (int j = 0; j < n && !known; j++)
                 known = strcmp(seen[j]->variable, row->variable) == 0;
-            if (known || n == (int)(sizeof seen / sizeof *seen))
+            if (known || n == MOST)
                 continue;
             if (n == i)
                 return row;
@@ -85,21 +86,17 @@ static int options_word(const char *words, const char *text)
     return -1;
 }
 
-/* Adds a word to a list; the lists of one call share c->lists, and each lies in one piece because a new one
- * moves to the end first. */
-static void options_append(cli *c, cli_strings *list, const char *word)
+/* A list has room for every word of the command line from its first one on. */
+static heed_status options_append(cli *c, cli_strings *list, const char *word)
 {
-    const char **end = c->lists + c->lists_used;
-
-    if (list->n > 0 && list->at + list->n != end) {
-        memcpy(end, list->at, (size_t)list->n * sizeof *end);
-        c->lists_used += list->n;
-        list->at = end;
-    } else if (list->n == 0) {
-        list->at = end;
+    if (!list->at) {
+        list->at = c->n_lists < LISTS_MOST ? calloc((size_t)c->words + 1, sizeof *list->at) : NULL;
+        if (!list->at)
+            return heed__cli_fail(c, HEED_ERR_MEMORY, "no memory for %d words", c->words);
+        c->lists[c->n_lists++] = list->at;
     }
     list->at[list->n++] = word;
-    c->lists_used++;
+    return HEED_OK;
 }
 
 static heed_status options_set(cli *c, const cli_option *row, void *args, const char *text,
@@ -133,8 +130,7 @@ static heed_status options_set(cli *c, const cli_option *row, void *args, const 
         return HEED_OK;
     case CLI_REPEATED_:
     case CLI_OPERANDS_:
-        options_append(c, (cli_strings *)(void *)member, text);
-        return HEED_OK;
+        return options_append(c, (cli_strings *)(void *)member, text);
     default:
         if (!*text)
             return heed__cli_fail(c, HEED_ERR_USAGE, "%s is empty", called);
@@ -243,10 +239,7 @@ heed_status heed__cli_parse(cli *c, const cli_command *command, int argc, char *
     const cli_option *next = command->options;
     bool ended = false;
 
-    /* Each word enters a list once; moving a list to the end copies it, and n words move at most n lists. */
-    c->lists = calloc((size_t)argc * (size_t)argc + 1, sizeof *c->lists);
-    if (!c->lists)
-        return heed__cli_fail(c, HEED_ERR_MEMORY, "no memory for %d words", argc);
+    c->words = argc;
     *help = false;
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
         *help = *help || strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;

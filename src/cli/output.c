@@ -26,24 +26,17 @@ heed_status heed__cli_fail(cli *c, heed_status code, const char *format, ...)
     return code;
 }
 
-static bool output_set(const char *variable)
-{
-    const char *value = getenv(variable);
-
-    return value && *value;
-}
-
 /* auto: NO_COLOR (any value) turns colour off, FORCE_COLOR on; else a terminal that is not "dumb" has it. */
 static bool output_colours(const cli *c, int fd)
 {
-    const char *term = getenv("TERM");
+    const char *term = getenv("TERM"), *no = getenv("NO_COLOR"), *force = getenv("FORCE_COLOR");
 
     if (c->common.color == 1)
         return true;
-    if (c->common.color == 2 || output_set("NO_COLOR"))
+    if (c->common.color == 2 || (no && *no))
         return false;
-    if (output_set("FORCE_COLOR"))
-        return strcmp(getenv("FORCE_COLOR"), "0") != 0;
+    if (force && *force)
+        return strcmp(force, "0") != 0;
     return isatty(fd) && term && strcmp(term, "dumb") != 0;
 }
 

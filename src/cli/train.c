@@ -80,7 +80,7 @@ static void train_text(const cli *c, const train_args *a, const heed_train_resul
         printf("validation  %saccuracy %.4f%s, loss %.4f (always naming the commonest class: %.4f)\n",
                c->out.bold, r->validation_accuracy, c->out.off, r->validation_loss, r->baseline_accuracy);
     else
-        printf("training    loss %.4f; the recipe keeps no validation part\n", r->train_loss);
+        printf("training    loss %.4f; not validated\n", r->train_loss);
     printf("training    %lld epochs, %s steps, %s; %s parameters, at most %s of memory\n",
            (long long)r->epochs, heed__cli_count(steps, r->steps), heed__cli_seconds(seconds, r->seconds),
            heed__cli_count(parameters, r->parameters), heed__cli_bytes(peak, r->peak_bytes));
@@ -94,18 +94,20 @@ static void train_text(const cli *c, const train_args *a, const heed_train_resul
 static heed_status train_open(cli *c, const train_args *a, heed_recipe **recipe)
 {
     const char **overrides = calloc((size_t)a->set.n + 2, sizeof *overrides);
-    char seed[48];
+    const bool seed_given = heed__cli_given(c, train_table, "seed");
+    char seed[64];
     heed_status st;
     int n = 0;
 
     if (!overrides)
         return heed__cli_fail(c, HEED_ERR_MEMORY, "no memory for %d values", a->set.n);
-    (void)snprintf(seed, sizeof seed, "train.seed=%lld", (long long)a->seed.value);
-    if (a->seed.set && !heed__cli_given(c, train_table, "seed"))
+    (void)snprintf(seed, sizeof seed, "%s:train.seed=%lld", seed_given ? "--seed" : "HEED_SEED",
+                   (long long)a->seed.value);
+    if (a->seed.set && !seed_given)
         overrides[n++] = seed;
     for (int i = 0; i < a->set.n; i++)
         overrides[n++] = a->set.at[i];
-    if (a->seed.set && heed__cli_given(c, train_table, "seed"))
+    if (seed_given)
         overrides[n++] = seed;
     st = heed_recipe_open(recipe, c->ctx, a->recipe, overrides, &c->err);
     free(overrides);
@@ -188,7 +190,7 @@ const cli_command heed__cli_train = {
         "With --json a line is {\"epoch\", \"epochs\", \"step\", \"steps\", \"samples\", \"loss\", \"validation_loss\","
         " \"validation_accuracy\", \"lr\", \"grad_norm\", \"rate\", \"seconds\"}, the last one {\"run\", \"epochs\", \"steps\","
         " \"parameters\", \"metrics\": {\"loss\", \"validation_loss\", \"validation_accuracy\", \"baseline_accuracy\"},"
-        " \"seconds\", \"peak_bytes\", \"sha256\"}. What concerns validation is missing when the recipe keeps no such part.\n",
+        " \"seconds\", \"peak_bytes\", \"sha256\"}. What concerns validation is missing where there was none.\n",
     .example =
         "heed train recipes/fashion-attention.yaml --out runs/fa\n"
         "heed train recipes/fashion-attention.yaml --out runs/short --set train.epochs=1 --seed 1 --json\n",

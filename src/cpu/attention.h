@@ -48,8 +48,8 @@ typedef struct attention_ops {
     /* Queries [begin, end) of the first head of the group, at most ATTENTION_ROWS. Asking for weights changes no bit of out. */
     void (*forward)(const attention_head *h, const attention_result *to, int64_t begin, int64_t end, void *const scratch[4]);
 
-    /* All heads of the group:  with p = exp(scale q k - lse) over kept keys and d = sum dout out - dlse,
-     *   ds = p (dropped dout v - d),  dq = scale ds k,  dk = scale ds^T q,  dv = dropped p^T dout. */
+    /* All heads of the group:  with p = exp(scale q k - lse) over kept keys,
+     *   ds = p (dropped dout v - sum dout out + dlse),  dq = scale ds k,  dk = scale ds^T q,  dv = dropped p^T dout. */
     void (*backward)(const attention_head *h, const attention_upstream *u, void *const scratch[4]);
 } attention_ops;
 

@@ -253,7 +253,8 @@ void heed_dataset_moments(const heed_dataset *d, const int64_t *order, int64_t n
     }
 }
 
-/* SHA-256 of the picture as one big-endian number, mod 10000. The same picture lands on the same side wherever it stands. */
+/* SHA-256 of the picture as one big-endian number, mod 10000. The same picture lands on the same side
+ * wherever it stands. */
 static unsigned dataset_bucket(const heed_dataset *d, int64_t i)
 {
     uint8_t digest[32];

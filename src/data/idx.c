@@ -1,9 +1,10 @@
-/* IDX, the format of MNIST: bytes 0, 0, a code for the element type, the number of dimensions; each size as u32, big-endian;
- * then the elements. Plain, or all of it in one gzip stream.
+/* IDX, the format of MNIST: bytes 0, 0, a code for the element type, the number of dimensions; each size as
+ * u32, big-endian; then the elements. Plain, or all of it in one gzip stream.
  *
- * The sizes decide how much there is: a plain file must have exactly that many bytes, a compressed one is inflated in steps up
- * to that many, and one more is an error. Memory is taken only for what the bytes at hand could hold: deflate reaches 1,032
- * to 1 at most. Records are slices along the first dimension; only those asked for are kept. */
+ * The sizes decide how much there is: a plain file must have exactly that many bytes, a compressed one is
+ * inflated in steps up to that many, and one more is an error. Memory is taken only for what the bytes at
+ * hand could hold: deflate reaches 1,032 to 1 at most. Records are slices along the first dimension; only
+ * those asked for are kept. */
 
 #include "base/context.h"
 #include "base/cursor.h"
@@ -82,8 +83,8 @@ static bool idx_number(const char **at, int64_t *out)
     return digits > 0;
 }
 
-/* Splits "file[a:b]" into the length of "file" and the range; a path that does not end so is all file. Either number may be
- * missing. */
+/* Splits "file[a:b]" into the length of "file" and the range; a path that does not end so is all file.
+ * Either number may be missing. */
 static size_t idx_suffix(const char *path, idx_range *range)
 {
     const char *at = strrchr(path, '[');
@@ -307,7 +308,8 @@ static heed_status idx_read_gzip(idx_job *j)
 {
     return heed__fail_at(
         j->err, HEED_ERR_MISSING, j->path,
-        "this file is compressed with gzip, and heed was built without zlib: apt install zlib1g-dev, rebuild");
+        "this file is compressed with gzip, and heed was built without zlib: "
+                         "apt install zlib1g-dev, rebuild");
 }
 
 #endif

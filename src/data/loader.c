@@ -1,14 +1,17 @@
-/* Batches of a data set. What is in a batch is a function of (seed, epoch, sample) by the rule of base/rng.h:
+/* Batches of a data set. What is in a batch is a function of (seed, epoch, sample) by the rule of
+ * base/rng.h:
  *
  *   order    "data.order", step = epoch: a permutation of the samples
  *   mirror   "data.mirror", row = sample, column 0: its highest bit
- *   shift    "data.shift", row = sample, columns 0, 1: floor(word * (2 s + 1) / 2^32) - s rows down, columns to the right
+ *   shift    "data.shift", row = sample, columns 0, 1: floor(word * (2 s + 1) / 2^32) - s rows down, columns
+ *            to the right
  *
- *   x = (pixel / 255 - mean) / std, from a table per channel; a mirrored picture is shifted; what comes in is 0
+ *   x = (pixel / 255 - mean) / std, from a table per channel; mirrored first, then shifted; what comes in is 0
  *
- * Batches lie in a ring. Invariant, under the gate: released <= taken <= made <= released + slots. The batches [released, taken)
- * (one or none) are the caller's, [taken, made) are ready, and the thread fills slot made % slots while `busy`, so nobody ever
- * looks at what another writes. No heap call is made after heed_loader_new. */
+ * Batches lie in a ring. Invariant, under the gate: released <= taken <= made <= released + slots. The
+ * batches [released, taken) (one or none) are the caller's, [taken, made) are ready, and the thread fills
+ * slot made % slots while `busy`, so nobody ever looks at what another writes. No heap call is made after
+ * heed_loader_new. */
 
 #include "base/context.h"
 #include "base/error.h"

@@ -1,16 +1,19 @@
 /* safetensors, reading.
  *
  *   bytes 0-7    N, the length of the header, u64 little-endian
- *   N bytes      JSON in UTF-8: {"__metadata__": {string: string ...}, name: {"dtype", "shape", "data_offsets"} ...}
+ *   N bytes      JSON in UTF-8: {"__metadata__": {string: string ...},
+ *                name: {"dtype", "shape", "data_offsets"} ...}
  *   the rest     data: dense, row-major, little-endian; offsets count from its beginning
  *
- * The header is read once, by a cursor, with a grammar of two levels; nothing recurses. The data is covered without holes or
- * overlap: sorted by begin, each tensor begins where the last one ended, and the last ends at the end of the file.
+ * The header is read once, by a cursor, with a grammar of two levels; nothing recurses. The data is covered
+ * without holes or overlap: sorted by begin, each tensor begins where the last one ended, and the last ends
+ * at the end of the file.
  *
- * Every file that the reference (safetensors 0.8.0) accepts is accepted, but for: a name or key that stands twice (there the
- * last wins), white space before the {, a zero byte in a name, an entry written as an array or a dtype as an object, unknown
- * values nested deeper than 64, names over the limit, more than 8 dimensions, sizes whose product overflows when zeros are taken
- * as ones. And reading refuses a BOOL that is neither 0 nor 1. tests/corpus/safetensors.tsv has a file for each rule. */
+ * Every file that the reference (safetensors 0.8.0) accepts is accepted, but for: a name or key that stands
+ * twice (there the last wins), white space before the {, a zero byte in a name, an entry written as an array
+ * or a dtype as an object, unknown values nested deeper than 64, names over the limit, more than 8
+ * dimensions, sizes whose product overflows when zeros are taken as ones. And reading refuses a BOOL that is
+ * neither 0 nor 1. tests/corpus/safetensors.tsv has a file for each rule. */
 
 #include "formats/safetensors.h"
 #include "base/context.h"
@@ -210,7 +213,8 @@ static void read_escape(parser *p)
         put_character(p, code);
 }
 
-/* A string, decoded and terminated in f->strings: it takes no more bytes there than between its quotes and the closing one. */
+/* A string, decoded and terminated in f->strings: it takes no more bytes there than between its quotes and
+ * the closing one. */
 static const char *read_string(parser *p, const char *rule)
 {
     const size_t from = p->used;

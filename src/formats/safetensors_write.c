@@ -1,9 +1,9 @@
-/* safetensors, writing: byte for byte what the reference writes (safetensors 0.8.0; with one pair of metadata, for with more
- * its order is random).
+/* safetensors, writing: byte for byte what the reference writes (safetensors 0.8.0; with one pair of
+ * metadata, for with more its order is random).
  *
- * __metadata__ comes first, then tensors by dtype rank, highest first, then by name, bytewise; so every tensor is aligned to
- * its element. No spaces in the JSON; the header is padded with spaces to a multiple of 8. "format":"pt" is always there: many
- * readers refuse files without it. */
+ * __metadata__ comes first, then tensors by dtype rank, highest first, then by name, bytewise; so every
+ * tensor is aligned to its element. No spaces in the JSON; the header is padded with spaces to a multiple of
+ * 8. "format":"pt" is always there: many readers refuse files without it. */
 
 #include "formats/safetensors.h"
 #include "base/context.h"

@@ -1,8 +1,8 @@
 /* A store of weights as a safetensors file, and back.
  *
- * Saving refuses weights that are not finite, before the old file is touched. Loading compares all names and types first and
- * lists everything that does not fit in one sentence; then the file is read into a second store, which the first takes over
- * whole: a failure at any point leaves the weights as they were. */
+ * Saving refuses weights that are not finite, before the old file is touched. Loading compares all names and
+ * types first and lists everything that does not fit in one sentence; then the file is read into a second
+ * store, which the first takes over whole: a failure at any point leaves the weights as they were. */
 
 #include "session/weights.h"
 #include "base/error.h"

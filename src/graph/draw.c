@@ -50,7 +50,7 @@ typedef struct drawing {
     uint32_t n_cells, n_edges, layers;
     uint32_t boxes; /* cells before the bends */
     double width, height;
-    bool failed;              /* a label did not fit into memory */
+    bool failed; /* a label did not fit into memory */
 } drawing;
 
 /* Depends on no input, so that it has no box. */
@@ -134,36 +134,37 @@ static uint32_t draw_layer_below(const drawing *d, heed_value v)
     return at == NONE ? 0 : d->cells[at].layer + 1;
 }
 
-/* Boxes in the order of the graph, in which every node stands behind those it reads. */
+static void draw_add_box(drawing *d, cell c, text *label)
+{
+    draw_label(d, &c, label);
+    draw_measure(&c, label);
+    d->layers = c.layer + 1 > d->layers ? c.layer + 1 : d->layers;
+    d->cells[d->n_cells++] = c;
+}
+
+/* Boxes in the order of the graph, in which every node stands behind those it reads; then the results. */
 static void draw_make_boxes(drawing *d, text *label)
 {
     const heed_graph *g = d->g;
 
-    for (uint32_t i = 0; i < g->n_nodes + g->n_outputs; i++) {
-        const bool result = i >= g->n_nodes;
-        const node *n = result ? NULL : &g->nodes[i];
-        cell *c = &d->cells[d->n_cells];
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        const node *n = &g->nodes[i];
+        cell c = { .node = i, .output = NONE };
 
-        if (n && draw_folded(d, n)) {
-            d->cell_of[i] = NONE;
+        d->cell_of[i] = draw_folded(d, n) ? NONE : d->n_cells;
+        if (d->cell_of[i] == NONE)
             continue;
-        }
-        *c = (cell){ .node = result ? NONE : i, .output = result ? i - g->n_nodes : NONE };
-        for (int j = 0; n && j < n->n_in; j++)
+        for (int j = 0; j < n->n_in; j++)
             if (n->in[j].id) {
                 const uint32_t layer = draw_layer_below(d, n->in[j]);
 
-                c->layer = layer > c->layer ? layer : c->layer;
+                c.layer = layer > c.layer ? layer : c.layer;
             }
-        if (result)
-            c->layer = draw_layer_below(d, g->outputs[c->output].value);
-        else
-            d->cell_of[i] = d->n_cells;
-        draw_label(d, c, label);
-        draw_measure(c, label);
-        d->layers = c->layer + 1 > d->layers ? c->layer + 1 : d->layers;
-        d->n_cells++;
+        draw_add_box(d, c, label);
     }
+    for (uint32_t i = 0; i < g->n_outputs; i++)
+        draw_add_box(
+            d, (cell){ .node = NONE, .output = i, .layer = draw_layer_below(d, g->outputs[i].value) }, label);
     d->boxes = d->n_cells;
 }
 

@@ -8,6 +8,7 @@
 #include "cpu/gemm.h"
 #include "cpu/rows.h"
 #include "graph/graph.h"
+#include "graph/onnx.h"
 #include <heed/graph.h>
 
 #define OP_IN_MAX 64  /* but for OP_VARIADIC ops, whose inputs are as many as given */
@@ -173,11 +174,13 @@ enum op_flags {
     OP_LEAF = 16,
     OP_NO_GRAD = 32, /* explicit: gradient is zero or has no meaning; nothing flows back */
     OP_EFFECT = 64,  /* kept though nobody uses its outputs */
-    OP_FAULTS = 128  /* its kernels call heed__fault: a run may end here, so no state may have changed before */
+    OP_STRETCHES = 128,      /* ONNX's op stretches its operands by NumPy's rule: no Expand is written in front of it */
+    OP_STRETCHES_LEADING = 256, /* the same for all axes but the last two */
+    OP_FAULTS = 512 /* its kernels call heed__fault: a run may end here, so no state may have changed before */
 };
 
 typedef struct op_onnx {
-    const char *name; /* NULL: exported through the decomposition, or by .emit */
+    const char *name; /* NULL: exported through the decomposition, or by .onnx_emit */
     int since;
 } op_onnx;
 
@@ -195,6 +198,8 @@ typedef struct op_def {
     const op_kernel *cpu;                    /* first that accepts wins, the reference last */
     double (*flops)(const op_call *c);       /* NULL: one for each element of output 0 */
     op_onnx onnx;
+    bool (*onnx_accepts)(const onnx_emit *e); /* NULL: always */
+    void (*onnx_emit)(onnx_emit *e);          /* NULL: one node of that name, operands in order, no attributes */
     const char *torch;                       /* the same in PyTorch, for documentation */
     const op_sample *samples;
 } op_def;

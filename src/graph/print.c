@@ -25,8 +25,13 @@ static void print_small_constant(text *t, const leaf_attrs *a)
 
     heed__text_add(t, " {");
     for (int64_t i = 0; i < count && i < 8; i++) {
+        const double number = heed__number_get(a->type.dtype, a->data, i);
+
         heed__text_add(t, "%s", i ? "," : "");
-        heed__text_number(t, heed__number_get(a->type.dtype, a->data, i));
+        if (a->type.dtype == HEED_F32)
+            heed__text_float(t, (float)number);
+        else
+            heed__text_number(t, number);
     }
     heed__text_add(t, count > 8 ? ",...}" : "}");
 }

@@ -23,6 +23,8 @@ static heed_value convolve(heed_builder *b, const char *name, heed_value x, int6
     for (int i = 0; i < axes; i++) {
         const int64_t dilation = conv.dilation[i] ? conv.dilation[i] : 1;
 
+        if (o->same && (transposed || conv.stride[i] > 1))
+            return heed__poison(b, HEED_ERR_SPEC, "%s: padding 'same' is for convolutions of stride 1", name);
         type.dims[i + 2] = o->kernel[i] ? o->kernel[i] : 1;
         fan_in *= type.dims[i + 2];
         if (o->same) {

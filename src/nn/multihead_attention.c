@@ -4,6 +4,7 @@
  * in_proj_weight [3E,E] holds Wq, Wk, Wv when all widths are E, else q_/k_/v_proj_weight; in_proj_bias [3E];
  * bias_k, bias_v [1,1,E] add one learned key and value behind the sequence. Vaswani 2017. */
 
+#include "attention/attention.h"
 #include "nn/nn.h"
 
 /* [B,T,E] -> [B,H,T,E/H], a view. */
@@ -34,11 +35,12 @@ static heed_value project(heed_builder *b, heed_value x, heed_value w, heed_valu
     return bias.id ? heed_add(b, y, bias) : y;
 }
 
+/* [B,heads,T,width/heads] each. */
 typedef struct projected {
     heed_value q, k, v;
 } projected;
 
-static projected project_all(heed_builder *b, heed_value x, heed_value key, heed_value value, const heed_mha_opts *o)
+static projected project_all(heed_builder *b, heed_value x, heed_value key, heed_value value, int64_t heads, const heed_mha_opts *o)
 {
     const heed_init xavier = { .kind = HEED_INIT_XAVIER_UNIFORM };
     const int64_t width = heed_dim(b, x, 2), kdim = heed_dim(b, key, 2), vdim = heed_dim(b, value, 2);
@@ -55,28 +57,65 @@ static projected project_all(heed_builder *b, heed_value x, heed_value key, heed
     if (o->bias == HEED_BIAS)
         bias = heed_param(b, "in_proj_bias", HEED_TYPE(HEED_F32, 3 * width), NULL);
     if (one && self) { /* one product for all three */
-        heed_value all = project(b, x, w, bias);
+        heed_value parts[3];
 
-        return (projected){ heed_slice(b, all, 2, 0, width, 1), heed_slice(b, all, 2, width, 2 * width, 1),
-                            heed_slice(b, all, 2, 2 * width, 3 * width, 1) };
+        heed__qkv(b, project(b, x, w, bias), heads, parts);
+        return (projected){ parts[0], parts[1], parts[2] };
     }
     if (one) {
         wq = third(b, w, 0, width);
         wk = third(b, w, 1, width);
         wv = third(b, w, 2, width);
     }
-    return (projected){ project(b, x, wq, third(b, bias, 0, width)), project(b, key, wk, third(b, bias, 1, width)),
-                        project(b, value, wv, third(b, bias, 2, width)) };
+    return (projected){ split_heads(b, project(b, x, wq, third(b, bias, 0, width)), heads),
+                        split_heads(b, project(b, key, wk, third(b, bias, 1, width)), heads),
+                        split_heads(b, project(b, value, wv, third(b, bias, 2, width)), heads) };
 }
 
-/* x with one learned row [1,1,E] behind each sequence. */
+/* x [B,heads,T,width/heads] with one learned row behind each sequence; the parameter is [1,1,width]. */
 static heed_value add_row(heed_builder *b, const char *name, heed_value x)
 {
-    const int64_t width = heed_dim(b, x, 2);
-    heed_value row = heed_param(b, name, HEED_TYPE(HEED_F32, 1, 1, width), &(heed_init){ .kind = HEED_INIT_XAVIER_NORMAL });
-    heed_value both[2] = { x, heed_broadcast(b, row, 3, (int64_t[]){ heed_dim(b, x, 0), 1, width }) };
+    const heed_type t = heed_value_type(b, x);
+    heed_value row = heed_param(b, name, HEED_TYPE(HEED_F32, 1, 1, t.dims[1] * t.dims[3]),
+                                &(heed_init){ .kind = HEED_INIT_XAVIER_NORMAL });
+    heed_value both[2] = { x, heed_broadcast(b, RESHAPE(b, row, 1, t.dims[1], 1, t.dims[3]), 4,
+                                             (int64_t[]){ t.dims[0], t.dims[1], 1, t.dims[3] }) };
 
-    return heed_concat(b, both, 2, 1);
+    return heed_concat(b, both, 2, 2);
+}
+
+/* Everybody sees the learned key, which stands behind the others: lengths, causality and mask of the first `tk` keys become one mask
+ * with a column of true behind it. */
+static void keep_learned_key(heed_builder *b, heed_attention_spec *spec, int64_t batch, int64_t tq, int64_t tk)
+{
+    const heed_value i = heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, tq, 1), 2), j = heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, 1, tk), 3);
+    heed_value keep = spec->in.mask, p, within;
+    heed_type t;
+
+    if (spec->in.lengths.id) {
+        within = heed_lt(b, j, RESHAPE(b, heed__check_range(b, spec->in.lengths, tk), batch, 1, 1, 1));
+        keep = keep.id ? heed_and(b, keep, within) : within;
+    }
+    if (spec->mask.causal) {
+        if (spec->in.offset.id)
+            p = heed_add(b, i, RESHAPE(b, spec->in.offset, batch, 1, 1, 1));
+        else
+            p = heed_add_scalar(b, i, (double)(spec->offset.set ? spec->offset.value : tk - tq));
+        within = heed_le(b, j, p);
+        keep = keep.id ? heed_and(b, keep, within) : within;
+    }
+    if (keep.id) {
+        t = heed_value_type(b, keep);
+        if (t.rank == 4) {
+            t.dims[3] = tk;
+            keep = heed_broadcast(b, keep, 4, t.dims);
+            t.dims[3] = 1;
+        }
+        keep = heed_concat(b, (heed_value[]){ keep, heed_full(b, t, 1) }, 2, 3);
+    }
+    spec->in.mask = keep;
+    spec->in.lengths = spec->in.offset = (heed_value){ 0 };
+    spec->mask.causal = spec->offset.set = false;
 }
 
 heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_value x, int64_t heads, const heed_mha_opts *opts, heed_value *weights)
@@ -93,16 +132,15 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
     if (x.id && (heed_rank(b, x) != 3 || heads < 1 || heed_dim(b, x, 2) % heads))
         return heed__poison(b, HEED_ERR_SHAPE, "%s: attention takes x [batch, time, width] and heads that divide the width", name);
     heed_scope_push(b, name);
-    p = project_all(b, x, o->key.id ? o->key : x, o->value.id ? o->value : o->key.id ? o->key : x, o);
+    p = project_all(b, x, o->key.id ? o->key : x, o->value.id ? o->value : o->key.id ? o->key : x, heads, o);
     if (o->bias_kv) {
+        keep_learned_key(b, &spec, heed_dim(b, p.k, 0), heed_dim(b, p.q, 2), heed_dim(b, p.k, 2));
         p.k = add_row(b, "bias_k", p.k);
         p.v = add_row(b, "bias_v", p.v);
     }
-    if (heed_get_mode(b) == HEED_TRAIN && o->dropout > 0) {
-        spec.dropout.p = (float)o->dropout;
-        spec.dropout.name = "dropout";
-    }
-    a = heed_attention(b, split_heads(b, p.q, heads), split_heads(b, p.k, heads), split_heads(b, p.v, heads), &spec);
+    spec.dropout.p = o->dropout;
+    spec.dropout.name = "dropout";
+    a = heed_attention(b, p.q, p.k, p.v, &spec);
     heed_tap(b, "weights", a.weights);
     if (weights)
         *weights = a.weights;

@@ -108,10 +108,18 @@ heed_value heed_glu(heed_builder *b, heed_value x, int axis)
                     heed_sigmoid(b, heed_slice(b, x, at, size / 2, size, 1)));
 }
 
+/* Elu and LeakyRelu call it alpha. */
+static void activation_onnx(onnx_emit *e)
+{
+    heed__onnx_node(
+        e, (onnx_attr[]){ ONNX_FLOAT("alpha", ((const activation_attrs *)e->attrs)->slope), ONNX_END });
+}
+
 const op_def heed__op_elu = {
     .name = "elu", .version = 1, .in = activation_in, .out = activation_out,
     .attrs_size = sizeof(activation_attrs),
     .fields = activation_fields, .decompose = activation_elu, .onnx = { "Elu", 6 },
+    .onnx_emit = activation_onnx,
     .torch = "F.elu(x, {slope})",
     .samples = activation_slope_samples,
 };
@@ -119,6 +127,7 @@ const op_def heed__op_leaky_relu = {
     .name = "leaky_relu", .version = 1, .in = activation_in, .out = activation_out,
     .attrs_size = sizeof(activation_attrs),
     .fields = activation_fields, .decompose = activation_leaky_relu, .onnx = { "LeakyRelu", 6 },
+    .onnx_emit = activation_onnx,
     .torch = "F.leaky_relu(x, {slope})", .samples = activation_slope_samples,
 };
 const op_def heed__op_hardswish = {

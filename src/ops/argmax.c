@@ -110,8 +110,16 @@ heed_value heed_argmax(heed_builder *b, heed_value x, int axis)
     return heed__node(b, &heed__op_argmax, &(argmax_attrs){ heed__axis(b, x, axis) }, &x, 1);
 }
 
+static void argmax_onnx(onnx_emit *e)
+{
+    const argmax_attrs *a = e->attrs;
+
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INT("axis", a->axis), ONNX_INT("keepdims", 0), ONNX_END });
+}
+
 const op_def heed__op_argmax = {
     .name = "argmax", .version = 1, .in = argmax_in, .out = argmax_out, .flags = OP_NO_GRAD,
     .attrs_size = sizeof(argmax_attrs), .fields = argmax_fields, .infer = argmax_infer, .cpu = argmax_cpu,
-    .onnx = { "ArgMax", 13 }, .torch = "x.argmax(dim={axis})", .samples = argmax_samples,
+    .onnx = { "ArgMax", 13 }, .onnx_emit = argmax_onnx, .torch = "x.argmax(dim={axis})",
+    .samples = argmax_samples,
 };

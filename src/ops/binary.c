@@ -110,7 +110,7 @@ static heed_value binary_node(heed_builder *b, const op_def *op, heed_value x, h
         return binary_node(b, &heed__op_##op_name, x, y);                                                    \
     }                                                                                                        \
     const op_def heed__op_##op_name = {                                                                      \
-        .name = #op_name, .version = 1, .in = slots, .out = binary_out, .flags = OP_IN_PLACE,                \
+        .name = #op_name, .version = 1, .in = slots, .out = binary_out, .flags = OP_IN_PLACE | OP_STRETCHES, \
         .infer = binary_infer, .grad = binary_##op_name##_grad, .cpu = binary_##op_name##_cpu,               \
         .onnx = { onnx_, since }, .torch = torch_, .samples = some,                                          \
     };

@@ -150,10 +150,18 @@ heed_value heed_full(heed_builder *b, heed_type type, double value)
     return heed_broadcast(b, heed_scalar(b, type.dtype, value), type.rank, type.dims);
 }
 
+static void broadcast_onnx(onnx_emit *e)
+{
+    const char *shape = e->to->shape(e, &e->out[0]);
+
+    heed__onnx_node_of(e, &shape, 1, NULL);
+}
+
 const op_def heed__op_broadcast = {
     .name = "broadcast", .version = 1, .in = broadcast_in, .out = broadcast_out, .flags = OP_VIEW,
     .attrs_size = sizeof(broadcast_attrs), .fields = broadcast_fields, .infer = broadcast_infer,
     .grad = broadcast_grad,
-    .view = broadcast_view, .cpu = broadcast_cpu, .onnx = { "Expand", 13 }, .torch = "x.expand({dims})",
+    .view = broadcast_view, .cpu = broadcast_cpu, .onnx = { "Expand", 13 }, .onnx_emit = broadcast_onnx,
+    .torch = "x.expand({dims})",
     .samples = broadcast_samples,
 };

@@ -147,9 +147,15 @@ heed_value heed_cast(heed_builder *b, heed_value x, heed_dtype dtype)
     return heed__node(b, &heed__op_cast, &(cast_attrs){ (int)dtype }, &x, 1);
 }
 
+static void cast_onnx(onnx_emit *e)
+{
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INT("to", e->to->dtype(e->out[0].dtype)), ONNX_END });
+}
+
 const op_def heed__op_cast = {
     .name = "cast", .version = 1, .in = cast_in, .out = cast_out, .attrs_size = sizeof(cast_attrs),
     .fields = cast_fields,
-    .infer = cast_infer, .grad = cast_grad, .cpu = cast_cpu, .onnx = { "Cast", 13 }, .torch = "x.to({dtype})",
+    .infer = cast_infer, .grad = cast_grad, .cpu = cast_cpu, .onnx = { "Cast", 13 }, .onnx_emit = cast_onnx,
+    .torch = "x.to({dtype})",
     .samples = cast_samples,
 };

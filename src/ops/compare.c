@@ -121,7 +121,8 @@ static void compare_walk(const op_call *c, int64_t begin, int64_t end, compare_l
         return heed__node(b, &heed__op_##op_name, NULL, (heed_value[]){ x, y }, 2);                          \
     }                                                                                                        \
     const op_def heed__op_##op_name = {                                                                      \
-        .name = #op_name, .version = 1, .in = slots, .out = compare_out, .flags = OP_NO_GRAD | OP_IN_PLACE,  \
+        .name = #op_name, .version = 1, .in = slots, .out = compare_out,                                     \
+        .flags = OP_NO_GRAD | OP_IN_PLACE | OP_STRETCHES,                                                    \
         .infer = compare_infer, .cpu = compare_##op_name##_cpu, .onnx = { onnx_, since }, .torch = torch_,   \
         .samples = some,                                                                                     \
     };

@@ -108,9 +108,17 @@ heed_value heed_concat(heed_builder *b, const heed_value *xs, int n, int axis)
     return some[0];
 }
 
+static void concat_onnx(onnx_emit *e)
+{
+    const concat_attrs *a = e->attrs;
+
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INT("axis", a->axis), ONNX_END });
+}
+
 const op_def heed__op_concat = {
     .name = "concat", .version = 1, .in = concat_in, .out = concat_out, .flags = OP_VARIADIC,
     .attrs_size = sizeof(concat_attrs), .fields = concat_fields, .infer = concat_infer, .grad = concat_grad,
-    .cpu = concat_cpu, .onnx = { "Concat", 13 }, .torch = "torch.cat(xs, dim={axis})",
+    .cpu = concat_cpu, .onnx = { "Concat", 13 }, .onnx_emit = concat_onnx,
+    .torch = "torch.cat(xs, dim={axis})",
     .samples = concat_samples,
 };

@@ -330,9 +330,22 @@ heed_value heed_conv_transpose(heed_builder *b, heed_value x, heed_value w, heed
     return heed_add(b, x, heed_reshape(b, bias, tx.rank, dims));
 }
 
+static void conv_onnx(onnx_emit *e)
+{
+    const conv_attrs *a = e->attrs;
+    int64_t pads[4] = { 0 };
+
+    heed__conv_onnx_pads(pads, a);
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INTS("strides", a->stride.v, a->stride.n),
+                                      ONNX_INTS("dilations", a->dilation.v, a->dilation.n),
+                                      ONNX_INTS("pads", pads, 2 * a->pad.n), ONNX_INT("group", a->groups),
+                                      ONNX_END });
+}
+
 const op_def heed__op_conv = {
     .name = "conv", .version = 1, .in = conv_in, .out = conv_out, .attrs_size = sizeof(conv_attrs),
     .fields = heed__conv_fields,
     .infer = conv_infer, .grad = conv_grad, .cpu = conv_cpu, .flops = conv_flops, .onnx = { "Conv", 11 },
+    .onnx_emit = conv_onnx,
     .torch = "conv2d(x, weight, bias, {stride}, {pad}, {dilation}, {groups})", .samples = conv_samples,
 };

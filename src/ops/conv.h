@@ -44,6 +44,15 @@ static inline int64_t heed__conv_place(const conv_shape *s, int axis, int64_t p,
 /* Operations of the whole batch; a multiply-add counts 2. */
 double heed__conv_flops(const conv_shape *s);
 
+/* ONNX writes the begins of all axes, then the ends. */
+static inline void heed__conv_onnx_pads(int64_t pads[4], const conv_attrs *a)
+{
+    for (int i = 0; i < a->pad.n && i < 2; i++) {
+        pads[i] = a->pad.v[i];
+        pads[a->pad.n + i] = a->pad_after.v[i];
+    }
+}
+
 /* Nodes; size is taken from the value given. */
 heed_value heed__conv(heed_builder *b, const conv_attrs *a, heed_value x, heed_value w);
 heed_value heed__conv_dx(heed_builder *b, const conv_attrs *a, heed_value dy, heed_value w,

@@ -193,11 +193,29 @@ heed_value heed__conv_dx(heed_builder *b, const conv_attrs *a, heed_value dy, he
     return heed__node(b, &heed__op_conv_dx, &sized, (heed_value[]){ dy, w }, 2);
 }
 
+/* output_padding is what the size asks for beyond the last place that a tap reaches. */
+static void conv_dx_onnx(onnx_emit *e)
+{
+    const conv_attrs *a = e->attrs;
+    int64_t pads[4] = { 0 }, beyond[2] = { 0 };
+
+    heed__conv_onnx_pads(pads, a);
+    for (int i = 0; i < a->stride.n && i < 2; i++)
+        beyond[i] = a->size.v[i] + a->pad.v[i] + a->pad_after.v[i] -
+                    (a->stride.v[i] * (e->in[DY].dims[2 + i] - 1) +
+                     a->dilation.v[i] * (e->in[W].dims[2 + i] - 1) + 1);
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INTS("strides", a->stride.v, a->stride.n),
+                                      ONNX_INTS("dilations", a->dilation.v, a->dilation.n),
+                                      ONNX_INTS("pads", pads, 2 * a->pad.n),
+                                      ONNX_INTS("output_padding", beyond, a->stride.n),
+                                      ONNX_INT("group", a->groups), ONNX_END });
+}
+
 const op_def heed__op_conv_dx = {
     .name = "conv_dx", .version = 1, .in = conv_dx_in, .out = conv_dx_out, .attrs_size = sizeof(conv_attrs),
     .fields = heed__conv_fields, .infer = conv_dx_infer, .grad = conv_dx_grad, .cpu = conv_dx_cpu,
     .flops = conv_dx_flops,
-    .onnx = { "ConvTranspose", 11 },
+    .onnx = { "ConvTranspose", 11 }, .onnx_emit = conv_dx_onnx,
     .torch = "conv_transpose2d(dy, weight, None, {stride}, {pad}, 0, {groups}, {dilation})",
     .samples = conv_dx_samples,
 };

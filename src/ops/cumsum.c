@@ -113,8 +113,16 @@ heed_value heed_cumsum(heed_builder *b, heed_value x, int axis)
     return heed__node(b, &heed__op_cumsum, &(cumsum_attrs){ heed__axis(b, x, axis) }, &x, 1);
 }
 
+static void cumsum_onnx(onnx_emit *e)
+{
+    const char *axis = e->to->scalar(e, HEED_I64, ((const cumsum_attrs *)e->attrs)->axis);
+
+    heed__onnx_node_of(e, &axis, 1, NULL);
+}
+
 const op_def heed__op_cumsum = {
     .name = "cumsum", .version = 1, .in = cumsum_in, .out = cumsum_out, .flags = OP_IN_PLACE,
     .attrs_size = sizeof(cumsum_attrs), .fields = cumsum_fields, .infer = cumsum_infer, .grad = cumsum_grad,
-    .cpu = cumsum_cpu, .onnx = { "CumSum", 14 }, .torch = "x.cumsum(dim={axis})", .samples = cumsum_samples,
+    .cpu = cumsum_cpu, .onnx = { "CumSum", 14 }, .onnx_emit = cumsum_onnx, .torch = "x.cumsum(dim={axis})",
+    .samples = cumsum_samples,
 };

@@ -132,10 +132,17 @@ heed_value heed_one_hot(heed_builder *b, heed_value index, int64_t classes)
     return heed_cast(b, heed_eq(b, heed_unsqueeze(b, index, -1), numbers), HEED_F32);
 }
 
+static void gather_onnx(onnx_emit *e)
+{
+    const gather_attrs *a = e->attrs;
+
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INT("axis", a->axis), ONNX_END });
+}
+
 const op_def heed__op_gather = {
     .name = "gather", .version = 1, .in = gather_in, .out = gather_out, .flags = OP_FAULTS,
     .attrs_size = sizeof(gather_attrs),
     .fields = gather_fields, .infer = gather_infer, .grad = gather_grad, .cpu = gather_cpu,
-    .onnx = { "Gather", 13 },
+    .onnx = { "Gather", 13 }, .onnx_emit = gather_onnx,
     .torch = "x[..., index, ...]", .samples = gather_samples,
 };

@@ -66,9 +66,39 @@ heed_value heed_iota(heed_builder *b, heed_type type, int axis)
     return heed__node(b, &heed__op_iota, &a, NULL, 0);
 }
 
+/* A list of numbers, put along its axis and stretched to the other sizes. */
+static void iota_onnx(onnx_emit *e)
+{
+    const iota_attrs *a = e->attrs;
+    const heed_type *t = &e->out[0];
+    const int64_t n = t->dims[a->axis];
+    int64_t dims[HEED_MAX_RANK] = { 1, 1, 1, 1, 1, 1, 1, 1 };
+    heed_type line = *t;
+    const char *list, *cast = e->to->fresh(e), *placed = e->to->fresh(e), *shape;
+
+    if (e->to->open(e, n)) {
+        e->to->refuse(e, "the batch cannot be counted while its size is open");
+        return;
+    }
+    dims[a->axis] = n;
+    line = heed_type_of(t->dtype, t->rank, dims);
+    list = e->to->counting(e, n);
+    e->to->node(e, "Cast", &list, 1, &cast, 1,
+                (onnx_attr[]){ ONNX_INT("to", e->to->dtype(t->dtype)), ONNX_END });
+    shape = e->to->i64s(e, dims, t->rank);
+    if (heed_type_equal(&line, t))
+        placed = e->out_name[0];
+    e->to->node(e, "Reshape", (const char *[]){ cast, shape }, 2, &placed, 1,
+                (onnx_attr[]){ ONNX_INT("allowzero", 1), ONNX_END });
+    shape = e->to->shape(e, t);
+    if (!heed_type_equal(&line, t))
+        e->to->node(e, "Expand", (const char *[]){ placed, shape }, 2, e->out_name, 1, NULL);
+}
+
 const op_def heed__op_iota = {
     .name = "iota", .version = 1, .in = iota_in, .out = iota_out, .flags = OP_NO_GRAD,
     .attrs_size = sizeof(iota_attrs),
-    .fields = iota_fields, .infer = iota_infer, .cpu = iota_cpu, .torch = "torch.arange(...)",
+    .fields = iota_fields, .infer = iota_infer, .cpu = iota_cpu, .onnx = { "Expand", 13 },
+    .onnx_emit = iota_onnx, .torch = "torch.arange(...)",
     .samples = iota_samples,
 };

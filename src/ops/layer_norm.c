@@ -219,12 +219,25 @@ heed_value heed_layer_norm(heed_builder *b, heed_value x, int axes, heed_value w
                            weight, bias);
 }
 
+static bool layer_norm_onnx_accepts(const onnx_emit *e)
+{
+    return e->n_in > WEIGHT && e->in[WEIGHT].rank >= 0 && !e->want[MEAN] && !e->want[RSTD];
+}
+
+static void layer_norm_onnx(onnx_emit *e)
+{
+    const layer_norm_attrs *a = e->attrs;
+
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INT("axis", -1), ONNX_FLOAT("epsilon", a->eps), ONNX_END });
+}
+
 const op_def heed__op_layer_norm = {
     .name = "layer_norm", .version = 1, .in = layer_norm_in, .out = layer_norm_out, .flags = OP_IN_PLACE,
     .attrs_size = sizeof(layer_norm_attrs), .fields = layer_norm_fields,
     .infer = layer_norm_infer, .grad = layer_norm_grad, .decompose = layer_norm_decompose,
     .cpu = layer_norm_cpu,
-    .onnx = { "LayerNormalization", 17 }, .torch = "layer_norm(x, x.shape[-1:], weight, bias, {eps})",
+    .onnx = { "LayerNormalization", 17 }, .onnx_accepts = layer_norm_onnx_accepts,
+    .onnx_emit = layer_norm_onnx, .torch = "layer_norm(x, x.shape[-1:], weight, bias, {eps})",
     .samples = layer_norm_samples,
 };
 

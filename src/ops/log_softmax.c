@@ -103,10 +103,18 @@ heed_value heed_log_softmax(heed_builder *b, heed_value x, int axis)
     return heed__node(b, &heed__op_log_softmax, &(log_softmax_attrs){ heed__axis(b, x, axis) }, &x, 1);
 }
 
+static void log_softmax_onnx(onnx_emit *e)
+{
+    const log_softmax_attrs *a = e->attrs;
+
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INT("axis", a->axis), ONNX_END });
+}
+
 const op_def heed__op_log_softmax = {
     .name = "log_softmax", .version = 1, .in = log_softmax_in, .out = log_softmax_out, .flags = OP_IN_PLACE,
     .attrs_size = sizeof(log_softmax_attrs), .fields = log_softmax_fields,
     .infer = log_softmax_infer, .grad = log_softmax_grad, .decompose = log_softmax_decompose,
     .cpu = log_softmax_cpu,
-    .onnx = { "LogSoftmax", 13 }, .torch = "log_softmax(x, dim={axis})", .samples = log_softmax_samples,
+    .onnx = { "LogSoftmax", 13 }, .onnx_emit = log_softmax_onnx, .torch = "log_softmax(x, dim={axis})",
+    .samples = log_softmax_samples,
 };

@@ -426,7 +426,8 @@ heed_value heed_matmul(heed_builder *b, heed_value x, heed_value y)
 
 const op_def heed__op_matmul = {
     .name = "matmul", .version = 1, .in = matmul_in, .out = matmul_out, .attrs_size = sizeof(matmul_attrs),
-    .fields = matmul_fields, .infer = matmul_infer, .grad = matmul_grad, .cpu = matmul_cpu,
+    .fields = matmul_fields, .flags = OP_STRETCHES_LEADING, .infer = matmul_infer, .grad = matmul_grad,
+    .cpu = matmul_cpu,
     .flops = matmul_flops,
     .onnx = { "MatMul", 13 }, .torch = "matmul(x, y)", .samples = matmul_samples,
 };

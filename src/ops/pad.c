@@ -90,9 +90,23 @@ heed_value heed_pad(heed_builder *b, heed_value x, int axis, int64_t before, int
     return heed__node(b, &heed__op_pad, &a, &x, 1);
 }
 
+static void pad_onnx(onnx_emit *e)
+{
+    const pad_attrs *a = e->attrs;
+    const int rank = e->in[0].rank;
+    int64_t pads[2 * HEED_MAX_RANK] = { 0 };
+
+    pads[a->axis] = a->before;
+    pads[rank + a->axis] = a->after;
+    heed__onnx_node_of(e,
+                       (const char *[]){ e->to->i64s(e, pads, 2 * (int64_t)rank),
+                                         e->to->scalar(e, e->in[0].dtype, a->value) },
+                       2, NULL);
+}
+
 const op_def heed__op_pad = {
     .name = "pad", .version = 1, .in = pad_in, .out = pad_out, .attrs_size = sizeof(pad_attrs),
     .fields = pad_fields,
-    .infer = pad_infer, .grad = pad_grad, .cpu = pad_cpu, .onnx = { "Pad", 13 },
+    .infer = pad_infer, .grad = pad_grad, .cpu = pad_cpu, .onnx = { "Pad", 13 }, .onnx_emit = pad_onnx,
     .torch = "F.pad(x, ..., value={value})", .samples = pad_samples,
 };

@@ -93,10 +93,18 @@ heed_value heed_transpose(heed_builder *b, heed_value x, int axis_a, int axis_b)
     return heed_permute(b, x, axes);
 }
 
+static void permute_onnx(onnx_emit *e)
+{
+    const field_i64s *axes = &((const permute_attrs *)e->attrs)->axes;
+
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INTS("perm", axes->v, axes->n), ONNX_END });
+}
+
 const op_def heed__op_permute = {
     .name = "permute", .version = 1, .in = permute_in, .out = permute_out, .flags = OP_VIEW,
     .attrs_size = sizeof(permute_attrs), .fields = permute_fields, .infer = permute_infer,
     .grad = permute_grad,
-    .view = permute_view, .cpu = permute_cpu, .onnx = { "Transpose", 13 }, .torch = "x.permute({axes})",
+    .view = permute_view, .cpu = permute_cpu, .onnx = { "Transpose", 13 }, .onnx_emit = permute_onnx,
+    .torch = "x.permute({axes})",
     .samples = permute_samples,
 };

@@ -45,6 +45,18 @@ static inline void heed__pool_window(const pool_shape *s, int axis, int64_t p, i
         *end = i64_min(s->kernel[axis], (s->in[axis] - 1 - from) / s->dilation[axis] + 1);
 }
 
+/* Padding as ONNX writes it, begins and then ends: behind, as much as the last window needs. */
+static inline void heed__pool_onnx_pads(int64_t pads[4], const pool_attrs *a, const heed_type *x,
+                                        const heed_type *y)
+{
+    for (int i = 0; i < a->pad.n && i < 2; i++) {
+        pads[i] = a->pad.v[i];
+        pads[a->pad.n + i] =
+            i64_max(0, (y->dims[2 + i] - 1) * a->stride.v[i] + (a->kernel.v[i] - 1) * a->dilation.v[i] + 1 -
+                           x->dims[2 + i] - a->pad.v[i]);
+    }
+}
+
 /* Gradient of pool_max for an x of that type. */
 heed_value heed__pool_max_grad(heed_builder *b, heed_value dy, heed_value indices, heed_type x);
 

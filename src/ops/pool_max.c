@@ -161,11 +161,28 @@ heed_value heed_max_pool(heed_builder *b, heed_value x, const int64_t *kernel, c
     return heed__node(b, &heed__op_pool_max, &a, &x, 1);
 }
 
+/* ONNX's indices count through the whole tensor. */
+static void pool_max_onnx(onnx_emit *e)
+{
+    const pool_attrs *a = e->attrs;
+    int64_t pads[4] = { 0 };
+
+    if (e->want[INDICES]) {
+        e->to->refuse(e, "its indices are counted otherwise in ONNX");
+        return;
+    }
+    heed__pool_onnx_pads(pads, a, &e->in[0], &e->out[Y]);
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INTS("kernel_shape", a->kernel.v, a->kernel.n),
+                                      ONNX_INTS("strides", a->stride.v, a->stride.n),
+                                      ONNX_INTS("dilations", a->dilation.v, a->dilation.n),
+                                      ONNX_INTS("pads", pads, 2 * a->pad.n), ONNX_END });
+}
+
 const op_def heed__op_pool_max = {
     .name = "pool_max", .version = 1, .in = pool_max_in, .out = pool_max_out,
     .attrs_size = sizeof(pool_attrs),
     .fields = heed__pool_fields, .infer = pool_max_infer, .grad = pool_max_grad, .cpu = pool_max_cpu,
-    .onnx = { "MaxPool", 12 },
+    .onnx = { "MaxPool", 12 }, .onnx_emit = pool_max_onnx,
     .torch = "max_pool2d(x, {kernel}, {stride}, {pad}, {dilation}, return_indices=True)",
     .samples = pool_max_samples,
 };

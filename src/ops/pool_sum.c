@@ -273,10 +273,36 @@ static const op_sample pool_sum_samples[] = {
     SAMPLE_END,
 };
 
+/* The mean over whole windows, padding counted, times their size. */
+static void pool_sum_onnx(onnx_emit *e)
+{
+    const pool_attrs *a = e->attrs;
+    const char *mean = e->to->fresh(e);
+    int64_t pads[4] = { 0 };
+    double size = 1;
+
+    for (int i = 0; i < a->kernel.n; i++) {
+        size *= (double)a->kernel.v[i];
+        if (a->dilation.v[i] != 1) {
+            e->to->refuse(e, "a dilated sum of windows is not known before opset 19");
+            return;
+        }
+    }
+    heed__pool_onnx_pads(pads, a, &e->in[0], &e->out[0]);
+    e->to->node(e, e->name, e->in_name, 1, &mean, 1,
+                (onnx_attr[]){ ONNX_INTS("kernel_shape", a->kernel.v, a->kernel.n),
+                               ONNX_INTS("strides", a->stride.v, a->stride.n),
+                               ONNX_INTS("pads", pads, 2 * a->pad.n), ONNX_INT("count_include_pad", 1),
+                               ONNX_END });
+    e->to->node(e, "Mul", (const char *[]){ mean, e->to->scalar(e, e->in[0].dtype, size) }, 2, e->out_name, 1,
+                NULL);
+}
+
 const op_def heed__op_pool_sum = {
     .name = "pool_sum", .version = 1, .in = pool_sum_in, .out = pool_sum_out,
     .attrs_size = sizeof(pool_attrs),
     .fields = heed__pool_fields, .infer = pool_sum_infer, .grad = pool_sum_grad, .cpu = pool_sum_cpu,
+    .onnx = { "AveragePool", 11 }, .onnx_emit = pool_sum_onnx,
     .torch = "avg_pool2d(x, {kernel}, {stride}, {pad}, divisor_override=1)", .samples = pool_sum_samples,
 };
 

@@ -587,8 +587,37 @@ static void reduce_both(const op_call *c, int64_t begin, int64_t end, const redu
         .name = #op_name, .version = 1, .in = reduce_in, .out = reduce_out,                                  \
         .attrs_size = sizeof(reduce_attrs),                                                                  \
         .fields = reduce_fields, .infer = infer_, .grad = grad_, .cpu = op_name##_cpu, .flops = reduce_flops,\
-        .onnx = { onnx_, since }, .torch = torch_, .samples = some,                                          \
+        .onnx = { onnx_, since }, .onnx_emit = reduce_onnx, .torch = torch_, .samples = some,                \
     };
+
+/* ReduceMax takes its axes as an operand from opset 18 on, ReduceSum already. The number of summands may
+ * stand in a constant elsewhere (a mean), so an open batch is not summed over. */
+static void reduce_onnx(onnx_emit *e)
+{
+    const reduce_attrs *a = e->attrs;
+    const bool operand = e->opset >= 18 || strcmp(e->name, "ReduceMax") != 0;
+    int64_t axes[HEED_MAX_RANK];
+    int n = 0;
+
+    for (int i = 0; i < e->in[0].rank; i++)
+        if (reduce_over(a, i))
+            axes[n++] = i;
+    for (int i = 0; i < n; i++)
+        if (strcmp(e->name, "ReduceSum") == 0 && e->to->open(e, e->in[0].dims[axes[i]])) {
+            e->to->refuse(e, "a sum over the batch needs its size");
+            return;
+        }
+    if (n == 0) {
+        e->to->node(e, "Identity", e->in_name, 1, e->out_name, 1, NULL);
+    } else if (operand) {
+        const char *list = e->to->i64s(e, axes, n);
+
+        heed__onnx_node_of(e, &list, 1, (onnx_attr[]){ ONNX_INT("keepdims", a->keep), ONNX_END });
+    } else {
+        heed__onnx_node(e,
+                        (onnx_attr[]){ ONNX_INTS("axes", axes, n), ONNX_INT("keepdims", a->keep), ONNX_END });
+    }
+}
 
 static double reduce_flops(const op_call *c)
 {

@@ -210,10 +210,30 @@ heed_value heed_flatten(heed_builder *b, heed_value x, int first, int last)
     return heed_reshape(b, x, n, dims);
 }
 
+/* With one open size -1 stands for it; it is 0, "as in x", where it stays in its place. */
+static void reshape_onnx(onnx_emit *e)
+{
+    const heed_type *x = &e->in[0], *y = &e->out[0];
+    int64_t dims[HEED_MAX_RANK];
+    int open = 0, empty = 0;
+    const char *shape;
+
+    for (int i = 0; i < y->rank; i++) {
+        const bool is_open = e->to->open(e, y->dims[i]);
+
+        open += is_open;
+        empty += y->dims[i] == 0;
+        dims[i] = !is_open ? y->dims[i] : i < x->rank && x->dims[i] == y->dims[i] ? 0 : -1;
+    }
+    shape = open == 1 && !empty ? e->to->i64s(e, dims, y->rank) : e->to->shape(e, y);
+    heed__onnx_node_of(e, &shape, 1, (onnx_attr[]){ ONNX_INT("allowzero", empty > 0), ONNX_END });
+}
+
 const op_def heed__op_reshape = {
     .name = "reshape", .version = 1, .in = reshape_in, .out = reshape_out, .flags = OP_VIEW,
     .attrs_size = sizeof(reshape_attrs), .fields = reshape_fields, .infer = reshape_infer,
     .grad = reshape_grad,
-    .view = reshape_view, .cpu = reshape_cpu, .onnx = { "Reshape", 14 }, .torch = "x.reshape({dims})",
+    .view = reshape_view, .cpu = reshape_cpu, .onnx = { "Reshape", 14 }, .onnx_emit = reshape_onnx,
+    .torch = "x.reshape({dims})",
     .samples = reshape_samples,
 };

@@ -54,9 +54,20 @@ heed_value heed_reverse(heed_builder *b, heed_value x, int axis)
     return heed__node(b, &heed__op_reverse, &(reverse_attrs){ heed__axis(b, x, axis) }, &x, 1);
 }
 
+static void reverse_onnx(onnx_emit *e)
+{
+    const int64_t axis = ((const reverse_attrs *)e->attrs)->axis, begin = -1, end = -INT64_MAX, step = -1;
+
+    heed__onnx_node_of(e,
+                       (const char *[]){ e->to->i64s(e, &begin, 1), e->to->i64s(e, &end, 1),
+                                         e->to->i64s(e, &axis, 1), e->to->i64s(e, &step, 1) },
+                       4, NULL);
+}
+
 const op_def heed__op_reverse = {
     .name = "reverse", .version = 1, .in = reverse_in, .out = reverse_out,
     .attrs_size = sizeof(reverse_attrs),
     .fields = reverse_fields, .infer = reverse_infer, .grad = reverse_grad, .cpu = reverse_cpu,
-    .torch = "torch.flip(x, [{axis}])", .samples = reverse_samples,
+    .onnx = { "Slice", 13 }, .onnx_emit = reverse_onnx, .torch = "torch.flip(x, [{axis}])",
+    .samples = reverse_samples,
 };

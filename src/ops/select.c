@@ -110,7 +110,7 @@ heed_value heed_select(heed_builder *b, heed_value condition, heed_value x, heed
 }
 
 const op_def heed__op_select = {
-    .name = "select", .version = 1, .in = select_in, .out = select_out, .flags = OP_IN_PLACE,
+    .name = "select", .version = 1, .in = select_in, .out = select_out, .flags = OP_IN_PLACE | OP_STRETCHES,
     .infer = select_infer,
     .grad = select_grad, .cpu = select_cpu, .onnx = { "Where", 16 }, .torch = "torch.where(condition, x, y)",
     .samples = select_samples,

@@ -93,9 +93,25 @@ heed_value heed_slice(heed_builder *b, heed_value x, int axis, int64_t begin, in
     return heed__node(b, &heed__op_slice, &a, &x, 1);
 }
 
+static void slice_onnx(onnx_emit *e)
+{
+    const slice_attrs *a = e->attrs;
+    const int64_t size = e->in[0].dims[a->axis], axis = a->axis, end = a->end == size ? INT64_MAX : a->end;
+
+    if (e->to->open(e, size) && a->end != size) {
+        e->to->refuse(e, "a part of the batch cannot be taken while its size is open");
+        return;
+    }
+    heed__onnx_node_of(e,
+                       (const char *[]){ e->to->i64s(e, &a->begin, 1), e->to->i64s(e, &end, 1),
+                                         e->to->i64s(e, &axis, 1), e->to->i64s(e, &a->step, 1) },
+                       4, NULL);
+}
+
 const op_def heed__op_slice = {
     .name = "slice", .version = 1, .in = slice_in, .out = slice_out, .flags = OP_VIEW,
     .attrs_size = sizeof(slice_attrs),
     .fields = slice_fields, .infer = slice_infer, .grad = slice_grad, .view = slice_view, .cpu = slice_cpu,
-    .onnx = { "Slice", 13 }, .torch = "x[..., {begin}:{end}:{step}, ...]", .samples = slice_samples,
+    .onnx = { "Slice", 13 }, .onnx_emit = slice_onnx, .torch = "x[..., {begin}:{end}:{step}, ...]",
+    .samples = slice_samples,
 };

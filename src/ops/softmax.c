@@ -98,11 +98,19 @@ heed_value heed_softmax(heed_builder *b, heed_value x, int axis)
     return heed__node(b, &heed__op_softmax, &(softmax_attrs){ heed__axis(b, x, axis) }, &x, 1);
 }
 
+static void softmax_onnx(onnx_emit *e)
+{
+    const softmax_attrs *a = e->attrs;
+
+    heed__onnx_node(e, (onnx_attr[]){ ONNX_INT("axis", a->axis), ONNX_END });
+}
+
 const op_def heed__op_softmax = {
     .name = "softmax", .version = 1, .in = softmax_in, .out = softmax_out, .flags = OP_IN_PLACE,
     .attrs_size = sizeof(softmax_attrs), .fields = softmax_fields,
     .infer = softmax_infer, .grad = softmax_grad, .decompose = softmax_decompose, .cpu = softmax_cpu,
-    .onnx = { "Softmax", 13 }, .torch = "softmax(x, dim={axis})", .samples = softmax_samples,
+    .onnx = { "Softmax", 13 }, .onnx_emit = softmax_onnx, .torch = "softmax(x, dim={axis})",
+    .samples = softmax_samples,
 };
 
 /* ---- softmax_grad: dx = y (dy - sum dy y); its own gradient is that of the decomposition ---- */

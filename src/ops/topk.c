@@ -161,9 +161,19 @@ heed_value heed_topk(heed_builder *b, heed_value x, int64_t k, heed_value *indic
     return out[0];
 }
 
+static void topk_onnx(onnx_emit *e)
+{
+    const char *k = e->to->i64s(e, &((const topk_attrs *)e->attrs)->k, 1);
+
+    heed__onnx_node_of(
+        e, &k, 1,
+        (onnx_attr[]){ ONNX_INT("axis", -1), ONNX_INT("largest", 1), ONNX_INT("sorted", 1), ONNX_END });
+}
+
 const op_def heed__op_topk = {
     .name = "topk", .version = 1, .in = topk_in, .out = topk_out, .attrs_size = sizeof(topk_attrs),
     .fields = topk_fields,
-    .infer = topk_infer, .grad = topk_grad, .cpu = topk_cpu, .onnx = { "TopK", 11 }, .torch = "x.topk({k})",
+    .infer = topk_infer, .grad = topk_grad, .cpu = topk_cpu, .onnx = { "TopK", 11 }, .onnx_emit = topk_onnx,
+    .torch = "x.topk({k})",
     .samples = topk_samples,
 };

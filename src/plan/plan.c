@@ -305,31 +305,36 @@ static heed_status plan_outputs(planner *w, heed_error *err)
     return HEED_OK;
 }
 
-static bool whole_storage(const operand *o, uint32_t storage_id)
+/* All of the state, as it lies in memory: nothing to copy. */
+static bool is_itself(const operand *value, const operand *state)
 {
-    return o->storage == storage_id && o->offset == 0 && heed__view_dense(&o->view);
+    return value->storage == state->storage && value->offset == 0 && heed__view_dense(&value->view);
 }
 
-/* state <- value, after all else. A value that lies in an assigned state, be it the same one under other strides, is saved first:
- * all see the old values. */
+/* state <- value, after all else. A value that lies in an assigned state (another one, or other places of the same) is saved
+ * first: all see the old values. */
 static heed_status plan_assigns(planner *w, heed_error *err)
 {
-    for (uint32_t i = 0; i < w->g->n_assigns; i++) {
-        operand *value = &w->place[w->g->assigns[i].value.id], made;
+    const heed_graph *g = w->g;
+    operand *from = heed__arena_alloc(&w->p->arena, (size_t)g->n_assigns + 1, sizeof *from);
 
-        if (is_assigned(w->g, w->p, value->storage) &&
-            !whole_storage(value, w->place[w->g->assigns[i].state.id].storage)) {
-            TRY(new_value(w->p, &made, &value->view.type, err));
-            TRY(add_copy(w->p, value, &made, "assign", err));
-            *value = made;
+    if (!from)
+        return heed__fail_memory(err, g->n_assigns * sizeof *from);
+    for (uint32_t i = 0; i < g->n_assigns; i++) {
+        from[i] = w->place[g->assigns[i].value.id];
+        if (is_assigned(g, w->p, from[i].storage) && !is_itself(&from[i], &w->place[g->assigns[i].state.id])) {
+            operand saved;
+
+            TRY(new_value(w->p, &saved, &from[i].view.type, err));
+            TRY(add_copy(w->p, &from[i], &saved, "assign", err));
+            from[i] = saved;
         }
     }
-    for (uint32_t i = 0; i < w->g->n_assigns; i++) {
-        const operand *value = &w->place[w->g->assigns[i].value.id];
-        operand *state = &w->place[w->g->assigns[i].state.id];
+    for (uint32_t i = 0; i < g->n_assigns; i++) {
+        operand *state = &w->place[g->assigns[i].state.id];
 
-        if (value->storage != state->storage)
-            TRY(add_copy(w->p, value, state, heed__maker(w->g, w->g->assigns[i].state)->path, err));
+        if (!is_itself(&from[i], state))
+            TRY(add_copy(w->p, &from[i], state, heed__maker(g, g->assigns[i].state)->path, err));
     }
     return HEED_OK;
 }

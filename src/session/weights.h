@@ -25,8 +25,9 @@ heed_status heed__weights_ensure(heed_weights *w, const char *path, const leaf_a
 /* A tensor of zeros under a name that is not there yet. */
 heed_status heed__weights_add(heed_weights *w, const char *name, const heed_type *type, heed_tensor *out, heed_error *err);
 
-/* Moves all tensors of `from`, a store of the same context that nobody else keeps, into w and frees it: names that are there
- * get the bytes, where they lie. Takes everything or, on failure, nothing; then `from` is still the caller's. */
+/* Moves all tensors of `from`, a store of the same context that nobody else keeps, into w and frees it:
+ * names that are there get the bytes, where they lie. Takes everything or, on failure, nothing; then `from`
+ * is still the caller's. */
 heed_status heed__weights_take(heed_weights *w, heed_weights *from, heed_error *err);
 
 /* Positions of the tensors of a part in order of name: n of them, in heap memory. */

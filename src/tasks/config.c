@@ -55,12 +55,11 @@ static heed_status write_model(heed_context *ctx, const char *folder, const run_
     return st;
 }
 
-heed_status heed__config_write(heed_context *ctx, const char *folder, const run_config *c, heed_error *err)
+static heed_status write_picture(heed_context *ctx, const char *folder, const run_config *c, heed_error *err)
 {
     heed_status st;
     text t;
 
-    TRY(write_model(ctx, folder, c, err));
     heed__text_init(&t, ctx->heap, 0);
     heed__text_add(&t, "{\n  \"do_rescale\": true,\n  \"rescale_factor\": 0.00392156862745098,\n"
                        "  \"do_normalize\": true,\n");
@@ -72,6 +71,12 @@ heed_status heed__config_write(heed_context *ctx, const char *folder, const run_
     st = put_file(ctx, folder, "preprocessor_config.json", &t, err);
     heed__text_release(&t);
     return st;
+}
+
+heed_status heed__config_write(heed_context *ctx, const char *folder, const run_config *c, heed_error *err)
+{
+    TRY(write_picture(ctx, folder, c, err));
+    return write_model(ctx, folder, c, err);
 }
 
 #if defined(HEED_HAVE_JSON) && HEED_HAVE_JSON

@@ -20,6 +20,7 @@ typedef struct run_config {
     int64_t seed, train_samples, validation_samples, steps;
 } run_config;
 
+/* config.json last: a folder that has it is whole. */
 heed_status heed__config_write(heed_context *ctx, const char *folder, const run_config *c, heed_error *err);
 
 /* Strings are put into the arena. HEED_ERR_FORMAT names file, field and rule; HEED_ERR_MISSING without

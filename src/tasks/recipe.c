@@ -6,7 +6,10 @@
 #include "tasks/recipe.h"
 #include "base/files.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#define PLACE_MOST 280
 
 #define TASK_CHOICES "image-classification"
 #define TASK_DOC "what is learned"
@@ -54,8 +57,8 @@ static const field train_rows[] = {
       .doc = "what decays: everything, or tensors of rank 2 and more" },
     { FIELD_(recipe_train, momentum, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "sgd and rmsprop: 0" },
     { FIELD_(recipe_train, nesterov, FIELD_BOOL_), .doc = "sgd with momentum" },
-    { FIELD_(recipe_train, beta1, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "adam, adamw: 0.9" },
-    { FIELD_(recipe_train, beta2, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "adam, adamw: 0.999" },
+    { FIELD_(recipe_train, beta1, FIELD_MAYBE_F32_), .min = 0, .max = 0.9999999, .doc = "adam, adamw: 0.9" },
+    { FIELD_(recipe_train, beta2, FIELD_MAYBE_F32_), .min = 0, .max = 0.9999999, .doc = "adam, adamw: 0.999" },
     { FIELD_(recipe_train, amsgrad, FIELD_BOOL_), .doc = "adam, adamw: the largest second moment so far" },
     { FIELD_(recipe_train, eps, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "adam, adamw, rmsprop: 1e-8" },
     { FIELD_(recipe_train, alpha, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "rmsprop: 0.99" },
@@ -125,78 +128,127 @@ static const yaml_entry *find_entry(const yaml_list *list, const char *key)
     return NULL;
 }
 
-/* "recipe.yaml:3:1: " or "--set: ". */
-static const char *place_of(heed_recipe *r, const yaml_entry *e, bool of_value)
+/* The code of a mistake: of the file, or of the command. */
+static heed_status bad_value(const yaml_entry *e)
 {
-    const char *made = e->line == 0 ? heed__arena_format(&r->arena, "--set %s: ", e->key)
-                                    : heed__arena_format(&r->arena, "%s:%d:%d: ", r->path,
-                                                         of_value ? e->value_line : e->line,
-                                                         of_value ? e->value_column : e->column);
-    return made ? made : "";
+    return e->line ? HEED_ERR_FORMAT : HEED_ERR_USAGE;
+}
+
+/* "recipe.yaml:3:1: " or "--set train.lr: "; of a long path the end. */
+static const char *place_of(char place[PLACE_MOST], const heed_recipe *r, const yaml_entry *e, bool of_value)
+{
+    const size_t n = strlen(r->path), most = PLACE_MOST - 40;
+
+    if (e->line == 0)
+        (void)snprintf(place, PLACE_MOST, "%.20s %.64s: ", e->origin, e->key);
+    else
+        (void)snprintf(place, PLACE_MOST, "%s%s:%d:%d: ", n > most ? "..." : "", n > most ? r->path + n - most : r->path,
+                       of_value ? e->value_line : e->line, of_value ? e->value_column : e->column);
+    return place;
+}
+
+/* "mlp, cnn, ..." into t. */
+static void list_architectures(text *t)
+{
+    for (const heed_architecture *const *a = heed__architectures; *a; a++)
+        heed__text_add(t, "%s%s", a == heed__architectures ? "" : ", ", (*a)->name);
+}
+
+static heed_status no_architecture(heed_recipe *r, const yaml_entry *e, heed_error *err)
+{
+    const char *names[64], *near;
+    char shown[200], place[PLACE_MOST];
+    int n = 0;
+
+    for (const heed_architecture *const *a = heed__architectures; *a && n < 63; a++)
+        names[n++] = (*a)->name;
+    names[n] = NULL;
+    heed__text_clear(&r->shown);
+    list_architectures(&r->shown);
+    if (r->shown.failed)
+        return heed__fail_memory(err, 0);
+    if (!e)
+        return heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: model.name is missing; it is one of %s", r->path,
+                             r->shown.data);
+    near = heed__nearest(e->value, names);
+    heed__shown(shown, e->value, strlen(e->value));
+    if (near)
+        return heed__fail_at(err, bad_value(e), r->path, "%smodel.name: there is no architecture \"%s\"; did you mean \"%s\"?",
+                             place_of(place, r, e, true), shown, near);
+    return heed__fail_at(err, bad_value(e), r->path, "%smodel.name: there is no architecture \"%s\"; it is one of %s",
+                         place_of(place, r, e, true), shown, r->shown.data);
 }
 
 static heed_status pick_architecture(heed_recipe *r, heed_error *err)
 {
     const yaml_entry *e = find_entry(&r->given, "model.name");
     const heed_architecture *found = e ? heed__architecture(e->value) : NULL;
-    const char *names[64];
-    int n = 0;
 
-    if (found)
-        return make_tables(r, found, err);
-    for (const heed_architecture *const *a = heed__architectures; *a && n < 63; a++)
-        names[n++] = (*a)->name;
-    names[n] = NULL;
-    if (!e)
-        return heed__fail_at(err, HEED_ERR_FORMAT, r->path,
-                             "%s: model.name is missing; it is one of mlp, cnn, conv-attention, vit",
-                             r->path);
-    {
-        const char *near = heed__nearest(e->value, names);
+    return found ? make_tables(r, found, err) : no_architecture(r, e, err);
+}
 
-        return heed__fail_at(err, HEED_ERR_FORMAT, r->path,
-                             "%smodel.name: there is no architecture \"%.60s\"%s%s%s", place_of(r, e, true),
-                             e->value, near ? "; did you mean \"" : "; heed help recipes lists them",
-                             near ? near : "", near ? "\"?" : "");
-    }
+/* The last word of a dotted key, when what comes before it is the same in `other`; else all of it. */
+static const char *leaf_of(const char *key, const char *other)
+{
+    const char *dot = strrchr(key, '.');
+
+    return dot && strncmp(key, other, (size_t)(dot - key) + 1) == 0 ? dot + 1 : key;
+}
+
+/* In a file the group of a key stands above it: only the last word is shown, unless another group is meant. */
+static heed_status unknown_key(heed_recipe *r, const yaml_entry *e, const char *near, heed_error *err)
+{
+    const char *key = e->line && (!near[0] || leaf_of(near, e->key) != near) ? leaf_of(e->key, e->key) : e->key;
+    char shown[200], place[PLACE_MOST];
+
+    heed__shown(shown, key, strlen(key));
+    if (!near[0])
+        return heed__fail_at(err, bad_value(e), r->path, "%sunknown key \"%s\"", place_of(place, r, e, false), shown);
+    return heed__fail_at(err, bad_value(e), r->path, "%sunknown key \"%s\"; did you mean \"%s\"?",
+                         place_of(place, r, e, false), shown, e->line ? leaf_of(near, e->key) : near);
 }
 
 static heed_status set_entry(heed_recipe *r, const yaml_entry *e, heed_error *err)
 {
     void *object = r->values;
-    char near[64] = "";
+    char near[64] = "", shown[200], place[PLACE_MOST];
     heed_error why = { 0 };
     const field *row = heed__field_find(r->rows, e->key, &object, near);
 
-    if (!row || row->kind == FIELD_GROUP_)
-        return heed__fail_at(err, e->line ? HEED_ERR_FORMAT : HEED_ERR_USAGE, r->path,
-                             "%s%s \"%.100s\"%s%s%s", place_of(r, e, false),
-                             row ? "a value for a group of keys," : "unknown key", e->key,
-                             near[0] ? "; did you mean \"" : "", near, near[0] ? "\"?" : "");
+    if (!row)
+        return unknown_key(r, e, near, err);
+    if (row->kind == FIELD_GROUP_)
+        return heed__fail_at(err, bad_value(e), r->path, "%s\"%s\" is a group of keys and has no value of its own",
+                             place_of(place, r, e, false), heed__shown(shown, e->key, strlen(e->key)));
     if (heed__field_set(row, object, e->value, &r->arena, e->key, &why) == HEED_OK)
         return HEED_OK;
-    return heed__fail_at(err,
-                         why.code == HEED_ERR_MEMORY ? why.code
-                         : e->line                   ? HEED_ERR_FORMAT
-                                                     : HEED_ERR_USAGE,
-                         r->path, "%s%s", place_of(r, e, true), why.text);
+    return heed__fail_at(err, why.code == HEED_ERR_MEMORY ? why.code : bad_value(e), r->path, "%s%s",
+                         place_of(place, r, e, true), why.text);
 }
 
-/* "train.epochs=3" replaces what the file says. */
-static heed_status add_override(heed_recipe *r, const char *text_given, heed_error *err)
+/* "train.epochs=3" replaces what the file says; "HEED_SEED:train.seed=3" tells where it came from. */
+static heed_status add_override(heed_recipe *r, const char *given, heed_error *err)
 {
-    const char *equals = strchr(text_given, '=');
-    yaml_entry e = { 0 };
+    const char *equals = strchr(given, '='), *colon = strchr(given, ':');
+    yaml_entry e = { .origin = "--set" };
     char *key;
 
-    if (!equals || equals == text_given)
-        return heed__fail(err, HEED_ERR_USAGE,
-                          "--set takes key=value, as in train.epochs=3; \"%.60s\" is not that", text_given);
-    key = heed__arena_copy(&r->arena, text_given, (size_t)(equals - text_given) + 1);
+    if (colon && equals && colon < equals) {
+        char *origin = heed__arena_copy(&r->arena, given, (size_t)(colon - given) + 1);
+
+        if (!origin)
+            return heed__fail_memory(err, strlen(given));
+        origin[colon - given] = '\0';
+        e.origin = origin;
+        given = colon + 1;
+    }
+    if (!equals || equals == given)
+        return heed__fail(err, HEED_ERR_USAGE, "--set takes key=value, as in train.epochs=3; \"%.60s\" is not that", given);
+    key = heed__arena_copy(&r->arena, given, (size_t)(equals - given) + 1);
     e.value = heed__arena_string(&r->arena, equals + 1);
     if (!key || !e.value)
-        return heed__fail_memory(err, strlen(text_given));
-    key[equals - text_given] = '\0';
+        return heed__fail_memory(err, strlen(given));
+    key[equals - given] = '\0';
     e.key = key;
     for (int i = 0; i < r->given.n; i++)
         if (strcmp(r->given.entries[i].key, key) == 0) {
@@ -230,6 +282,10 @@ heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *p
     STEP(pick_architecture(r, err));
     for (int i = 0; i < r->given.n; i++)
         STEP(set_entry(r, &r->given.entries[i], err));
+    if (!r->values->data.path || !r->values->data.path[0]) {
+        st = heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: data.path is missing: the folder of the data", r->path);
+        goto done;
+    }
     *out = r;
     r = NULL;
 done:
@@ -252,17 +308,37 @@ void heed_recipe_free(heed_recipe *r)
 
 /* ---- showing ---- */
 
-static const char *origin_of(heed_recipe *r, const char *key)
+/* The name of the file as a YAML comment can hold it: what would end the line, or is no text, becomes '?'. */
+static void print_path(text *t, const char *path)
+{
+    size_t left = strlen(path);
+
+    while (left > 0) {
+        const unsigned char *b = (const unsigned char *)path;
+        const size_t n = heed__utf8_length(path, left);
+        const bool control = n == 1 ? b[0] < 0x20 || b[0] == 0x7f : n == 2 && b[0] == 0xc2 && b[1] < 0xa0;
+        const bool line_end = n == 3 && b[0] == 0xe2 && b[1] == 0x80 && (b[2] == 0xa8 || b[2] == 0xa9);
+
+        if (n == 0 || control || line_end)
+            heed__text_put(t, "?", 1);
+        else
+            heed__text_put(t, path, n);
+        path += n ? n : 1;
+        left -= n ? n : 1;
+    }
+}
+
+static void print_origin(text *t, const heed_recipe *r, const char *key)
 {
     const yaml_entry *e = find_entry(&r->given, key);
-    const char *where;
 
-    if (!e)
-        return "default";
-    if (e->line == 0)
-        return "--set";
-    where = heed__arena_format(&r->arena, "%s:%d", r->path, e->line);
-    return where ? where : "";
+    heed__text_add(t, "  # ");
+    if (!e || e->line == 0) {
+        heed__text_add(t, "%s\n", e ? e->origin : "default");
+        return;
+    }
+    print_path(t, r->path);
+    heed__text_add(t, ":%d\n", e->line);
 }
 
 static const char *kind_name(field_kind kind)
@@ -308,42 +384,48 @@ static void print_value(text *t, const field *row, const void *object)
         heed__text_add(t, "[%s]", value.data);
     else
         heed__text_add(t, "%s", value.data);
+    if (value.failed)
+        t->failed = value.failed;
     heed__text_release(&value);
 }
 
-static void print_group(heed_recipe *r, text *t, const field *rows, const void *object, const char *prefix,
-                        int indent)
+/* Numbers whose default is another's business. */
+static bool unset(const field *row, const void *object)
 {
-    for (const field *row = rows; row->kind != FIELD_END_; row++) {
-        const char *key = prefix[0] ? heed__arena_format(&r->arena, "%s.%s", prefix, row->name) : row->name;
-        const bool unset =
-            (row->kind == FIELD_MAYBE_F32_ &&
-             !((const heed_maybe_f32 *)(const void *)((const char *)object + row->offset))->set) ||
-            (row->kind == FIELD_MAYBE_I64_ &&
-             !((const heed_maybe_i64 *)(const void *)((const char *)object + row->offset))->set);
+    const void *at = (const char *)object + row->offset;
 
-        if (!key || unset)
+    return (row->kind == FIELD_MAYBE_F32_ && !((const heed_maybe_f32 *)at)->set) ||
+           (row->kind == FIELD_MAYBE_I64_ && !((const heed_maybe_i64 *)at)->set);
+}
+
+static void print_group(const heed_recipe *r, text *t, const field *rows, const void *object, const char *group)
+{
+    const int indent = group[0] ? 2 : 0; /* groups are one level deep */
+    char key[64];
+
+    for (const field *row = rows; row->kind != FIELD_END_; row++) {
+        if (unset(row, object))
             continue;
         heed__text_add(t, "%*s%s:", indent, "", row->name);
         if (row->kind == FIELD_GROUP_) {
             heed__text_add(t, "\n");
-            print_group(r, t, row->rows, (const char *)object + row->offset, key, indent + 2);
+            print_group(r, t, row->rows, (const char *)object + row->offset, row->name);
             continue;
         }
+        (void)snprintf(key, sizeof key, "%s%s%s", group, group[0] ? "." : "", row->name);
         heed__text_add(t, " ");
         print_value(t, row, object);
-        heed__text_add(t, "  # %s\n", origin_of(r, key));
+        print_origin(t, r, key);
     }
 }
 
 heed_status heed_recipe_print(char **out, const heed_recipe *r, heed_error *err)
 {
-    heed_recipe *open = (heed_recipe *)(uintptr_t)r; /* its arena takes the keys' names */
     char *done;
     text t;
 
     heed__text_init(&t, r->ctx->heap, 0);
-    print_group(open, &t, r->rows, r->values, "", 0);
+    print_group(r, &t, r->rows, r->values, "");
     done = heed__text_take(&t);
     if (!done) {
         heed__text_release(&t);

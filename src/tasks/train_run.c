@@ -25,13 +25,14 @@ typedef struct job {
     run_config config;
     heed_schedule schedule;
     heed_progress progress;
-    text metrics;
-    double began;
+    char *metrics; /* path of metrics.jsonl */
+    double began, validation_loss, validation_accuracy;
     int64_t total_steps, seen;
     bool stopped;
 } job;
 
-static heed_status prepare_folder(job *j)
+/* Is there a run already? */
+static heed_status check_folder(const job *j)
 {
     char *config = heed__path_join(j->ctx, j->opts->out, "config.json");
     heed_status st = HEED_OK;
@@ -42,7 +43,7 @@ static heed_status prepare_folder(job *j)
         st = heed__fail_at(j->err, HEED_ERR_EXISTS, j->opts->out,
                            "%s holds a run already; --force overwrites it", j->opts->out);
     heed__release(j->ctx->heap, config);
-    return st == HEED_OK ? heed__folder_make(j->ctx, j->opts->out, j->err) : st;
+    return st;
 }
 
 /* "shirt, bag" -> names; numbers where there are none. */
@@ -87,9 +88,6 @@ static heed_status prepare_data(job *j)
     double mean[CHANNELS_MAX], std[CHANNELS_MAX];
     int64_t n;
 
-    if (!d->path || !d->path[0])
-        return heed__fail_at(j->err, HEED_ERR_FORMAT, j->recipe->path,
-                             "%s: data.path is missing: the folder of the data", j->recipe->path);
     TRY(heed_dataset_open_idx(&j->data, j->ctx, d->path, "train", j->err));
     image = heed_dataset_image_type(j->data);
     n = heed_dataset_count(j->data);
@@ -178,6 +176,11 @@ static heed_status prepare_model(job *j)
     if (j->n_held > 0)
         TRY(heed_loader_new(&j->validation, j->ctx, j->data, j->held, j->n_held, &loading, j->err));
     j->total_steps = t->epochs * heed_loader_batches(j->train) / t->accumulate;
+    if (j->total_steps == 0)
+        return heed__fail_at(j->err, HEED_ERR_SPEC, j->recipe->path,
+                             "%s: train.accumulate is %lld, but there are %lld batches in all: no step would be taken",
+                             j->recipe->path, (long long)t->accumulate,
+                             (long long)(t->epochs * heed_loader_batches(j->train)));
     if (t->max_steps > 0)
         j->total_steps = i64_min(j->total_steps, t->max_steps);
     j->schedule = (heed_schedule){ .kind = (heed_schedule_kind)t->schedule,
@@ -209,6 +212,16 @@ static heed_status put_weights(job *j)
     return st;
 }
 
+/* The folder, and a log to which every epoch adds a line: where nothing can be written, training does not begin. */
+static heed_status start_folder(job *j)
+{
+    TRY(heed__folder_make(j->ctx, j->opts->out, j->err));
+    j->metrics = heed__path_join(j->ctx, j->opts->out, "metrics.jsonl");
+    if (!j->metrics)
+        return heed__fail_memory(j->err, 0);
+    return heed__file_replace(j->ctx, j->metrics, "", 0, j->err);
+}
+
 static heed_status put_card(job *j, const heed_train_result *r)
 {
     heed_status st;
@@ -220,8 +233,9 @@ static heed_status put_card(job *j, const heed_train_result *r)
                    j->recipe->architecture->doc, (long long)r->parameters, (long long)j->n_train);
     heed__text_add(&t, "| validation samples | %lld |\n| epochs, steps | %lld, %lld |\n", (long long)j->n_held,
                    (long long)r->epochs, (long long)r->steps);
-    heed__text_add(&t, "| validation accuracy | %.4f |\n| validation loss | %.4f |\n", r->validation_accuracy,
-                   r->validation_loss);
+    if (r->validation_accuracy >= 0)
+        heed__text_add(&t, "| validation accuracy | %.4f |\n| validation loss | %.4f |\n", r->validation_accuracy,
+                       r->validation_loss);
     heed__text_add(&t, "| seed | %lld |\n| SHA-256 of the weights | %s |\n\n",
                    (long long)j->recipe->values->train.seed, r->sha256);
     heed__text_add(&t, "The test part was not read. `heed eval` of this folder reads it.\n");
@@ -244,7 +258,6 @@ static heed_status put_run(job *j, heed_train_result *r)
     STEP(put_weights(j));
     STEP(heed_recipe_print(&recipe, j->recipe, j->err));
     STEP(put_text(j, "recipe.yaml", recipe, strlen(recipe)));
-    STEP(put_text(j, "metrics.jsonl", j->metrics.data, j->metrics.size));
     STEP(put_card(j, r));
     /* last: a folder with config.json is whole */
     STEP(heed__config_write(j->ctx, j->opts->out, &j->config, j->err));
@@ -264,39 +277,51 @@ static void tell(job *j, bool epoch_ended)
     p->rate = p->seconds > 0 ? (double)j->seen / p->seconds : 0;
     p->eta = p->step > 0 ? p->seconds / (double)p->step * left : 0;
     p->epoch_ended = epoch_ended;
+    p->validation_loss = epoch_ended ? j->validation_loss : -1;
+    p->validation_accuracy = epoch_ended ? j->validation_accuracy : -1;
     if (j->opts->progress && j->opts->progress(j->opts->user, p))
         j->stopped = true;
 }
 
+/* A line of metrics.jsonl. */
+static heed_status log_epoch(job *j)
+{
+    const heed_progress *p = &j->progress;
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        { "train_loss", p->loss }, { "val_loss", p->validation_loss }, { "val_accuracy", p->validation_accuracy },
+        { "lr", p->lr },           { "grad_norm", p->grad_norm },      { "seconds", p->seconds },
+    };
+    heed_status st;
+    text t;
+
+    heed__text_init(&t, j->ctx->heap, 0);
+    heed__text_add(&t, "{\"epoch\":%lld,\"step\":%lld", (long long)p->epoch, (long long)p->step);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        heed__text_add(&t, ",\"%s\":", numbers[i].name);
+        heed__text_number(&t, numbers[i].value);
+    }
+    heed__text_add(&t, "}\n");
+    st = t.failed ? heed__fail_memory(j->err, t.size)
+                  : heed__file_append(j->ctx, j->metrics, t.data, t.size, j->err);
+    heed__text_release(&t);
+    return st;
+}
+
 static heed_status end_epoch(job *j)
 {
-    heed_progress *p = &j->progress;
-
-    p->validation_loss = p->validation_accuracy = -1;
     if (j->validation) {
         heed_evaluation e;
 
         TRY(heed_evaluate(&e, j->model, j->validation, HEED_AVERAGE_NONE, j->err));
-        p->validation_loss = e.loss;
-        p->validation_accuracy = e.accuracy;
+        j->validation_loss = e.loss;
+        j->validation_accuracy = e.accuracy;
         heed_evaluation_release(j->ctx, &e);
     }
     tell(j, true);
-    heed__text_add(&j->metrics, "{\"epoch\":%lld,\"step\":%lld,\"train_loss\":", (long long)p->epoch,
-                   (long long)p->step);
-    heed__text_number(&j->metrics, p->loss);
-    heed__text_add(&j->metrics, ",\"val_loss\":");
-    heed__text_number(&j->metrics, p->validation_loss);
-    heed__text_add(&j->metrics, ",\"val_accuracy\":");
-    heed__text_number(&j->metrics, p->validation_accuracy);
-    heed__text_add(&j->metrics, ",\"lr\":");
-    heed__text_number(&j->metrics, p->lr);
-    heed__text_add(&j->metrics, ",\"grad_norm\":");
-    heed__text_number(&j->metrics, p->grad_norm);
-    heed__text_add(&j->metrics, ",\"seconds\":");
-    heed__text_number(&j->metrics, p->seconds);
-    heed__text_add(&j->metrics, "}\n");
-    return HEED_OK;
+    return log_epoch(j);
 }
 
 static heed_status train_epoch(job *j)
@@ -304,30 +329,35 @@ static heed_status train_epoch(job *j)
     const int64_t every = j->recipe->values->train.checkpoint_steps;
     heed_progress *p = &j->progress;
     double sum = 0;
-    int64_t batches = 0;
+    int64_t samples = 0;
 
+    p->validation_loss = p->validation_accuracy = -1; /* those of the last epoch are not of these weights */
     TRY(heed_loader_start(j->train, p->epoch, 0, j->err));
-    for (;;) {
+    while (p->step < j->total_steps && !j->stopped) {
         heed_tensor x, y;
         int64_t count;
         float loss;
 
         TRY(heed_loader_next(j->train, &x, &y, &count, j->err));
-        if (count == 0 || p->step >= j->total_steps || j->stopped)
-            return HEED_OK;
+        if (count == 0)
+            break;
         p->lr = heed_schedule_lr(&j->schedule, heed_trainer_steps(j->trainer));
         heed_trainer_set_lr(j->trainer, (float)p->lr);
         TRY(heed_trainer_step(j->trainer, &x, 1, &y, &loss, j->err));
-        sum += (double)loss;
+        sum += (double)loss * (double)count;
+        samples += count;
         j->seen += count;
         p->samples = j->seen;
-        p->loss = sum / (double)++batches;
+        p->loss = sum / (double)samples;
         p->grad_norm = (double)heed_trainer_grad_norm(j->trainer);
-        p->step = heed_trainer_steps(j->trainer);
-        if (every > 0 && p->step % every == 0)
-            TRY(put_weights(j));
+        if (p->step != heed_trainer_steps(j->trainer)) { /* not between micro-batches */
+            p->step = heed_trainer_steps(j->trainer);
+            if (every > 0 && p->step % every == 0)
+                TRY(put_weights(j));
+        }
         tell(j, false);
     }
+    return HEED_OK;
 }
 
 static heed_status train_all(job *j)
@@ -350,16 +380,20 @@ heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_rec
               .recipe = (heed_recipe *)(uintptr_t)r,
               .opts = opts,
               .err = err,
+              .validation_loss = -1,
+              .validation_accuracy = -1,
               .began = heed__os_seconds() };
     heed_train_result result = { 0 };
     heed_status st;
 
+    if (!opts || !opts->out || !opts->out[0])
+        return heed__fail(err, HEED_ERR_USAGE, "training needs the folder of the run");
     heed__arena_init(&j.arena, ctx->heap);
-    heed__text_init(&j.metrics, ctx->heap, 0);
     heed_context_peak_reset(ctx);
-    STEP(prepare_folder(&j));
+    STEP(check_folder(&j));
     STEP(prepare_data(&j));
     STEP(prepare_model(&j));
+    STEP(start_folder(&j));
     j.began = heed__os_seconds();
     STEP(train_all(&j));
     result = (heed_train_result){ .epochs = j.progress.epoch,
@@ -367,8 +401,8 @@ heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_rec
                                   .parameters = heed_model_parameters(j.model),
                                   .seconds = heed__os_seconds() - j.began,
                                   .train_loss = j.progress.loss,
-                                  .validation_loss = j.progress.validation_loss,
-                                  .validation_accuracy = j.progress.validation_accuracy,
+                                  .validation_loss = j.validation_loss,
+                                  .validation_accuracy = j.validation_accuracy,
                                   .peak_bytes = heed_context_peak_bytes(ctx) };
     STEP(measure_baseline(&j, &result.baseline_accuracy));
     STEP(put_run(&j, &result));
@@ -385,7 +419,7 @@ done:
     heed_dataset_free(j.data);
     heed__release(ctx->heap, j.order);
     heed__release(ctx->heap, j.held);
-    heed__text_release(&j.metrics);
+    heed__release(ctx->heap, j.metrics);
     heed__arena_release(&j.arena);
     return st;
 }

@@ -10,6 +10,7 @@
 
 typedef struct yaml_entry {
     const char *key, *value; /* in the arena */
+    const char *origin;      /* of an entry that is not from a file: "--set" */
     int line, column;        /* of the key, from 1; 0: not from a file */
     int value_line, value_column;
 } yaml_entry;

@@ -315,7 +315,7 @@ static heed_status graph_tensors(graph_run *r, heed_error *err)
 
     r->n_in = heed_plan_inputs(r->plan);
     r->n_out = heed_plan_outputs(r->plan);
-    r->tensors = heed__alloc(h, (size_t)(r->n_in + r->n_out), sizeof *r->tensors);
+    r->tensors = heed__alloc(h, (size_t)r->n_in + (size_t)r->n_out, sizeof *r->tensors);
     if (!r->tensors)
         return heed__fail_memory(err, 0);
     for (int i = 0; i < r->n_in + r->n_out; i++) {

@@ -7,14 +7,20 @@
 
 #include <float.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define NUMERIC_EPS 1e-6
 #define NUMERIC_RTOL 1e-5
 #define NUMERIC_ATOL 1e-7
 #define NUMERIC_COORDINATES 64
+#define NUMERIC_FEWEST 8
+#define NUMERIC_FLOPS 1e7 /* of all coordinates together, beyond the fewest */
 #define NUMERIC_DIRECTIONS 4
 
 static const struct {
@@ -425,11 +431,13 @@ static void difference_check(harness_row *row, harness_check check, const sample
 {
     double *direction = trial_memory((size_t)n, sizeof *direction);
     const rng r = heed__rng(9, (uint32_t)s->index, what);
+    const double affordable = NUMERIC_FLOPS / (1 + heed_plan_describe(d->t->plan).flops);
+    const int64_t most = (int64_t)fmin(NUMERIC_COORDINATES, fmax(NUMERIC_FEWEST, affordable));
     double worst = 0;
     int64_t worst_at = -1;
 
-    for (int64_t c = 0; c < n && c < NUMERIC_COORDINATES; c++) {
-        const int64_t at = n <= NUMERIC_COORDINATES ? c : (int64_t)(heed__rng_word(&r, 1, (uint32_t)c) % (uint64_t)n);
+    for (int64_t c = 0; c < n && c < most; c++) {
+        const int64_t at = n <= most ? c : (int64_t)(heed__rng_word(&r, 1, (uint32_t)c) % (uint64_t)n);
         const double share = difference_share(difference_along(d, input, x, NULL, at, n), gradient[at], fabs(gradient[at]));
 
         if (share > worst) {
@@ -890,29 +898,43 @@ static void harness_sample(harness *h, harness_row *row, int index, bool *memory
     kept forward = { 0 }, first = { 0 };
     sampled s;
 
+    row->sample = index;
     sampled_open(&s, row->op, index);
     if (s.sample->refused) {
+        row->doing = CHECK_REFUSED;
         check_refused(h, row, &s);
         sampled_close(&s);
         return;
     }
+    row->doing = CHECK_REFERENCE;
     if (harness_reference(h, row, &s, 0, &forward)) {
+        row->doing = CHECK_LEVEL;
         check_levels(h, row, &s, &forward, CHECK_LEVEL, 0);
+        row->doing = CHECK_FUSED;
         check_fused(h, row, &s);
+        row->doing = CHECK_HALF;
         check_half(h, row, index);
+        row->doing = CHECK_VIEWS;
         check_views(h, row, &s, 0);
         check_repeated(h, row, index);
+        row->doing = CHECK_KERNEL;
         check_kernels(h, row, &s, &forward, true);
+        row->doing = CHECK_INDEX;
         check_index(h, row, &s);
+        row->doing = CHECK_THREADS;
         if (s.n_wrt > 0 && s.n_up > 0) {
             if (harness_run(row, CHECK_GRADIENT, &s, h->one, HEED_F64, 1, HEED_KERNELS_REFERENCE, &first)) {
+                row->doing = CHECK_GRADIENT32;
                 check_levels(h, row, &s, &first, CHECK_GRADIENT32, 1);
                 if (harness_smooth(&s, &first)) {
+                    row->doing = CHECK_GRADIENT;
                     check_gradient(h, row, &s, &first);
+                    row->doing = CHECK_SECOND;
                     check_second(h, row, &s);
                 }
                 kept_free(&first);
             }
+            row->doing = CHECK_THREADS;
             check_threads(h, row, &s, 1);
         } else {
             check_threads(h, row, &s, 0);
@@ -920,10 +942,12 @@ static void harness_sample(harness *h, harness_row *row, int index, bool *memory
         kept_free(&forward);
     }
     if (!*memory_done && row->bad == bad) {
+        row->doing = CHECK_MEMORY;
         check_memory(h, row, &s);
         *memory_done = true;
     }
     sampled_close(&s);
+    row->doing = CHECK_ZERO;
     if (row->bad == bad)
         check_zero(h, row, index);
 }
@@ -943,6 +967,51 @@ void harness_op(harness *h, const op_def *op, harness_row *row)
         harness_bad(row, CHECK_REFERENCE, 0, "there are no samples");
     for (int i = 0; i < row->samples; i++)
         harness_sample(h, row, i, &memory_done);
+}
+
+static void harness_crashed(harness_row *row, int status)
+{
+    const int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+    if (sig)
+        harness_bad(row, row->doing, row->sample, "it crashed here: signal %d (%s)", sig, strsignal(sig));
+    else
+        harness_bad(row, row->doing, row->sample, "the process of this op ended with exit code %d", WEXITSTATUS(status));
+}
+
+void harness_op_apart(const op_def *op, harness_row *row)
+{
+    harness_row *shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int status = 0;
+    pid_t child;
+
+    if (shared == MAP_FAILED) {
+        fprintf(stderr, "no memory for a row\n");
+        exit(1);
+    }
+    fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+        harness h;
+
+        for (int i = 0; i < 5; i++) /* a test framework's handlers are not for this process */
+            signal(signals[i], SIG_DFL);
+        harness_open(&h);
+        harness_op(&h, op, shared);
+        harness_close(&h);
+        fflush(NULL);
+        exit(0); /* through the exit handlers, so that a leak checker sees it */
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child) {
+        perror("fork");
+        exit(1);
+    }
+    *row = *shared;
+    row->op = op;
+    if (status != 0)
+        harness_crashed(row, status);
+    munmap(shared, sizeof *shared);
 }
 
 /* ---- contexts ---- */

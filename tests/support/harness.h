@@ -14,7 +14,7 @@
  *   level     f32, fast kernels, on every level of this CPU, against it
  *   fused     f32, fast kernels, against f32 with everything decomposed
  *   half      f16 and bf16 against f64
- *   grad      f64 gradient against differences: at most 64 coordinates and 4 directions an input
+ *   grad      f64 gradient against differences: at most 64 coordinates (8 where a run is long) and 4 directions an input
  *   grad2     gradient of the gradient, the same way
  *   grad32    f32 gradient, fast kernels, on every level, against f64
  *   threads   1, 2 and 7 threads, other contents of the block: same bytes, gradients too
@@ -65,6 +65,8 @@ typedef struct harness_row {
     const char *note; /* why a column is empty, or NULL */
     char text[HARNESS_TEXTS][240];
     int texts, bad;
+    int sample;          /* being tried */
+    harness_check doing; /* what is being tried: for the report of a crash */
 } harness_row;
 
 typedef struct harness {
@@ -76,6 +78,9 @@ void harness_open(harness *h);
 void harness_close(harness *h);
 
 void harness_op(harness *h, const op_def *op, harness_row *row);
+
+/* The same in a process of its own: a crash is one more thing that is wrong with the op. */
+void harness_op_apart(const op_def *op, harness_row *row);
 
 void harness_print_head(FILE *to);
 void harness_print(FILE *to, const harness_row *row); /* one line, and one for each thing that is wrong */

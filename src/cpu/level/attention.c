@@ -151,11 +151,11 @@ static void product_panels(enum product_form form, float *c, int64_t c_rows, con
         product(form, c, a, b, m, kernel_ceil(kernel_min(PANEL, n - j), VL), k, add);
 }
 
-/* One panel of scores: rows of A (in panels) times columns of a transposed tile, d terms. */
+/* One panel of scores: rows of A (in panels) times columns of a transposed tile, d terms; zeros without any. */
 static void product_scores(float *s, const float *a, int64_t a_rows, const float *transposed, int64_t m, int64_t vectors,
                            int64_t d)
 {
-    for (int64_t p = 0; p < d; p += PANEL, a += a_rows * PANEL)
+    for (int64_t p = 0; p == 0 || p < d; p += PANEL, a += a_rows * PANEL)
         product(ROW, s, a, transposed + p * PANEL, m, vectors, kernel_min(PANEL, d - p), p > 0);
 }
 
@@ -559,27 +559,25 @@ static size_t attention_backward_bytes(int64_t dk, int64_t dv, int64_t rows)
     return (size_t)backward_areas(NULL, dk, dv, rows, NULL) * sizeof(float);
 }
 
-/* delta_i = sum dout_i out_i - dlse_i. */
+/* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v, hence delta = dP
+ * to the bit and a gradient of exactly 0, however large v is. */
 static void backward_deltas(const attention_head *h, const attention_upstream *u, float *delta)
 {
     for (int64_t g = 0; g < h->group; g++)
         for (int64_t i = 0; i < h->q_length; i++) {
-            const float *x = u->dout + g * u->dout_head + i * u->dout_step, *y = u->out + (g * h->tq + i) * h->dv;
             const int64_t at = g * h->tq + i;
-            vf sum = { 0 };
-            int64_t p = 0;
+            const float *x = u->dout + g * u->dout_head + i * u->dout_step, *y = u->out + at * h->dv;
+            float sum = 0;
 
-            for (; p + VL <= h->dv; p += VL)
-                sum = vfma(vload(x + p), vload(y + p), sum);
-            if (p < h->dv)
-                sum = vfma(vload_part(x + p, h->dv - p), vload_part(y + p, h->dv - p), sum);
-            delta[at] = vsum_lanes(sum) - (u->dlse ? u->dlse[at] : 0);
+            for (int64_t p = 0; p < h->dv; p++)
+                sum = sfma(x[p], y[p], sum);
+            delta[at] = sum;
         }
 }
 
 /* Row i: scores and dropped dP to P (dropped) and dS (scaled), both zero where not kept. */
 static void backward_row(const attention_head *h, int64_t i, int64_t first, int64_t keys, int64_t vectors, float *p, float *ds,
-                         float lse, float delta)
+                         float lse, float delta, float dlse)
 {
     const int64_t kept = kept_keys(h, i, first);
     uint32_t words[PANEL + 2 * VL];
@@ -600,7 +598,7 @@ static void backward_row(const attention_head *h, int64_t i, int64_t first, int6
             w = dropped(e, words + v * VL, h->threshold, h->kept);
         }
         vstore(p + v * VL, w);
-        vstore(ds + v * VL, (vf)(lanes & (vi)(e * (down - delta) * h->scale)));
+        vstore(ds + v * VL, (vf)(lanes & (vi)(e * (down - delta + dlse) * h->scale)));
     }
 }
 
@@ -636,7 +634,7 @@ static void backward_queries(const attention_head *h, const attention_upstream *
     product_scores(b->ds, b->dout, PANEL, b->v_across, n, vectors, h->dv);
     for (int64_t r = 0; r < n; r++)
         backward_row(&head, i + r, first, keys, vectors, b->p + r * PANEL, b->ds + r * PANEL, u->lse[at + i + r],
-                     b->delta[at + i + r]);
+                     b->delta[at + i + r], u->dlse ? u->dlse[at + i + r] : 0);
     if (u->dv)
         product_panels(COLUMN, b->dv, PANEL, b->p, b->dout, PANEL, most, h->dv, n, true);
     if (u->dk)
