@@ -1,12 +1,13 @@
 /* Softmax attention of one head; compiled once per instruction level.
  *
- *   forward        S = Q K^T, O += P V                                     a tile of 64 keys at a time, softmax online:
- *                  m' = max(m, max S), O *= e^(m - m'), l = l e^(m - m') + sum P (Milakov, Gimelshein 2018; Dao 2022)
- *   backward       S, P and dP = dO V^T again from lse;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
+ *   forward    a tile of 64 keys at a time: S = Q K^T, m' = max(m, max S), P = e^(S - m'),
+ *              l = l e^(m - m') + sum P, O = O e^(m - m') + P V    (Milakov, Gimelshein 2018; Dao 2022)
+ *   backward   S, P and dP = dO V^T again, P from lse;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
  *
- * One micro-kernel serves all seven products:  C += A B  with A(i, k) = a[64 i + k] (ROW) or a[64 k + i] (COLUMN: A is read
- * transposed). What stands on the left lies in panels, rows of 64 floats, so that the distance between rows is a constant; wider
- * matrices are several panels one after another. Q is multiplied by the scale when it is packed: S then needs none, dK neither.
+ * One micro-kernel serves all seven products:  C += A B  with A(i, k) = a[64 i + k] (ROW) or a[64 k + i]
+ * (COLUMN: A is read transposed). What stands on the left lies in panels, rows of 64 floats, so that the
+ * distance between rows is a constant; wider matrices are several panels one after another. Q is multiplied
+ * by the scale when it is packed: S then needs none, dK neither.
  *
  * Each lane is a chain of its own in rising k, so heights and widths of register tiles change no bit. */
 
@@ -48,7 +49,8 @@ typedef struct product_args {
 
 typedef void product_fn(const product_args *p);
 
-static inline __attribute__((always_inline)) void product_tile(const bool column, const int h, const int w, const product_args *p)
+static inline __attribute__((always_inline)) void product_tile(const bool column, const int h, const int w,
+                                                               const product_args *p)
 {
     const float *a = p->a, *b = p->b;
     float *const c = p->c;
@@ -84,10 +86,10 @@ static inline __attribute__((always_inline)) void product_tile(const bool column
     }
 }
 
-#define PRODUCT(w, column, h)                                                                                          \
-    static void product_##w##_##column##_##h(const product_args *p)                                                    \
-    {                                                                                                                  \
-        product_tile(column, h, w, p);                                                                                 \
+#define PRODUCT(w, column, h)                                                                                \
+    static void product_##w##_##column##_##h(const product_args *p)                                          \
+    {                                                                                                        \
+        product_tile(column, h, w, p);                                                                       \
     }
 #define PRODUCT_NAME(w, column, h) product_##w##_##column##_##h,
 
@@ -98,7 +100,8 @@ static inline __attribute__((always_inline)) void product_tile(const bool column
 #define UP_TO_12(X, w, f) UP_TO_8(X, w, f) X(w, f, 9) X(w, f, 10) X(w, f, 11) X(w, f, 12)
 #define UP_TO_14(X, w, f) UP_TO_12(X, w, f) X(w, f, 13) X(w, f, 14)
 
-/* How high a register tile of w vectors may be: accumulators, w vectors of B and one of A fill the registers. */
+/* How high a register tile of w vectors may be: accumulators, w vectors of B and one of A fill the
+ * registers. */
 #if LEVEL == 4
 #define WIDTH 4
 #define WIDTHS(W) W(UP_TO_14, 1) W(UP_TO_14, 2) W(UP_TO_8, 3) W(UP_TO_7, 4)
@@ -126,13 +129,13 @@ WIDTHS(DEFINE)
 
 enum product_form { ROW, COLUMN };
 
-#define TABLE(heights, w)                                                                                              \
+#define TABLE(heights, w)                                                                                    \
     [w] = { { NULL, heights(PRODUCT_NAME, w, 0) }, { NULL, heights(PRODUCT_NAME, w, 1) } },
 static product_fn *const product_table[WIDTH + 1][2][15] = { WIDTHS(TABLE) };
 
 /* C [m,n] = A B (+ C), n in whole vectors; A is one panel. */
-static void product(enum product_form form, float *c, int64_t c_step, const float *a, const float *b, int64_t b_step, int64_t m,
-                    int64_t n, int64_t k, bool add)
+static void product(enum product_form form, float *c, int64_t c_step, const float *a, const float *b,
+                    int64_t b_step, int64_t m, int64_t n, int64_t k, bool add)
 {
     const int64_t vectors = n / VL, wide = kernel_ceil(vectors, WIDTH);
 
@@ -143,22 +146,28 @@ static void product(enum product_form form, float *c, int64_t c_step, const floa
         for (int64_t i = 0; i < high; i++) {
             const int64_t at = part_begin(m, high, i), h = part_begin(m, high, i + 1) - at;
 
-            product_table[w][form][h](&(product_args){ .a = a + (form == ROW ? at * PANEL : at), .b = b + v * VL,
-                                                       .c = c + at * c_step + v * VL, .b_step = b_step, .c_step = c_step, .k = k,
+            product_table[w][form][h](&(product_args){ .a = a + (form == ROW ? at * PANEL : at),
+                                                       .b = b + v * VL,
+                                                       .c = c + at * c_step + v * VL,
+                                                       .b_step = b_step,
+                                                       .c_step = c_step,
+                                                       .k = k,
                                                        .add = add });
         }
     }
 }
 
 /* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. */
-static void product_scores(float *s, const float *a, int64_t a_rows, const float *tile, int64_t m, int64_t n, int64_t d)
+static void product_scores(float *s, const float *a, int64_t a_rows, const float *tile, int64_t m, int64_t n,
+                           int64_t d)
 {
     for (int64_t p = 0; p == 0 || p < d; p += PANEL, a += a_rows * PANEL)
         product(ROW, s, PANEL, a, tile + p * PANEL, PANEL, m, n, kernel_min(PANEL, d - p), p > 0);
 }
 
 /* C += A B for B in panels: C's columns follow B's. */
-static void product_columns(float *c, int64_t c_step, const float *a, const float *b, int64_t b_rows, int64_t m, int64_t n, int64_t k)
+static void product_columns(float *c, int64_t c_step, const float *a, const float *b, int64_t b_rows,
+                            int64_t m, int64_t n, int64_t k)
 {
     for (int64_t p = 0; p < n; p += PANEL, b += b_rows * PANEL)
         product(COLUMN, c + p, c_step, a, b, PANEL, m, whole_vectors(kernel_min(PANEL, n - p)), k, true);
@@ -184,7 +193,8 @@ static void pack(float *to, int64_t to_step, const float *from, int64_t step, in
 }
 
 /* Rows into panels of `height` rows, times `by`. */
-static void pack_panels(float *to, int64_t height, const float *from, int64_t step, int64_t n_rows, int64_t n, float by)
+static void pack_panels(float *to, int64_t height, const float *from, int64_t step, int64_t n_rows, int64_t n,
+                        float by)
 {
     for (int64_t p = 0; p < n; p += PANEL, to += height * PANEL)
         for (int64_t i = 0; i < n_rows; i++)
@@ -209,7 +219,8 @@ static void clear_rows(float *x, int64_t step, int64_t n_rows, int64_t n)
 
 /* ---- which keys a query keeps ---- */
 
-/* Of the keys from `first` on, how many query i may keep by lengths and causality; may be negative or beyond a tile. */
+/* Of the keys from `first` on, how many query i may keep by lengths and causality; may be negative or
+ * beyond a tile. */
 static inline int64_t kept_keys(const attention_head *h, int64_t i, int64_t first)
 {
     return (h->causal ? kernel_min(h->length, i + h->offset + 1) : h->length) - first;
@@ -270,10 +281,12 @@ VEC_INLINE vi kept_lanes(int64_t kept, int64_t v, const uint8_t *mask)
 }
 
 /* The words that decide what dropout keeps of row i: of `vectors` vectors of keys from `first` on. */
-static void dropout_words(uint32_t to[PANEL + 2 * VL], const attention_head *h, int64_t i, int64_t first, int64_t vectors)
+static void dropout_words(uint32_t to[PANEL + 2 * VL], const attention_head *h, int64_t i, int64_t first,
+                          int64_t vectors)
 {
     for (int64_t v = 0; v < vectors; v += 2)
-        philox_words(to + v * VL, h->seed, h->step, h->node, h->row + (uint32_t)i, (uint32_t)((first + v * VL) / 4));
+        philox_words(to + v * VL, h->seed, h->step, h->node, h->row + (uint32_t)i,
+                     (uint32_t)((first + v * VL) / 4));
 }
 
 VEC_INLINE vf dropped(vf p, const uint32_t *words, uint32_t threshold, float kept)
@@ -318,7 +331,8 @@ VEC_INLINE float largest(vf v)
 {
 #if LEVEL == 4 || LEVEL == 3
 #if LEVEL == 4
-    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    const __m256 eight =
+        _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 #else
     const __m256 eight = (__m256)v;
 #endif
@@ -337,15 +351,15 @@ VEC_INLINE float largest(vf v)
 
 /* A block of queries on its way through the tiles. The shift is m, or 0 while no key was kept. */
 typedef struct forward_block {
-    float *q, *s;               /* panels */
-    float *k, *v, *out;         /* the tile on end, its values, the sums of a row: rows of `width` floats */
-    float *m, *shift, *l;       /* a number a row; l: VL partial sums a row */
+    float *q, *s;         /* panels */
+    float *k, *v, *out;   /* the tile on end, its values, the sums of a row: rows of `width` floats */
+    float *m, *shift, *l; /* a number a row; l: VL partial sums a row */
     int64_t width;
 } forward_block;
 
 /* Scores of queries i .. i+n-1 and one tile, -inf where not kept; most[r] = their maxima. */
-static void forward_scores(const attention_head *h, const forward_block *b, int64_t begin, int64_t i, int64_t n, int64_t first,
-                           int64_t keys, int64_t vectors, float *most)
+static void forward_scores(const attention_head *h, const forward_block *b, int64_t begin, int64_t i,
+                           int64_t n, int64_t first, int64_t keys, int64_t vectors, float *most)
 {
     product_scores(b->s, b->q + (i - begin) * PANEL, ATTENTION_ROWS, b->k, n, vectors * VL, h->dk);
     for (int64_t r = 0; r < n; r++) {
@@ -360,7 +374,8 @@ static void forward_scores(const attention_head *h, const forward_block *b, int6
         for (int64_t v = 0; v < whole; v++)
             m = larger(vload(s + v * VL), m);
         for (int64_t v = whole; v < vectors; v++) {
-            const vf z = vselect(kept_lanes(kept, v, h->mask ? mask : NULL), vload(s + v * VL), vsplat(MINUS_INF));
+            const vf z =
+                vselect(kept_lanes(kept, v, h->mask ? mask : NULL), vload(s + v * VL), vsplat(MINUS_INF));
 
             m = larger(z, m);
             vstore(s + v * VL, z);
@@ -388,8 +403,8 @@ static void forward_maxima(const forward_block *b, int64_t at, int64_t n, const 
 }
 
 /* Scores to weights e^(s - shift), and their sums. */
-static void forward_weights(const attention_head *h, const forward_block *b, int64_t begin, int64_t i, int64_t n, int64_t first,
-                            int64_t vectors, const float *change)
+static void forward_weights(const attention_head *h, const forward_block *b, int64_t begin, int64_t i,
+                            int64_t n, int64_t first, int64_t vectors, const float *change)
 {
     for (int64_t r = 0; r < n; r++) {
         const vf shift = vsplat(b->shift[i - begin + r]);
@@ -426,7 +441,8 @@ static void scale_rows(float *x, int64_t step, int64_t n_rows, const float *by)
 }
 
 /* out = O / l and lse = shift + ln l; rows that kept nothing: zeros and -inf. */
-static void forward_finish(const attention_head *h, const forward_block *b, const attention_result *to, int64_t begin, int64_t end)
+static void forward_finish(const attention_head *h, const forward_block *b, const attention_result *to,
+                           int64_t begin, int64_t end)
 {
     float l[ATTENTION_ROWS + VL];
 
@@ -461,7 +477,8 @@ static void forward_finish(const attention_head *h, const forward_block *b, cons
 static int64_t forward_areas(forward_block *b, int64_t dk, int64_t dv, void *const scratch[4])
 {
     const int64_t width = whole_vectors(dv), keys = (dk + width) * PANEL, out = width * ATTENTION_ROWS;
-    const int64_t q = panels(dk) * ATTENTION_ROWS * PANEL, numbers = GROUP * PANEL + ATTENTION_ROWS * (VL + 2) + 2 * VL;
+    const int64_t q = panels(dk) * ATTENTION_ROWS * PANEL,
+                  numbers = GROUP * PANEL + ATTENTION_ROWS * (VL + 2) + 2 * VL;
 
     if (b) {
         b->width = width;
@@ -483,7 +500,8 @@ static size_t attention_forward_bytes(int64_t dk, int64_t dv)
 }
 
 /* The weights, from final maxima and sums: scores once more, e^(s - shift) / l. */
-static void forward_report(const attention_head *h, const forward_block *b, float *weights, int64_t begin, int64_t end)
+static void forward_report(const attention_head *h, const forward_block *b, float *weights, int64_t begin,
+                           int64_t end)
 {
     memset(weights + begin * h->tk, 0, (size_t)((end - begin) * h->tk) * sizeof *weights);
     for (int64_t first = 0; first < h->length; first += PANEL) {
@@ -500,7 +518,8 @@ static void forward_report(const attention_head *h, const forward_block *b, floa
 
             forward_scores(h, b, begin, i, n, first, keys, kernel_ceil(keys, VL), most);
             for (int64_t r = 0; r < n; r++) {
-                const vf shift = vsplat(b->shift[i - begin + r]), by = vsplat(vsum_lanes(vload(b->l + (i - begin + r) * VL)));
+                const vf shift = vsplat(b->shift[i - begin + r]),
+                         by = vsplat(vsum_lanes(vload(b->l + (i - begin + r) * VL)));
                 float *to = weights + (i + r) * h->tk + first;
 
                 for (int64_t v = 0; v < keys && by[0] != 0; v += VL) {
@@ -529,7 +548,8 @@ static void attention_forward(const attention_head *h, const attention_result *t
         b.m[r] = MINUS_INF;
         b.shift[r] = 0;
     }
-    pack_panels(b.q, ATTENTION_ROWS, h->q + begin * h->q_step, h->q_step, kernel_min(end, h->q_length) - begin, h->dk, h->scale);
+    pack_panels(b.q, ATTENTION_ROWS, h->q + begin * h->q_step, h->q_step,
+                kernel_min(end, h->q_length) - begin, h->dk, h->scale);
     for (int64_t first = 0; first < h->length; first += PANEL) {
         const int64_t keys = kernel_min(PANEL, h->length - first);
         int64_t from = begin, last = end;
@@ -561,17 +581,19 @@ static void attention_forward(const attention_head *h, const attention_result *t
 /* ---- backward ---- */
 
 typedef struct backward_block {
-    float *q, *dout, *p, *ds;        /* panels */
-    float *k_tile, *v_tile;          /* on end */
-    float *k, *dk, *dq, *dv;         /* rows of k_width and v_width floats: keys, sums of a tile, dq of a block */
-    float *delta;                    /* a number a row */
+    float *q, *dout, *p, *ds; /* panels */
+    float *k_tile, *v_tile;   /* on end */
+    float *k, *dk, *dq, *dv;  /* rows of k_width and v_width floats: keys, sums of a tile, dq of a block */
+    float *delta;             /* a number a row */
     int64_t k_width, v_width;
 } backward_block;
 
-static int64_t backward_areas(backward_block *b, int64_t dk, int64_t dv, int64_t n_rows, void *const scratch[4])
+static int64_t backward_areas(backward_block *b, int64_t dk, int64_t dv, int64_t n_rows,
+                              void *const scratch[4])
 {
     const int64_t k_width = whole_vectors(dk), v_width = whole_vectors(dv);
-    const bool narrow = dk <= PANEL / 2 && dv <= PANEL / 2; /* q and dout side by side: half as many lines of L1 */
+    const bool narrow =
+        dk <= PANEL / 2 && dv <= PANEL / 2; /* q and dout side by side: half as many lines of L1 */
     const int64_t q = panels(dk) * TILE_FLOATS, dout = panels(dv) * TILE_FLOATS;
 
     if (b) {
@@ -598,8 +620,8 @@ static size_t attention_backward_bytes(int64_t dk, int64_t dv, int64_t n_rows)
     return (size_t)backward_areas(NULL, dk, dv, n_rows, NULL) * sizeof(float);
 }
 
-/* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v, hence delta = dP
- * to the bit and a gradient of exactly 0, however large v is. */
+/* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v,
+ * hence delta = dP to the bit and a gradient of exactly 0, however large v is. */
 static void backward_deltas(const attention_head *h, const attention_upstream *u, float *delta)
 {
     for (int64_t g = 0; g < h->group; g++)
@@ -622,16 +644,18 @@ static void backward_deltas(const attention_head *h, const attention_upstream *u
         }
 }
 
-/* What one row of weights has: drops and masked are constants where this is called, and its loops are made for each. */
+/* What one row of weights has: drops and masked are constants where this is called, and its loops are made
+ * for each. */
 typedef struct backward_row {
-    float *p, *ds;           /* scores and dP, to become dropped weights and dS */
+    float *p, *ds; /* scores and dP, to become dropped weights and dS */
     vf lse, delta, dlse;
     const uint32_t *words;
     const uint8_t *mask;
     int64_t kept;
 } backward_row;
 
-VEC_INLINE void backward_vector(const attention_head *h, const backward_row *x, int64_t v, const bool drops, const bool masked)
+VEC_INLINE void backward_vector(const attention_head *h, const backward_row *x, int64_t v, const bool drops,
+                                const bool masked)
 {
     const vf z = vload(x->p + v * VL) - x->lse, dp = vload(x->ds + v * VL);
     const vi lanes = masked ? kept_lanes(x->kept, v, x->mask) : (vi){ 0 };
@@ -644,7 +668,8 @@ VEC_INLINE void backward_vector(const attention_head *h, const backward_row *x, 
 }
 
 /* Row i: scores to weights (dropped), dP to dS, both zero where not kept. */
-static void backward_weights(const attention_head *h, backward_row *x, int64_t i, int64_t first, int64_t keys, int64_t vectors)
+static void backward_weights(const attention_head *h, backward_row *x, int64_t i, int64_t first, int64_t keys,
+                             int64_t vectors)
 {
     uint32_t words[PANEL + 2 * VL];
     uint8_t mask[PANEL];
@@ -673,7 +698,8 @@ static void backward_weights(const attention_head *h, backward_row *x, int64_t i
 }
 
 /* to = from, or to += from * by. */
-static void put_rows(float *to, int64_t step, const float *from, int64_t from_step, int64_t n_rows, int64_t n, const bool add, vf by)
+static void put_rows(float *to, int64_t step, const float *from, int64_t from_step, int64_t n_rows, int64_t n,
+                     const bool add, vf by)
 {
     for (int64_t r = 0; r < n_rows; r++)
         for (int64_t p = 0; p < n; p += VL) {
@@ -688,10 +714,11 @@ static void put_rows(float *to, int64_t step, const float *from, int64_t from_st
 }
 
 /* Queries [i, end), at most 64, of head g against the tile of keys from `first` on. */
-static void backward_queries(const attention_head *h, const attention_upstream *u, const backward_block *b, int64_t g, int64_t i,
-                             int64_t end, int64_t first, int64_t keys)
+static void backward_queries(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                             int64_t g, int64_t i, int64_t end, int64_t first, int64_t keys)
 {
-    const int64_t n = end - i, most = kernel_min(keys, kept_keys(h, end - 1, first)), vectors = kernel_ceil(most, VL);
+    const int64_t n = end - i, most = kernel_min(keys, kept_keys(h, end - 1, first)),
+                  vectors = kernel_ceil(most, VL);
     const int64_t at = g * h->tq;
 
     pack_panels(b->q, PANEL, h->q + g * h->q_head + i * h->q_step, h->q_step, n, h->dk, h->scale);
@@ -700,8 +727,11 @@ static void backward_queries(const attention_head *h, const attention_upstream *
     product_scores(b->ds, b->dout, PANEL, b->v_tile, n, vectors * VL, h->dv);
     for (int64_t r = 0; r < n; r++) {
         const int64_t row = at + i + r;
-        backward_row x = { .p = b->p + r * PANEL, .ds = b->ds + r * PANEL, .lse = vsplat(u->lse[row]),
-                           .delta = vsplat(b->delta[row]), .dlse = vsplat(u->dlse ? u->dlse[row] : 0) };
+        backward_row x = { .p = b->p + r * PANEL,
+                           .ds = b->ds + r * PANEL,
+                           .lse = vsplat(u->lse[row]),
+                           .delta = vsplat(b->delta[row]),
+                           .dlse = vsplat(u->dlse ? u->dlse[row] : 0) };
 
         backward_weights(h, &x, i + r, first, keys, vectors);
     }
@@ -716,7 +746,8 @@ static void backward_queries(const attention_head *h, const attention_upstream *
 }
 
 /* One tile of keys against all queries of the group: dk and dv of the tile, and its share of dq. */
-static void backward_tile(const attention_head *h, const attention_upstream *u, const backward_block *b, int64_t first)
+static void backward_tile(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                          int64_t first)
 {
     const int64_t keys = kernel_min(PANEL, h->length - first);
 
