@@ -104,7 +104,7 @@ heed_status heed_builder_status(const heed_builder *b, heed_error *err)
 
 heed_value heed__poison(heed_builder *b, heed_status code, const char *format, ...)
 {
-    if (b->err.code == HEED_OK) {
+    if (!heed__poisoned(b)) { /* a finished builder has no more to say than that it is finished */
         va_list args;
 
         va_start(args, format);
@@ -178,11 +178,19 @@ void heed__set_path(heed_builder *b, const char *path)
     b->path = path;
 }
 
+/* A name that stands for something; else the builder is poisoned. */
+static bool named(heed_builder *b, const char *name, const char *what)
+{
+    if (!heed__poisoned(b) && (!name || !*name))
+        heed__poison(b, HEED_ERR_USAGE, "%s must have a name of at least one byte", what);
+    return !heed__poisoned(b);
+}
+
 const char *heed__scope_path(heed_builder *b, const char *name)
 {
     const char *path;
 
-    if (heed__poisoned(b))
+    if (!named(b, name, "an input, parameter, state, tap or random operation"))
         return "";
     path = b->scope[0] ? heed__arena_format(&b->g->arena, "%s.%s", b->scope, name)
                        : heed__arena_string(&b->g->arena, name);
@@ -472,7 +480,7 @@ void heed_output(heed_builder *b, const char *name, heed_value value)
 {
     char *kept;
 
-    if (heed__poisoned(b))
+    if (!named(b, name, "an output"))
         return;
     kept = heed__arena_string(&b->g->arena, name);
     if (!kept) {

@@ -64,10 +64,10 @@ heed_value heed_param_tie(heed_builder *b, const char *path)
 {
     if (heed__poisoned(b))
         return (heed_value){ 0 };
-    for (uint32_t i = 0; i < b->g->n_nodes; i++)
+    for (uint32_t i = 0; path && i < b->g->n_nodes; i++)
         if (b->g->nodes[i].op == &heed__op_param && strcmp(b->g->nodes[i].path, path) == 0)
             return heed__out(&b->g->nodes[i], 0);
-    return heed__poison(b, HEED_ERR_USAGE, "heed_param_tie: there is no parameter \"%.100s\" yet", path);
+    return heed__poison(b, HEED_ERR_USAGE, "heed_param_tie: there is no parameter \"%.100s\" yet", path ? path : "");
 }
 
 heed_value heed_rng(heed_builder *b)

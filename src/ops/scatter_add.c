@@ -39,7 +39,7 @@ static heed_status scatter_add_infer(op_infer *t)
     const heed_type *index = &t->in[0], *u = &t->in[1];
     heed_type *y = &t->out[0];
 
-    if (a->axis < 0 || a->axis + index->rank > u->rank || u->rank - index->rank + 1 > HEED_MAX_RANK)
+    if (a->axis < 0 || a->axis > u->rank - index->rank || u->rank - index->rank + 1 > HEED_MAX_RANK)
         return heed__refuse(t, HEED_ERR_SHAPE,
                             "an index of rank %d does not fit into updates of rank %d at axis %d",
                             index->rank, u->rank, a->axis);

@@ -86,7 +86,9 @@ heed_value heed_slice(heed_builder *b, heed_value x, int axis, int64_t begin, in
 {
     const int at = heed__axis(b, x, axis);
     const int64_t size = heed_dim(b, x, at);
-    const slice_attrs a = { at, begin < 0 ? begin + size : begin, end == -1 ? size : end, step };
+    /* a step beyond the size takes the first element only; cut down, its strides cannot wrap */
+    const slice_attrs a = { at, begin < 0 ? begin + size : begin, end == -1 ? size : end,
+                            i64_min(step, i64_max(1, size)) };
 
     if (x.id && a.begin == 0 && a.end == size && a.step == 1 && !heed__poisoned(b))
         return x;

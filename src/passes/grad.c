@@ -153,6 +153,49 @@ static void back_range(tape *t, uint32_t begin, uint32_t end)
             back_node(t, i);
 }
 
+static bool is_value(heed_builder *b, heed_value v, const char *what, int i)
+{
+    if (v.id && v.id < heed__building(b)->n_values)
+        return true;
+    heed__poison(b, HEED_ERR_USAGE, "heed_grad: %s %d is no value of this builder", what, i);
+    return false;
+}
+
+/* What is differentiated, by what, and with which upstream. */
+static bool check_request(heed_builder *b, const heed_value *y, const heed_value *dy, int outputs, const heed_value *wrt, int n)
+{
+    for (int i = 0; i < outputs; i++) {
+        heed_type type, upstream;
+
+        if (!is_value(b, y[i], "the result", i))
+            return false;
+        type = heed_value_type(b, y[i]);
+        if (!(DTYPE_BIT(type.dtype) & FLOATS)) {
+            heed__poison(b, HEED_ERR_DTYPE, "heed_grad: the result %d is %s, so it has no derivative", i, heed_dtype_name(type.dtype));
+            return false;
+        }
+        if (!dy[i].id) /* nothing arrives */
+            continue;
+        if (!is_value(b, dy[i], "the upstream", i))
+            return false;
+        upstream = heed_value_type(b, dy[i]);
+        if (!heed_type_equal(&type, &upstream)) {
+            heed__poison(b, type.dtype != upstream.dtype ? HEED_ERR_DTYPE : HEED_ERR_SHAPE,
+                         "heed_grad: the upstream %d differs in type from its result", i);
+            return false;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        if (!is_value(b, wrt[i], "the variable", i))
+            return false;
+        if (!(DTYPE_BIT(heed_value_type(b, wrt[i]).dtype) & FLOATS)) {
+            heed__poison(b, HEED_ERR_DTYPE, "heed_grad: the variable %d is not of a floating dtype", i);
+            return false;
+        }
+    }
+    return true;
+}
+
 void heed_grad_of(heed_builder *b, const heed_value *y, const heed_value *dy, int outputs, const heed_value *wrt, int n,
                   heed_value *dwrt)
 {
@@ -162,16 +205,11 @@ void heed_grad_of(heed_builder *b, const heed_value *y, const heed_value *dy, in
 
     for (int i = 0; i < n; i++)
         dwrt[i] = (heed_value){ 0 };
-    if (heed__poisoned(b) || !tape_room(&t))
+    if (heed__poisoned(b) || !check_request(b, y, dy, outputs, wrt, n) || !tape_room(&t))
         goto done;
     end = heed__building(b)->n_nodes;
-    for (int i = 0; i < n; i++) {
-        if (!wrt[i].id || !(DTYPE_BIT(heed_value_type(b, wrt[i]).dtype) & FLOATS)) {
-            heed__poison(b, HEED_ERR_DTYPE, "heed_grad: value %d is not of a floating dtype", i);
-            goto done;
-        }
+    for (int i = 0; i < n; i++)
         t.need[wrt[i].id] = true;
-    }
     mark_needed(&t, 0, end);
     for (int i = 0; i < outputs; i++)
         add_gradient(&t, y[i], dy[i]);
@@ -192,7 +230,7 @@ void heed_grad(heed_builder *b, heed_value loss, const heed_value *wrt, int n, h
     const heed_type type = heed_value_type(b, loss);
     heed_value one;
 
-    if (heed_type_count(&type) != 1)
+    if (!heed__poisoned(b) && is_value(b, loss, "the loss", 0) && heed_type_count(&type) != 1)
         heed__poison(b, HEED_ERR_SHAPE, "heed_grad: the loss must be one number, this one has %lld",
                      (long long)heed_type_count(&type));
     one = heed_full(b, type, 1);

@@ -78,6 +78,15 @@ static heed_status new_step(heed_plan *p, step **out, const op_def *op, const op
     return HEED_OK;
 }
 
+/* Nothing to write, however many rows without elements there are, and nothing to look for. */
+static bool without_work(const step *s)
+{
+    for (int i = 0; i < s->n_out; i++)
+        if (s->out[i].storage != NO_STORAGE && heed_type_count(&s->out[i].view.type) > 0)
+            return false;
+    return !(s->op->flags & OP_FAULTS);
+}
+
 /* Sizes of the step's work and scratch, from the call it will get. Ends the step. */
 static heed_status finish_step(heed_plan *p, step *s, heed_error *err)
 {
@@ -93,7 +102,7 @@ static heed_status finish_step(heed_plan *p, step *s, heed_error *err)
         out[i] = s->out[i].view;
     c = (op_call){ .attrs = s->attrs, .in = in, .out = out, .n_in = s->n_in, .n_out = s->n_out, .isa = p->ctx->isa,
                    .row = heed__row_ops(p->ctx->isa), .gemm = heed__gemm_ops(p->ctx->isa) };
-    s->count = s->kernel->count ? s->kernel->count(&c) : heed_type_count(&out[0].type);
+    s->count = without_work(s) ? 0 : s->kernel->count ? s->kernel->count(&c) : heed_type_count(&out[0].type);
     s->chunk = s->kernel->chunk_of ? s->kernel->chunk_of(&c) : s->kernel->chunk;
     s->chunk = i64_max(1, s->chunk ? s->chunk : s->count);
     s->chunks = i64_ceil_div(s->count, s->chunk);
