@@ -319,6 +319,24 @@ static bool run_is_old(heed_context *ctx, void *user, heed_status st)
 
 #define SCENARIO(n, ...) { .name = n, __VA_ARGS__ }
 
+typedef bool fail_each(const heed_scenario *s, void *user, heed_fail_report *report);
+
+static void run_each(scratch *s, const heed_scenario *scenarios, size_t n, fail_each *each)
+{
+    int bad = 0;
+    story w;
+
+    open_story(&w, s);
+    for (size_t i = 0; i < n; i++) {
+        heed_fail_report report;
+
+        put_old_weights(s->ctx, &w); /* what is loaded */
+        bad += !each(&scenarios[i], &w, &report);
+        assert_true(report.calls > 20);
+    }
+    assert_int_equal(bad, 0);
+}
+
 static void every_allocation_may_fail(void **state)
 {
     static const heed_scenario scenarios[] = {
@@ -329,19 +347,8 @@ static void every_allocation_may_fail(void **state)
         SCENARIO("d: load weights", .run = load),
         SCENARIO("e: train, open, evaluate", .run = train_and_open, .prepare = no_run, .right = a_run_or_none),
     };
-    story w;
-    int bad = 0;
 
-    open_story(&w, *state);
-    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
-        heed_fail_report report;
-
-        if (scenarios[i].run == load)
-            put_old_weights(((scratch *)*state)->ctx, &w);
-        bad += !heed_fail_each(&scenarios[i], &w, &report);
-        assert_true(report.calls > 20);
-    }
-    assert_int_equal(bad, 0);
+    run_each(*state, scenarios, sizeof scenarios / sizeof *scenarios, heed_fail_each);
 }
 
 static void a_step_that_lacked_memory_is_the_same_step_when_tried_again(void **state)
@@ -361,19 +368,8 @@ static void every_file_call_may_fail(void **state)
         SCENARIO("d: load weights", .run = load, .right = loaded_is_old),
         SCENARIO("e: train, open, evaluate", .run = train_and_open, .prepare = no_run, .right = a_run_or_none),
     };
-    story w;
-    int bad = 0;
 
-    open_story(&w, *state);
-    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
-        heed_fail_report report;
-
-        if (scenarios[i].run == load)
-            put_old_weights(((scratch *)*state)->ctx, &w);
-        bad += !heed_fail_each_file(&scenarios[i], &w, &report);
-        assert_true(report.calls > 5);
-    }
-    assert_int_equal(bad, 0);
+    run_each(*state, scenarios, sizeof scenarios / sizeof *scenarios, heed_fail_each_file);
 }
 
 static void no_failure_trains_over_a_run_that_is_there(void **state)
