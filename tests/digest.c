@@ -96,7 +96,7 @@ int main(int argc, char **argv)
     int64_t labels[POINTS] = { 0, 1, 1, 0 }, answer[POINTS] = { 0 };
     const heed_tensor in[] = { { HEED_TYPE(HEED_F32, POINTS, 2), x }, { HEED_TYPE(HEED_I64, POINTS), labels } };
     const heed_tensor out[] = { { heed_type_of(HEED_F32, 0, NULL), &loss }, { HEED_TYPE(HEED_I64, POINTS), answer } };
-    heed_context_opts opts = { .threads = argc > 2 ? atoi(argv[2]) : 1 };
+    heed_context_opts opts = { .threads = argc > 2 && argv[2][0] != '-' ? atoi(argv[2]) : 1 };
     heed_context *ctx = NULL;
     heed_graph *g = NULL;
     heed_plan *plan = NULL;
