@@ -328,6 +328,86 @@ static void contexts_side_by_side_do_not_meet(void **state)
     }
 }
 
+/* ---- two threads, one context ---- */
+
+typedef struct shared_run {
+    pthread_t thread;
+    heed_context *ctx;
+    heed_plan *plan;
+    shape_run want;
+    int rows, wrong;
+} shared_run;
+
+static void *run_often(void *user)
+{
+    shared_run *r = user;
+    heed_weights *w = NULL;
+    heed_session *s = NULL;
+    int id;
+
+    if (heed_weights_new(&w, r->ctx, NULL) != HEED_OK || heed_session_new(&s, r->ctx, w, NULL, NULL) != HEED_OK ||
+        heed_session_add(s, r->plan, &id, NULL) != HEED_OK)
+        r->wrong++;
+    for (int turn = 0; turn < 300 && !r->wrong; turn++) {
+        shape_run got;
+
+        fill(&got, r->rows);
+        run_plan(s, id, &got, r->rows);
+        r->wrong += memcmp(got.y, r->want.y, sizeof got.y) != 0;
+    }
+    heed_session_free(s);
+    heed_weights_free(w);
+    return NULL;
+}
+
+/* Enough work for several chunks: rows are widened first. */
+static heed_plan *wide_plan(heed_context *ctx, int rows)
+{
+    heed_builder *b = NULL;
+    heed_graph *g = NULL;
+    heed_plan *p = NULL;
+    heed_error err = { 0 };
+    heed_value x;
+
+    ok(heed_builder_new(&b, ctx, &err), &err);
+    x = heed_tanh(b, heed_linear(b, "wide", heed_input(b, "x", HEED_TYPE(HEED_F32, rows, WIDTH)), 3000, NULL));
+    heed_output(b, "y", heed_softmax(b, heed_linear(b, "out", x, 3, NULL), -1));
+    ok(heed_builder_finish(&g, b, &err), &err);
+    heed_builder_free(b);
+    ok(heed_plan_new(&p, ctx, g, NULL, &err), &err);
+    heed_graph_free(g);
+    return p;
+}
+
+static void sessions_of_one_context_may_run_at_the_same_time(void **state)
+{
+    static shared_run both[2];
+
+    for (int i = 0; i < 2; i++) {
+        heed_weights *w = NULL;
+        heed_session *s = NULL;
+        heed_error err = { 0 };
+        int id;
+
+        both[i] = (shared_run){ .ctx = *state, .rows = 20 + 20 * i };
+        both[i].plan = wide_plan(*state, both[i].rows);
+        ok(heed_weights_new(&w, *state, &err), &err);
+        ok(heed_session_new(&s, *state, w, NULL, &err), &err);
+        ok(heed_session_add(s, both[i].plan, &id, &err), &err);
+        fill(&both[i].want, both[i].rows);
+        run_plan(s, id, &both[i].want, both[i].rows);
+        heed_session_free(s);
+        heed_weights_free(w);
+    }
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&both[i].thread, NULL, run_often, &both[i]), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(both[i].thread, NULL), 0);
+        heed_plan_free(both[i].plan);
+    }
+    assert_int_equal(both[0].wrong + both[1].wrong, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -337,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(memory_of_the_caller_may_lie_anywhere_and_be_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(a_search_sees_what_a_written_state_holds_and_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(the_lowest_bad_element_is_named_by_any_number_of_threads, setup, teardown),
+        cmocka_unit_test_setup_teardown(sessions_of_one_context_may_run_at_the_same_time, setup, teardown),
         cmocka_unit_test(contexts_side_by_side_do_not_meet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
