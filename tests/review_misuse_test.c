@@ -458,6 +458,27 @@ static void sizes_without_meaning_are_refused(void **state)
     }
 }
 
+/* ---- weights ---- */
+
+static void weights_without_name_data_or_size_are_refused(void **state)
+{
+    heed_weights *w = NULL;
+    float one = 1;
+    const heed_tensor good = { HEED_TYPE(HEED_F32, 1), &one }, none = { HEED_TYPE(HEED_F32, 1), NULL };
+    const heed_tensor bad = { HEED_TYPE(HEED_F32, -1), &one }, empty = { HEED_TYPE(HEED_F32, 0), NULL };
+
+    assert_int_equal(heed_weights_new(&w, *state, NULL), HEED_OK);
+    assert_int_equal(heed_weights_put(w, NULL, good, NULL), HEED_ERR_USAGE);
+    assert_int_equal(heed_weights_put(w, "", good, NULL), HEED_ERR_USAGE);
+    assert_int_equal(heed_weights_put(w, "x", none, NULL), HEED_ERR_USAGE);
+    assert_int_equal(heed_weights_put(w, "x", bad, NULL), HEED_ERR_SHAPE);
+    assert_int_equal(heed_weights_count(w), 0);
+    assert_int_equal(heed_weights_put(w, "x", empty, NULL), HEED_OK);
+    assert_int_equal(heed_weights_put(w, "x", good, NULL), HEED_ERR_SHAPE);
+    assert_int_equal(heed_weights_find(w, "y").type.rank, -1);
+    heed_weights_free(w);
+}
+
 /* ---- after the end ---- */
 
 static void a_finished_builder_takes_every_call_and_does_nothing(void **state)
@@ -530,6 +551,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(values_of_another_builder_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(gradients_without_meaning_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(sizes_without_meaning_are_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(weights_without_name_data_or_size_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(a_finished_builder_takes_every_call_and_does_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(rows_without_elements_cost_no_time, setup, teardown),
     };

@@ -129,7 +129,9 @@ HEED_API void heed_cpu_name(char name[96]);
 /** The word (of a list ended by NULL) that `text` was probably meant to be, or NULL: at most three letters wrong. */
 HEED_API const char *heed_nearest(const char *text, const char *const *words);
 
-/** A context owns a pool of threads, an allocator and limits. Two contexts never meet. */
+/** A context owns a pool of threads, an allocator and limits. Two contexts never meet. Several threads may use one context, each
+ *  with builders, stores of weights and sessions of its own: the pool serves one of them at a time, the others run meanwhile on
+ *  their own thread, with the same bytes. */
 typedef struct heed_context heed_context;
 
 typedef struct heed_context_opts {

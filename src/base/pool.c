@@ -50,6 +50,7 @@ struct pool {
     _Atomic int sleepers; /* workers at the gate `idle` */
     _Atomic bool waiting; /* the caller is at the gate `done` */
     _Atomic bool stop;
+    _Atomic bool busy; /* one caller has the workers; another one at the same time does its chunks itself */
 };
 
 static void pool_work(pool *p, int worker)
@@ -221,7 +222,7 @@ void heed__pool_run(pool *p, pool_fn *fn, void *user, int64_t chunks)
 {
     uint64_t round;
 
-    if (p->threads == 1 || chunks <= 1) {
+    if (p->threads == 1 || chunks <= 1 || atomic_exchange_explicit(&p->busy, true, memory_order_acquire)) {
         for (int64_t i = 0; i < chunks; i++)
             fn(user, 0, i);
         return;
@@ -240,4 +241,5 @@ void heed__pool_run(pool *p, pool_fn *fn, void *user, int64_t chunks)
     pool_work(p, 0);
     atomic_fetch_and(&p->state, ~POOL_OPEN);
     pool_await_left(p);
+    atomic_store_explicit(&p->busy, false, memory_order_release);
 }

@@ -94,7 +94,7 @@ static reduce_form reduce_form_of(const op_call *c)
     for (int i = 0; i < x->rank; i++) {
         if (x->dims[i] == 0)
             return (reduce_form){ .kind = REDUCE_OTHER };
-        if (x->dims[i] == 1)
+        if (x->dims[i] == 1 && (i > 0 || reduce_over(a, i))) /* a batch of one is summed as one of many */
             continue;
         if (n == 0 || kind[n - 1] != reduce_over(a, i))
             kind[n++] = reduce_over(a, i);

@@ -378,17 +378,67 @@ static bool finite(const view *v)
     return true;
 }
 
-/* Steps that write a weight are where the search ends: they come after everything that can be at fault. */
-static bool writes_weight(const heed_plan *p, const step *t)
+/* What the weights held before the search wrote them. */
+typedef struct kept_weights {
+    void **bytes; /* by weight; NULL: not written */
+} kept_weights;
+
+static size_t weight_bytes(const heed_tensor *x)
 {
+    return (size_t)heed_type_count(&x->type) * heed_dtype_size(x->type.dtype);
+}
+
+/* Keeps the weights that step t writes, unless they are kept already. */
+static heed_status keep_written(heed_session *s, const bound *b, const step *t, kept_weights *k, heed_error *err)
+{
+    for (int j = 0; j < t->n_out; j++) {
+        const storage *at;
+        const heed_tensor *x;
+
+        if (t->out[j].storage == NO_STORAGE)
+            continue;
+        at = &b->plan->storages[heed__storage_root(b->plan, t->out[j].storage)];
+        if (at->kind != STORAGE_WEIGHT || k->bytes[at->index])
+            continue;
+        x = &b->weights[at->index];
+        k->bytes[at->index] = heed__alloc_raw(s->ctx->heap, weight_bytes(x), 1, 16);
+        if (!k->bytes[at->index])
+            return heed__fail_memory(err, weight_bytes(x));
+        memcpy(k->bytes[at->index], x->data, weight_bytes(x));
+    }
+    return HEED_OK;
+}
+
+static void give_back(heed_session *s, const bound *b, kept_weights *k)
+{
+    for (uint32_t i = 0; k->bytes && i < b->plan->n_weights; i++)
+        if (k->bytes[i]) {
+            memcpy(b->weights[i].data, k->bytes[i], weight_bytes(&b->weights[i]));
+            heed__release(s->ctx->heap, k->bytes[i]);
+        }
+    heed__release(s->ctx->heap, k->bytes);
+}
+
+/* One step, and a look at what it gave. */
+static heed_status look_at_step(heed_session *s, const bound *b, uint32_t index, heed_error *err)
+{
+    const step *t = &b->plan->steps[index];
+    const uint64_t saved = heed__os_float_enter();
+    heed_error stopped = { 0 };
+    const heed_status st = run_step(s, b, index, &stopped);
+
+    heed__os_float_leave(saved);
     for (int j = 0; j < t->n_out; j++)
-        if (t->out[j].storage != NO_STORAGE && p->storages[heed__storage_root(p, t->out[j].storage)].kind == STORAGE_WEIGHT)
-            return true;
-    return false;
+        if (!finite(&b->views[b->first[index] + (uint32_t)(t->n_in + j)]))
+            return heed__fail_at(err, HEED_ERR_NUMERIC, t->path, "%s in \"%s\" is the first to give a NaN or an infinity",
+                                 t->op->name, t->path);
+    return st == HEED_OK ? HEED_OK : heed__fail_at(err, st, stopped.path, "%s", stopped.text);
 }
 
 heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *inputs, int n_inputs, heed_error *err)
 {
+    kept_weights kept = { NULL };
+    heed_status st = HEED_OK;
     bound *b;
 
     TRY(begin_run(s, id, inputs, n_inputs, &b, err));
@@ -406,21 +456,14 @@ heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *in
             return heed__fail_at(err, HEED_ERR_NUMERIC, b->plan->inputs[i].name, "the input \"%s\" holds a NaN or an infinity",
                                  b->plan->inputs[i].name);
     }
-    for (uint32_t i = 0; i < b->plan->n_steps; i++) {
-        const step *t = &b->plan->steps[i];
-        const uint64_t saved = heed__os_float_enter();
-        heed_error ignored = { 0 };
-        heed_status st = HEED_OK;
-
-        if (!writes_weight(b->plan, t))
-            st = run_step(s, b, i, &ignored);
-        heed__os_float_leave(saved);
-        for (int j = 0; j < t->n_out; j++)
-            if (!writes_weight(b->plan, t) && !finite(&b->views[b->first[i] + (uint32_t)(t->n_in + j)]))
-                return heed__fail_at(err, HEED_ERR_NUMERIC, t->path, "%s in \"%s\" is the first to give a NaN or an infinity",
-                                     t->op->name, t->path);
-        if (st != HEED_OK)
-            return heed__fail_at(err, st, ignored.path, "%s", ignored.text);
+    kept.bytes = heed__alloc(s->ctx->heap, (size_t)b->plan->n_weights + 1, sizeof *kept.bytes);
+    if (!kept.bytes)
+        return heed__fail_memory(err, b->plan->n_weights * sizeof *kept.bytes);
+    for (uint32_t i = 0; i < b->plan->n_steps && st == HEED_OK; i++) {
+        st = keep_written(s, b, &b->plan->steps[i], &kept, err);
+        if (st == HEED_OK)
+            st = look_at_step(s, b, i, err);
     }
-    return HEED_OK;
+    give_back(s, b, &kept);
+    return st;
 }

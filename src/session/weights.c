@@ -155,8 +155,11 @@ static heed_status same_type(const weight *have, const heed_type *type, heed_err
 
 heed_status heed_weights_put(heed_weights *w, const char *name, heed_tensor tensor, heed_error *err)
 {
-    weight *at = find(w, name);
+    weight *at;
 
+    if (!name || !*name || (heed_type_count(&tensor.type) > 0 && !tensor.data))
+        return heed__fail(err, HEED_ERR_USAGE, "weight \"%.100s\": its name or its data is missing", name ? name : "");
+    at = find(w, name);
     if (at)
         TRY(same_type(at, &tensor.type, err));
     else

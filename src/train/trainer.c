@@ -436,7 +436,7 @@ static heed_status run_plan(heed_trainer *t, const step_plan *p, const heed_tens
     const heed_status st = heed_session_run(t->session, p->id, in, n_in, out, n_out, err);
     heed_error where = { 0 };
 
-    if (st == HEED_ERR_NUMERIC && err && heed_session_find_bad(t->session, p->id, in, n_in, &where) != HEED_OK)
+    if (st == HEED_ERR_NUMERIC && err && heed_session_find_bad(t->session, p->id, in, n_in, &where) == HEED_ERR_NUMERIC)
         *err = where;
     return st;
 }
