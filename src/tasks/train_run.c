@@ -180,7 +180,7 @@ static heed_status prepare_model(job *j)
         return heed__fail_at(j->err, HEED_ERR_SPEC, j->recipe->path,
                              "%s: train.accumulate is %lld, but there are %lld batches in all: no step would be taken",
                              j->recipe->path, (long long)t->accumulate,
-                             (long long)(t->epochs * heed_loader_batches(j->train)));
+                             (long long)t->epochs * (long long)heed_loader_batches(j->train));
     if (t->max_steps > 0)
         j->total_steps = i64_min(j->total_steps, t->max_steps);
     j->schedule = (heed_schedule){ .kind = (heed_schedule_kind)t->schedule,

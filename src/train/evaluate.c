@@ -32,7 +32,7 @@ static heed_status count_batch(eval *v, heed_evaluation *e, const int64_t *label
         if (labels[i] < 0 || labels[i] >= e->classes)
             return heed__fail(err, HEED_ERR_LIMIT,
                               "evaluation: label %lld of sample %lld, but the model has %lld classes",
-                              (long long)labels[i], (long long)(e->n + i), (long long)e->classes);
+                              (long long)labels[i], (long long)e->n + (long long)i, (long long)e->classes);
         heed__log_softmax_row(v->row, logits, e->classes);
         e->loss -= v->row[labels[i]];
         e->confusion[labels[i] * e->classes + best]++;
