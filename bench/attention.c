@@ -1,4 +1,5 @@
-/* The attention kernels alone: GFLOP/s of one thread, forward and forward + backward, at shapes that models have.
+/* The attention kernels alone: GFLOP/s of one thread, forward and forward + backward, at shapes that models
+ * have.
  *
  *   bench/attention [ROUNDS]
  *
@@ -19,15 +20,16 @@ typedef struct shape {
 } shape;
 
 static const shape shapes[] = {
-    { 128, 4, 49, 16, false, 0 }, { 128, 4, 49, 16, false, 0.1f }, { 4, 8, 128, 64, false, 0 }, { 4, 8, 512, 64, false, 0 },
-    { 4, 8, 512, 64, true, 0 },   { 4, 8, 512, 64, false, 0.1f },  { 2, 8, 2048, 64, false, 0 },
+    { 128, 4, 49, 16, false, 0 }, { 128, 4, 49, 16, false, 0.1f }, { 4, 8, 128, 64, false, 0 },
+    { 4, 8, 512, 64, false, 0 },  { 4, 8, 512, 64, true, 0 },      { 4, 8, 512, 64, false, 0.1f },
+    { 2, 8, 2048, 64, false, 0 },
 };
 
 static double now(void)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* of this thread: others may be busy */
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -44,8 +46,10 @@ static void measure(heed_isa isa, const shape *s, int rounds)
 {
     const attention_ops *ops = heed__attention_ops(isa);
     const int64_t heads = s->b * s->h, n = s->t * s->d;
-    float *q = numbers(heads * n), *k = numbers(heads * n), *v = numbers(heads * n), *out = numbers(heads * n);
-    float *dout = numbers(heads * n), *dq = numbers(heads * n), *dk = numbers(heads * n), *dv = numbers(heads * n);
+    float *q = numbers(heads * n), *k = numbers(heads * n), *v = numbers(heads * n),
+          *out = numbers(heads * n);
+    float *dout = numbers(heads * n), *dq = numbers(heads * n), *dk = numbers(heads * n),
+          *dv = numbers(heads * n);
     float *lse = numbers(heads * s->t);
     const size_t forward = ops->forward_bytes(s->d, s->d), backward = ops->backward_bytes(s->d, s->d, s->t);
     const size_t bytes = ((forward > backward ? forward : backward) + 63) / 64 * 64;
@@ -61,19 +65,41 @@ static void measure(heed_isa isa, const shape *s, int rounds)
         for (int part = 0; part < 2; part++) {
             for (int64_t i = 0; i < heads; i++) {
                 const attention_head h = {
-                    .q = q + i * n, .k = k + i * n, .v = v + i * n, .q_step = s->d, .k_step = s->d, .v_step = s->d, .tq = s->t,
-                    .tk = s->t, .dk = s->d, .dv = s->d, .group = 1, .length = s->t, .q_length = s->t, .causal = s->causal,
-                    .scale = 1 / sqrtf((float)s->d), .drops = s->dropout > 0, .threshold = (uint32_t)(s->dropout * 0x1p32f),
-                    .kept = 1 / (1 - s->dropout), .row = (uint32_t)(i * s->t), .seed = 1,
+                    .q = q + i * n,
+                    .k = k + i * n,
+                    .v = v + i * n,
+                    .q_step = s->d,
+                    .k_step = s->d,
+                    .v_step = s->d,
+                    .tq = s->t,
+                    .tk = s->t,
+                    .dk = s->d,
+                    .dv = s->d,
+                    .group = 1,
+                    .length = s->t,
+                    .q_length = s->t,
+                    .causal = s->causal,
+                    .scale = 1 / sqrtf((float)s->d),
+                    .drops = s->dropout > 0,
+                    .threshold = (uint32_t)(s->dropout * 0x1p32f),
+                    .kept = 1 / (1 - s->dropout),
+                    .row = (uint32_t)(i * s->t),
+                    .seed = 1,
                 };
 
                 for (int64_t r = 0; r < s->t && part == 0; r += ATTENTION_ROWS)
                     ops->forward(&h, &(attention_result){ .out = out + i * n, .lse = lse + i * s->t }, r,
                                  r + ATTENTION_ROWS < s->t ? r + ATTENTION_ROWS : s->t, scratch);
                 if (part == 1)
-                    ops->backward(&h, &(attention_upstream){ .out = out + i * n, .lse = lse + i * s->t, .dout = dout + i * n,
-                                                             .dout_step = s->d, .dq = dq + i * n, .dk = dk + i * n,
-                                                             .dv = dv + i * n }, scratch);
+                    ops->backward(&h,
+                                  &(attention_upstream){ .out = out + i * n,
+                                                         .lse = lse + i * s->t,
+                                                         .dout = dout + i * n,
+                                                         .dout_step = s->d,
+                                                         .dq = dq + i * n,
+                                                         .dk = dk + i * n,
+                                                         .dv = dv + i * n },
+                                  scratch);
             }
             if (part == 0)
                 middle = now();
@@ -83,10 +109,12 @@ static void measure(heed_isa isa, const shape *s, int rounds)
     }
     const double flops = 4 * kept * (double)s->d * (double)heads * 1e-9, peak = heed__peak_gflops(isa);
 
-    printf("B%-4lld H%-2lld T%-5lld D%-3lld %-6s %-7s forward %6.2f ms %6.1f GFLOP/s (%2.0f %%)   backward %6.2f ms %6.1f GFLOP/s (%2.0f %%)\n",
-           (long long)s->b, (long long)s->h, (long long)s->t, (long long)s->d, s->causal ? "causal" : "full",
-           s->dropout > 0 ? "dropout" : "", best[0] * 1e3, flops / best[0], 100 * flops / best[0] / peak, best[1] * 1e3,
-           2.5 * flops / best[1], 100 * 2.5 * flops / best[1] / peak);
+    printf(
+        "B%-4lld H%-2lld T%-5lld D%-3lld %-6s %-7s forward %6.2f ms %6.1f GFLOP/s (%2.0f %%)"
+        "   backward %6.2f ms %6.1f GFLOP/s (%2.0f %%)\n",
+        (long long)s->b, (long long)s->h, (long long)s->t, (long long)s->d, s->causal ? "causal" : "full",
+        s->dropout > 0 ? "dropout" : "", best[0] * 1e3, flops / best[0], 100 * flops / best[0] / peak,
+        best[1] * 1e3, 2.5 * flops / best[1], 100 * 2.5 * flops / best[1] / peak);
     for (int i = 0; i < 4; i++)
         free(scratch[i]);
     free(q), free(k), free(v), free(out), free(dout), free(dq), free(dk), free(dv), free(lse);
@@ -99,7 +127,8 @@ int main(int argc, char **argv)
     for (heed_isa isa = HEED_ISA_X86_64_V4; isa >= HEED_ISA_PORTABLE; isa--) {
         if (!heed_isa_available(isa))
             continue;
-        printf("%s, peak %.0f GFLOP/s, one thread, best of %d\n", heed_isa_name(isa), heed__peak_gflops(isa), rounds);
+        printf("%s, peak %.0f GFLOP/s, one thread, best of %d\n", heed_isa_name(isa), heed__peak_gflops(isa),
+               rounds);
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             measure(isa, &shapes[i], rounds);
     }

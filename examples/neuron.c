@@ -39,7 +39,9 @@ static int threshold_units(void)
         const char *name;
         unit u;
         int wanted;
-    } units[] = { { "x1 AND x2", { 1, 1, 2 }, AND }, { "x1 OR x2", { 1, 1, 1 }, OR }, { "NOT x2", { 0, -1, 0 }, NOT_X2 } };
+    } units[] = { { "x1 AND x2", { 1, 1, 2 }, AND },
+                  { "x1 OR x2", { 1, 1, 1 }, OR },
+                  { "NOT x2", { 0, -1, 0 }, NOT_X2 } };
     int right = 1;
 
     printf("1. Threshold units: 1 when w1 x1 + w2 x2 >= t\n\n    %-10s  w1  w2   t   00 01 10 11\n", "");
@@ -61,12 +63,14 @@ static int perceptron(void)
     static const struct {
         double x1, x2;
         int label;
-    } points[] = { { 4, 2, 1 }, { 1, 3, 1 }, { 5, 0, 1 }, { 3, 1, 1 }, { 0, 0, -1 }, { 2, 0, -1 }, { -1, 2, -1 }, { 1, 1, -1 }, { -3, 3, -1 } };
+    } points[] = { { 4, 2, 1 },  { 1, 3, 1 },   { 5, 0, 1 },  { 3, 1, 1 },  { 0, 0, -1 },
+                   { 2, 0, -1 }, { -1, 2, -1 }, { 1, 1, -1 }, { -3, 3, -1 } };
     const int n = sizeof points / sizeof *points;
     double w1 = 0, w2 = 0, bias = 0, radius = 0, least = 1e9;
     int updates = 0, passes = 0, errors;
 
-    for (int i = 0; i < n; i++) { /* R^2 = max |(x,1)|^2; margin of the known line (1, 2, -4), whose norm squared is 21 */
+    for (int i = 0; i < n;
+         i++) { /* R^2 = max |(x,1)|^2; margin of the known line (1, 2, -4), whose norm squared is 21 */
         const double square = points[i].x1 * points[i].x1 + points[i].x2 * points[i].x2 + 1;
         const double side = points[i].label * (points[i].x1 + 2 * points[i].x2 - 4);
 
@@ -86,8 +90,10 @@ static int perceptron(void)
         passes++;
     } while (errors > 0 && passes < 1000);
     printf("\n2. The perceptron rule: on a mistake, w += label x and bias += label\n\n");
-    printf("    %d points, %d updates in %d passes: %d errors, line %g x1 %+g x2 %+g = 0\n", n, updates, passes, errors, w1, w2, bias);
-    printf("    Novikoff's bound for these points: at most R^2 / margin^2 = %g updates\n", radius * 21 / (least * least));
+    printf("    %d points, %d updates in %d passes: %d errors, line %g x1 %+g x2 %+g = 0\n", n, updates,
+           passes, errors, w1, w2, bias);
+    printf("    Novikoff's bound for these points: at most R^2 / margin^2 = %g updates\n",
+           radius * 21 / (least * least));
     return errors == 0 && updates <= radius * 21 / (least * least);
 }
 
@@ -130,8 +136,11 @@ static int two_layers_by_hand(void)
     int bits = 0;
 
     for (int i = 0; i < 4; i++)
-        bits |= fires(both, fires(either, corners[i][0], corners[i][1]), fires(not_both, corners[i][0], corners[i][1])) << i;
-    printf("\n4. Two layers: (x1 OR x2) AND (x1 NAND x2), three units of kind 1: %s\n", bits == XOR ? "exact" : "WRONG");
+        bits |= fires(both, fires(either, corners[i][0], corners[i][1]),
+                      fires(not_both, corners[i][0], corners[i][1]))
+                << i;
+    printf("\n4. Two layers: (x1 OR x2) AND (x1 NAND x2), three units of kind 1: %s\n",
+           bits == XOR ? "exact" : "WRONG");
     return bits == XOR && truth_table(not_both) == NAND;
 }
 
@@ -158,14 +167,17 @@ static heed_status two_layers_learned(int *right, heed_error *err)
         points[i][1] = (float)corners[i][1];
         labels[i] = XOR >> i & 1;
     }
-    if ((st = heed_context_new(&ctx, NULL, err)) || (st = heed_model_new(&model, ctx, network, NULL, &(heed_model_opts){ .seed = 1 }, err)) ||
-        (st = heed_trainer_new(&trainer, model, &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(0.05f) }, err)))
+    if ((st = heed_context_new(&ctx, NULL, err)) ||
+        (st = heed_model_new(&model, ctx, network, NULL, &(heed_model_opts){ .seed = 1 }, err)) ||
+        (st = heed_trainer_new(&trainer, model,
+                               &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(0.05f) }, err)))
         goto done;
     for (int step = 0; step < 500 && st == HEED_OK; step++)
         st = heed_trainer_step(trainer, &x, 1, &y, &loss, err);
     if (st || (st = heed_model_run(model, &x, 1, &out, 1, err)))
         goto done;
-    printf("   learned from the four corners, 4 hidden units, 500 steps; loss %s 0.01\n\n", loss < 0.01f ? "below" : "NOT BELOW");
+    printf("   learned from the four corners, 4 hidden units, 500 steps; loss %s 0.01\n\n",
+           loss < 0.01f ? "below" : "NOT BELOW");
     *right = loss < 0.01f;
     for (int i = 0; i < 4; i++) {
         const int got = logits[i][1] > logits[i][0];

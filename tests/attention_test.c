@@ -1,5 +1,5 @@
-/* Attention against the stored cases (tests/golden/attention, computed in f64), and what holds by construction: a row's bytes do not
- * depend on what stands beside it. */
+/* Attention against the stored cases (tests/golden/attention, computed in f64), and what holds by
+ * construction: a row's bytes do not depend on what stands beside it. */
 #include "attention/attention.h"
 #include "support/cmocka.h"
 #include "support/toy.h"
@@ -16,14 +16,36 @@
 
 /* Those that this version's spec can say. */
 static const char *const cases[] = {
-    "seed-example", "seed-example_scale3", "score-scaled_dot", "score-dot", "score-scaled_dot_scale", "score-gqa", "score-mqa",
-    "score-wide", "upstream-dlse", "upstream-dweights", "mask-causal", "mask-causal_bottom_right", "mask-causal_offset0",
-    "mask-causal_empty_rows", "mask-offset_per_batch", "mask-lengths", "mask-lengths_zero", "mask-lengths_poison", "mask-q_lengths",
-    "mask-dense", "mask-dense_empty_rows", "combine-dropout_philox", "extreme-scores_1e4", "shape-one", "shape-no_keys",
+    "seed-example",
+    "seed-example_scale3",
+    "score-scaled_dot",
+    "score-dot",
+    "score-scaled_dot_scale",
+    "score-gqa",
+    "score-mqa",
+    "score-wide",
+    "upstream-dlse",
+    "upstream-dweights",
+    "mask-causal",
+    "mask-causal_bottom_right",
+    "mask-causal_offset0",
+    "mask-causal_empty_rows",
+    "mask-offset_per_batch",
+    "mask-lengths",
+    "mask-lengths_zero",
+    "mask-lengths_poison",
+    "mask-q_lengths",
+    "mask-dense",
+    "mask-dense_empty_rows",
+    "combine-dropout_philox",
+    "extreme-scores_1e4",
+    "shape-one",
+    "shape-no_keys",
 };
 
 /* Inputs by the slot they are for; upstream gradients by the output. */
-static const char *const input_names[] = { "q", "k", "v", "lengths", "q_lengths", "mask", "offset", "rng", "dout", "dlse", "dweights" };
+static const char *const input_names[] = { "q",      "k",   "v",    "lengths", "q_lengths", "mask",
+                                           "offset", "rng", "dout", "dlse",    "dweights" };
 enum { INPUTS = sizeof input_names / sizeof *input_names, UPSTREAM = AT_INPUTS };
 static const char *const output_names[] = { "out", "lse", "weights", "d_q", "d_k", "d_v" };
 enum { OUTPUTS = sizeof output_names / sizeof *output_names };
@@ -106,7 +128,8 @@ static attention_attrs attrs_of(const attention_case *c)
         .scale = number_at(score, NULL, "scale", dot ? 1 : 1 / sqrt((double)c->in[AT_Q].type.dims[3])),
         .causal = json_is_true(json_object_get(json_object_get(c->spec, "mask"), "causal")),
         .offset = (int64_t)number_at(c->spec, NULL, "offset", (double)(tk - tq)),
-        .dropout = number_at(dropout, NULL, "p", 0), .node = (int64_t)number_at(dropout, NULL, "node", 0),
+        .dropout = number_at(dropout, NULL, "p", 0),
+        .node = (int64_t)number_at(dropout, NULL, "node", 0),
     };
 }
 
@@ -135,7 +158,8 @@ static void build_case(heed_builder *b, void *user)
         heed_output(b, output_names[AT_OUTPUTS + i], d[i]);
 }
 
-static void compare(const attention_case *c, const char *name, const heed_tensor *want, const heed_tensor *got, const char *how)
+static void compare(const attention_case *c, const char *name, const heed_tensor *want,
+                    const heed_tensor *got, const char *how)
 {
     const int64_t n = heed_type_count(&want->type);
     const float *x = want->data, *y = got->data;
@@ -146,11 +170,12 @@ static void compare(const attention_case *c, const char *name, const heed_tensor
     for (int64_t i = 0; i < n; i++)
         most = isfinite(x[i]) ? fmax(most, fabs((double)x[i])) : most;
     for (int64_t i = 0; i < n; i++) {
-        const double share = fabs((double)x[i] - (double)y[i]) / (c->atol * most + c->rtol * fabs((double)x[i]));
+        const double share =
+            fabs((double)x[i] - (double)y[i]) / (c->atol * most + c->rtol * fabs((double)x[i]));
 
         if (isinf(x[i]) ? !(y[i] < 0 && isinf(y[i])) : !(share <= 1))
-            fail_msg("%s, %s: %s[%lld] is %g, not %g (%.3g of what is allowed)", c->name, how, name, (long long)i, (double)y[i],
-                     (double)x[i], share);
+            fail_msg("%s, %s: %s[%lld] is %g, not %g (%.3g of what is allowed)", c->name, how, name,
+                     (long long)i, (double)y[i], (double)x[i], share);
     }
 }
 
@@ -301,7 +326,8 @@ static void same_rows(const heed_tensor *x, const heed_tensor *y, int64_t x_firs
     for (int64_t b = 0; b < i64_min(x->type.dims[0], y->type.dims[0]); b++)
         for (int64_t h = 0; h < x->type.dims[1]; h++)
             for (int64_t t = 0; t < n; t++)
-                assert_memory_equal(row_of(x, b, h, x_first + t), row_of(y, b, h, y_first + t), width * sizeof(float));
+                assert_memory_equal(row_of(x, b, h, x_first + t), row_of(y, b, h, y_first + t),
+                                    width * sizeof(float));
 }
 
 static void steps_over_a_cache_give_the_bytes_of_the_full_pass(void **state)
@@ -339,7 +365,8 @@ static void padding_and_poison_behind_the_lengths_change_no_byte(void **state)
 
         same_rows(&exact.out[i], &padded.out[i], 0, 0, rows_kept);
         for (int64_t t = rows_kept; t < rows_all; t++)
-            assert_true(i == 1 ? *row_of(&padded.out[i], 1, 3, t) == -INFINITY : *row_of(&padded.out[i], 1, 1, t) == 0);
+            assert_true(i == 1 ? *row_of(&padded.out[i], 1, 3, t) == -INFINITY
+                               : *row_of(&padded.out[i], 1, 1, t) == 0);
     }
     done(&exact);
     done(&padded);
@@ -373,7 +400,8 @@ static void asking_for_weights_changes_no_bit(void **state)
 
 static void build_refused(heed_builder *b, const heed_attention_spec *spec)
 {
-    heed_value q = heed_input(b, "q", HEED_TYPE(HEED_F32, 2, 2, 5, 4)), k = heed_input(b, "k", HEED_TYPE(HEED_F32, 2, 2, 7, 4));
+    heed_value q = heed_input(b, "q", HEED_TYPE(HEED_F32, 2, 2, 5, 4)),
+               k = heed_input(b, "k", HEED_TYPE(HEED_F32, 2, 2, 7, 4));
     heed_attention_spec with = *spec;
 
     if (with.in.offset.id)
@@ -450,7 +478,8 @@ static void dropout_acts_in_training_only(void **state)
         q = heed_input(b, "q", HEED_TYPE(HEED_F32, 1, 1, 3, 4));
         out = heed_attention(b, q, q, q, &(heed_attention_spec){ .dropout = { 0.5, "drop" } }).out;
         assert_true(heed__maker(heed__building(b), out)->op == &heed__op_attention);
-        assert_true(((const attention_attrs *)heed__maker(heed__building(b), out)->attrs)->dropout == (mode == HEED_TRAIN ? 0.5 : 0));
+        assert_true(((const attention_attrs *)heed__maker(heed__building(b), out)->attrs)->dropout ==
+                    (mode == HEED_TRAIN ? 0.5 : 0));
         heed_builder_free(b);
     }
 }

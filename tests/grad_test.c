@@ -224,7 +224,7 @@ static void a_gradient_needs_one_number_and_floats(void **state)
 {
     (void)state;
     expect_refused(of_many, HEED_ERR_SHAPE, "the loss must be one number, this one has 2");
-    expect_refused(by_integers, HEED_ERR_DTYPE, "value 0 is not of a floating dtype");
+    expect_refused(by_integers, HEED_ERR_DTYPE, "the variable 0 is not of a floating dtype");
 }
 
 static void golden(heed_builder *b, void *user)

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A model of a named architecture with its defaults, but for what `settings` say ("stem", "16 P 32", ..., NULL). */
+/* A model of a named architecture with its defaults, but for what `settings` say ("stem", "16 P 32", ...,
+ * NULL). */
 typedef struct named_model {
     const heed_architecture *architecture;
     arena arena;
@@ -34,7 +35,8 @@ static void open_model(named_model *n, heed_context *ctx, const char *name, cons
         assert_non_null(row);
         TOY_OK(heed__field_set(row, object, settings[1], &n->arena, NULL, TOY_ERR));
     }
-    TOY_OK(heed_model_new(&n->m, ctx, n->architecture->build, n->config, &(heed_model_opts){ .seed = 3 }, TOY_ERR));
+    TOY_OK(heed_model_new(&n->m, ctx, n->architecture->build, n->config, &(heed_model_opts){ .seed = 3 },
+                          TOY_ERR));
 }
 
 static void close_model(named_model *n)
@@ -112,12 +114,14 @@ static void every_attention_can_be_looked_at_and_stays_the_same(void **state)
         const char *name, *tap;
         int64_t keys, rows;
     } taps[] = {
-        { "conv-attention", "block.0.self_attn.weights", 49, 2 * 4 * 49 }, { "conv-attention", "pool.weights", 49, 2 },
+        { "conv-attention", "block.0.self_attn.weights", 49, 2 * 4 * 49 },
+        { "conv-attention", "pool.weights", 49, 2 },
         { "vit", "block.1.self_attn.weights", 50, 2 * 4 * 50 },
     };
 
     for (size_t i = 0; i < sizeof taps / sizeof *taps; i++) {
-        float plain[2 * 10], tapped[2 * 10], *weights = malloc((size_t)(taps[i].keys * taps[i].rows) * sizeof *weights);
+        float plain[2 * 10], tapped[2 * 10],
+            *weights = malloc((size_t)(taps[i].keys * taps[i].rows) * sizeof *weights);
         named_model n;
 
         assert_non_null(weights);
@@ -173,11 +177,15 @@ static void close_layer(layer_run *r)
 
 static void build_all(heed_builder *b)
 {
-    const heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 16, 64)), ids = heed_input(b, "ids", HEED_TYPE(HEED_I64, 3));
+    const heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 16, 64)),
+                     ids = heed_input(b, "ids", HEED_TYPE(HEED_I64, 3));
 
     heed_output(b, "linear", heed_linear(b, "linear", x, 100, NULL));
-    heed_output(b, "conv", heed_conv1d(b, "conv", x, 256, &(heed_conv_layer_opts){ .kernel = { 9 }, .conv.groups = 2 }));
-    heed_output(b, "embed", heed_embedding(b, "embed", ids, 500, 20, &(heed_embedding_opts){ .padding_idx = HEED_SET(7) }));
+    heed_output(b, "conv",
+                heed_conv1d(b, "conv", x, 256, &(heed_conv_layer_opts){ .kernel = { 9 }, .conv.groups = 2 }));
+    heed_output(
+        b, "embed",
+        heed_embedding(b, "embed", ids, 500, 20, &(heed_embedding_opts){ .padding_idx = HEED_SET(7) }));
     heed_output(b, "attn", heed_multihead_attention(b, "attn", x, 4, NULL, NULL));
     heed_output(b, "norm", heed_layer_norm_layer(b, "norm", x, NULL));
 }
@@ -234,10 +242,13 @@ static void parameters_begin_as_in_pytorch(void **state)
 
 static void build_learned_key(heed_builder *b)
 {
-    const heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 4, 8)), lengths = heed_input(b, "lengths", HEED_TYPE(HEED_I64, 2));
+    const heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 4, 8)),
+                     lengths = heed_input(b, "lengths", HEED_TYPE(HEED_I64, 2));
     heed_value w;
 
-    (void)heed_multihead_attention(b, "attn", x, 2, &(heed_mha_opts){ .bias_kv = true, .spec = { .mask.causal = true, .in.lengths = lengths } }, &w);
+    (void)heed_multihead_attention(
+        b, "attn", x, 2,
+        &(heed_mha_opts){ .bias_kv = true, .spec = { .mask.causal = true, .in.lengths = lengths } }, &w);
     heed_output(b, "w", w);
 }
 
@@ -252,7 +263,8 @@ static void a_learned_key_is_kept_beside_every_mask(void **state)
     for (int i = 0; i < 2 * 4 * 8; i++)
         x[i] = cosf((float)i);
     open_layer(&r, s->ctx, build_learned_key);
-    TOY_OK(heed_session_run(r.session, r.id, in, 2, &(heed_tensor){ HEED_TYPE(HEED_F32, 2, 2, 4, 5), w }, 1, TOY_ERR));
+    TOY_OK(heed_session_run(r.session, r.id, in, 2, &(heed_tensor){ HEED_TYPE(HEED_F32, 2, 2, 4, 5), w }, 1,
+                            TOY_ERR));
     for (int b = 0; b < 2; b++)
         for (int h = 0; h < 2; h++)
             for (int i = 0; i < 4; i++)

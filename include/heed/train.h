@@ -70,7 +70,7 @@ typedef struct heed_schedule {
     double gamma;          /**< 0: 0.1 */
     double least;          /**< the fall ends here */
 } heed_schedule;
-/** Rate of step 0, 1, ... */
+/** Rate of step 0, 1, ...; NaN when `kind` is none of the kinds. */
 HEED_API double heed_schedule_lr(const heed_schedule *s, int64_t step);
 
 /* ---- evaluation ---- */

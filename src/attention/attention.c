@@ -4,8 +4,9 @@
  *
  * Query head h uses key head h / (Hq/Hkv). Key j is kept by query i when all that is given agrees:
  *   lengths j < lengths[b] · q_lengths i < q_lengths[b] · causal j <= i + offset · mask[b,h,i,j]
- * A row that keeps nothing has zeros, lse = -inf and no gradient. Rows beyond the lengths are replaced by zeros before anything
- * reads them, so they may hold anything. lse = ln sum e^z. Dropout acts on what is multiplied by v, never on weights or lse.
+ * A row that keeps nothing has zeros, lse = -inf and no gradient. Rows beyond the lengths are replaced by
+ * zeros before anything reads them, so they may hold anything. lse = ln sum e^z. Dropout acts on what is
+ * multiplied by v, never on weights or lse.
  *
  * Vaswani 2017; grouped heads: Shazeer 2019, Ainslie 2023. */
 
@@ -21,8 +22,13 @@ static const op_slot attention_out[] = {
 };
 
 const op_field heed__attention_fields[] = {
-    FIELD_ENUM(attention_attrs, score, SCORE_WORDS), FIELD_F64(attention_attrs, scale), FIELD_BOOL(attention_attrs, causal),
-    FIELD_I64(attention_attrs, offset), FIELD_F64(attention_attrs, dropout), FIELD_I64(attention_attrs, node), FIELD_END,
+    FIELD_ENUM(attention_attrs, score, SCORE_WORDS),
+    FIELD_F64(attention_attrs, scale),
+    FIELD_BOOL(attention_attrs, causal),
+    FIELD_I64(attention_attrs, offset),
+    FIELD_F64(attention_attrs, dropout),
+    FIELD_I64(attention_attrs, node),
+    FIELD_END,
 };
 
 /* ---- shapes ---- */
@@ -30,7 +36,8 @@ const op_field heed__attention_fields[] = {
 static heed_status attention_check_vector(op_infer *t, int slot, const char *name, int64_t n)
 {
     if (heed__given(t, slot) && (t->in[slot].rank != 1 || t->in[slot].dims[0] != n))
-        return heed__refuse(t, HEED_ERR_SHAPE, "%s must have %lld elements, one for each sequence", name, (long long)n);
+        return heed__refuse(t, HEED_ERR_SHAPE, "%s must have %lld elements, one for each sequence", name,
+                            (long long)n);
     return HEED_OK;
 }
 
@@ -39,11 +46,13 @@ static heed_status attention_check_mask(op_infer *t, const int64_t full[4])
     const heed_type *m = &t->in[AT_MASK];
 
     if (m->rank != 4)
-        return heed__refuse(t, HEED_ERR_SHAPE, "mask has rank %d; it must be 4, each size full or 1 against [B,Hq,Tq,Tk]", m->rank);
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "mask has rank %d; it must be 4, each size full or 1 against [B,Hq,Tq,Tk]",
+                            m->rank);
     for (int i = 0; i < 4; i++)
         if (m->dims[i] != full[i] && m->dims[i] != 1)
-            return heed__refuse(t, HEED_ERR_SHAPE, "mask has size %lld on axis %d; it must be %lld or 1", (long long)m->dims[i], i,
-                                (long long)full[i]);
+            return heed__refuse(t, HEED_ERR_SHAPE, "mask has size %lld on axis %d; it must be %lld or 1",
+                                (long long)m->dims[i], i, (long long)full[i]);
     return HEED_OK;
 }
 
@@ -53,19 +62,22 @@ heed_status heed__attention_check(op_infer *t)
     const heed_type *q = &t->in[AT_Q], *k = &t->in[AT_K], *v = &t->in[AT_V];
 
     if (q->rank != 4 || k->rank != 4 || v->rank != 4)
-        return heed__refuse(t, HEED_ERR_SHAPE, "q, k and v must be [B,H,T,D]; their ranks are %d, %d and %d", q->rank, k->rank, v->rank);
+        return heed__refuse(t, HEED_ERR_SHAPE, "q, k and v must be [B,H,T,D]; their ranks are %d, %d and %d",
+                            q->rank, k->rank, v->rank);
     if (k->dims[0] != q->dims[0] || v->dims[0] != q->dims[0])
-        return heed__refuse(t, HEED_ERR_SHAPE, "q, k and v have %lld, %lld and %lld sequences", (long long)q->dims[0],
-                            (long long)k->dims[0], (long long)v->dims[0]);
+        return heed__refuse(t, HEED_ERR_SHAPE, "q, k and v have %lld, %lld and %lld sequences",
+                            (long long)q->dims[0], (long long)k->dims[0], (long long)v->dims[0]);
     if (k->dims[1] != v->dims[1] || k->dims[2] != v->dims[2])
-        return heed__refuse(t, HEED_ERR_SHAPE, "k [.,%lld,%lld,.] and v [.,%lld,%lld,.] differ in heads or keys", (long long)k->dims[1],
-                            (long long)k->dims[2], (long long)v->dims[1], (long long)v->dims[2]);
+        return heed__refuse(
+            t, HEED_ERR_SHAPE, "k [.,%lld,%lld,.] and v [.,%lld,%lld,.] differ in heads or keys",
+            (long long)k->dims[1], (long long)k->dims[2], (long long)v->dims[1], (long long)v->dims[2]);
     if (k->dims[1] < 1 || q->dims[1] % k->dims[1] != 0)
-        return heed__refuse(t, HEED_ERR_SHAPE, "the %lld heads of q are no multiple of the %lld heads of k", (long long)q->dims[1],
-                            (long long)k->dims[1]);
+        return heed__refuse(t, HEED_ERR_SHAPE, "the %lld heads of q are no multiple of the %lld heads of k",
+                            (long long)q->dims[1], (long long)k->dims[1]);
     if (q->dims[3] != k->dims[3] || q->dims[3] < 1)
-        return heed__refuse(t, HEED_ERR_SHAPE, "score %s needs q and k of one width of at least 1, got %lld and %lld",
-                            a->score == HEED_SCORE_DOT ? "dot" : "scaled_dot", (long long)q->dims[3], (long long)k->dims[3]);
+        return heed__refuse(
+            t, HEED_ERR_SHAPE, "score %s needs q and k of one width of at least 1, got %lld and %lld",
+            a->score == HEED_SCORE_DOT ? "dot" : "scaled_dot", (long long)q->dims[3], (long long)k->dims[3]);
     if (!isfinite(a->scale))
         return heed__refuse(t, HEED_ERR_SPEC, "score.scale must be finite");
     if (!(a->dropout >= 0 && a->dropout < 1))
@@ -74,12 +86,14 @@ heed_status heed__attention_check(op_infer *t)
     TRY(attention_check_vector(t, AT_Q_LENGTHS, "q_lengths", q->dims[0]));
     TRY(attention_check_vector(t, AT_OFFSET, "offset", q->dims[0]));
     if (heed__given(t, AT_OFFSET) && !a->causal)
-        return heed__refuse(t, HEED_ERR_SPEC, "offset is given, but nothing looks at positions: mask.causal is off");
+        return heed__refuse(t, HEED_ERR_SPEC,
+                            "offset is given, but nothing looks at positions: mask.causal is off");
     if (heed__given(t, AT_MASK))
         TRY(attention_check_mask(t, (const int64_t[]){ q->dims[0], q->dims[1], q->dims[2], k->dims[2] }));
     if (heed__given(t, AT_RNG) != (a->dropout > 0) ||
         (heed__given(t, AT_RNG) && (t->in[AT_RNG].rank != 1 || t->in[AT_RNG].dims[0] != 2)))
-        return heed__refuse(t, HEED_ERR_SHAPE, "rng must be {seed, step} with combine.dropout.p > 0, and absent without");
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "rng must be {seed, step} with combine.dropout.p > 0, and absent without");
     return HEED_OK;
 }
 
@@ -144,7 +158,8 @@ static heed_value attention_repeat(heed_builder *b, heed_value x, int64_t heads)
 
     if (times == 1)
         return x;
-    x = heed_broadcast(b, heed_unsqueeze(b, x, 2), 5, (const int64_t[]){ t.dims[0], t.dims[1], times, t.dims[2], t.dims[3] });
+    x = heed_broadcast(b, heed_unsqueeze(b, x, 2), 5,
+                       (const int64_t[]){ t.dims[0], t.dims[1], times, t.dims[2], t.dims[3] });
     return heed_reshape(b, x, 4, (const int64_t[]){ t.dims[0], heads, t.dims[2], t.dims[3] });
 }
 
@@ -183,9 +198,11 @@ attention_parts heed__attention_parts(op_decompose *d)
     if (in[AT_LENGTHS].id)
         keep = attention_both(b, keep, heed_lt(b, j, attention_by_sequence(b, in[AT_LENGTHS])));
     if (a->causal && in[AT_OFFSET].id)
-        keep = attention_both(b, keep, heed_le(b, j, heed_add(b, i, attention_by_sequence(b, in[AT_OFFSET]))));
+        keep =
+            attention_both(b, keep, heed_le(b, j, heed_add(b, i, attention_by_sequence(b, in[AT_OFFSET]))));
     else if (a->causal)
-        keep = attention_both(b, keep, heed_le(b, j, heed_add_scalar(b, i, (double)heed__attention_offset(a->offset, tq, tk))));
+        keep = attention_both(
+            b, keep, heed_le(b, j, heed_add_scalar(b, i, (double)heed__attention_offset(a->offset, tq, tk))));
     p.z = heed_mul_scalar(b, heed_matmul(b, p.q, heed_transpose(b, p.k, 2, 3)), a->scale);
     if (keep.id)
         p.z = heed_select(b, keep, p.z, heed_scalar(b, p.dtype, -INFINITY));
@@ -261,34 +278,41 @@ heed_attended heed__attention(heed_builder *b, const attention_attrs *a, const h
     return (heed_attended){ .out = out[AT_GET_OUT], .lse = out[AT_GET_LSE], .weights = out[AT_GET_WEIGHTS] };
 }
 
-heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_value v, const heed_attention_spec *spec)
+heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_value v,
+                             const heed_attention_spec *spec)
 {
     static const heed_attention_spec plain;
     const heed_attention_spec *s = spec ? spec : &plain;
     const heed_type tq = heed_value_type(b, q), tk = heed_value_type(b, k);
     const int64_t width = tk.rank == 4 ? tk.dims[3] : 1;
-    attention_attrs a = { .score = (int)s->score.kind, .scale = 1, .causal = s->mask.causal,
+    attention_attrs a = { .score = (int)s->score.kind,
+                          .scale = 1,
+                          .causal = s->mask.causal,
                           .dropout = heed_get_mode(b) == HEED_TRAIN ? s->dropout.p : 0 };
     heed_value in[AT_INPUTS] = { q, k, v, s->in.lengths, s->in.q_lengths, s->in.mask, s->in.offset };
 
     if (heed__poisoned(b))
         return (heed_attended){ { 0 }, { 0 }, { 0 } };
     if (s->score.kind != HEED_SCORE_SCALED_DOT && s->score.kind != HEED_SCORE_DOT)
-        heed__poison(b, HEED_ERR_SPEC, "attention: score.kind %d is not known: it is scaled_dot or dot", (int)s->score.kind);
+        heed__poison(b, HEED_ERR_SPEC, "attention: score.kind %d is not known: it is scaled_dot or dot",
+                     (int)s->score.kind);
     if (s->offset.set && s->in.offset.id)
         heed__poison(b, HEED_ERR_SPEC, "attention: offset is given as a number and as a tensor: give one");
     if (s->offset.set && !s->mask.causal)
-        heed__poison(b, HEED_ERR_SPEC, "attention: offset is given, but nothing looks at positions: mask.causal is off");
+        heed__poison(b, HEED_ERR_SPEC,
+                     "attention: offset is given, but nothing looks at positions: mask.causal is off");
     if (!(s->dropout.p >= 0 && s->dropout.p < 1))
         heed__poison(b, HEED_ERR_SPEC, "attention: dropout.p must be at least 0 and below 1");
     if (s->dropout.p > 0 && !s->dropout.name)
-        heed__poison(b, HEED_ERR_USAGE, "attention: dropout.p needs dropout.name, the name of its random numbers");
+        heed__poison(b, HEED_ERR_USAGE,
+                     "attention: dropout.p needs dropout.name, the name of its random numbers");
     if (s->score.scale.set)
         a.scale = (double)s->score.scale.value;
     else if (s->score.kind == HEED_SCORE_SCALED_DOT && width > 0)
         a.scale = 1 / sqrt((double)width);
     if (s->offset.set)
-        a.offset = heed__attention_offset(s->offset.value, tq.rank == 4 ? tq.dims[2] : 0, tk.rank == 4 ? tk.dims[2] : 0);
+        a.offset = heed__attention_offset(s->offset.value, tq.rank == 4 ? tq.dims[2] : 0,
+                                          tk.rank == 4 ? tk.dims[2] : 0);
     else if (s->mask.causal && !s->in.offset.id && tq.rank == 4 && tk.rank == 4)
         a.offset = tk.dims[2] - tq.dims[2];
     if (a.dropout > 0 && !heed__poisoned(b)) {
@@ -303,27 +327,46 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
 }
 
 /* Plain, masked in every way, grouped, tiles of keys, wide and odd heads, nothing at all. */
-#define PLAIN { .scale = 0.5 }
+#define PLAIN                                                                                                \
+    {                                                                                                        \
+        .scale = 0.5                                                                                         \
+    }
 #define BARE ABSENT(), ABSENT(), ABSENT(), ABSENT()
 static const op_sample attention_samples[] = {
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs)PLAIN },
-    { .in = { DIMS(2, 4, 3, 5), DIMS(2, 2, 6, 5), DIMS(2, 2, 6, 3) }, .attrs = &(const attention_attrs){ .scale = 0.4, .causal = true, .offset = 3 } },
-    { .in = { DIMS(3, 2, 6, 4), DIMS(3, 2, 4, 4), DIMS(3, 2, 4, 4), LENGTHS(4, 3), LENGTHS(6, 3), MASK(3, 1, 6, 4) },
+    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) },
+      .attrs = &(const attention_attrs)PLAIN },
+    { .in = { DIMS(2, 4, 3, 5), DIMS(2, 2, 6, 5), DIMS(2, 2, 6, 3) },
+      .attrs = &(const attention_attrs){ .scale = 0.4, .causal = true, .offset = 3 } },
+    { .in = { DIMS(3, 2, 6, 4), DIMS(3, 2, 4, 4), DIMS(3, 2, 4, 4), LENGTHS(4, 3), LENGTHS(6, 3),
+              MASK(3, 1, 6, 4) },
       .attrs = &(const attention_attrs){ .scale = 0.5, .causal = true, .offset = -1 } },
-    { .in = { DIMS(2, 1, 4, 3), DIMS(2, 1, 5, 3), DIMS(2, 1, 5, 3), ABSENT(), ABSENT(), ABSENT(), LENGTHS(5, 2) },
+    { .in = { DIMS(2, 1, 4, 3), DIMS(2, 1, 5, 3), DIMS(2, 1, 5, 3), ABSENT(), ABSENT(), ABSENT(),
+              LENGTHS(5, 2) },
       .attrs = &(const attention_attrs){ .scale = 0.5, .causal = true } },
-    { .in = { DIMS(1, 2, 4, 4), DIMS(1, 1, 9, 4), DIMS(1, 1, 9, 4), BARE, RNG() }, .attrs = &(const attention_attrs){ .scale = 0.5, .dropout = 0.3, .node = 7 } },
+    { .in = { DIMS(1, 2, 4, 4), DIMS(1, 1, 9, 4), DIMS(1, 1, 9, 4), BARE, RNG() },
+      .attrs = &(const attention_attrs){ .scale = 0.5, .dropout = 0.3, .node = 7 } },
     { .in = { DIMS(2, 2, 131, 16), DIMS(2, 1, 150, 16), DIMS(2, 1, 150, 20) },
       .attrs = &(const attention_attrs){ .scale = 0.25, .causal = true, .offset = 19 },
       .no_numeric = true }, /* several tiles: too slow in f64 */
     { .in = { DIMS(1, 1, 30, 72), DIMS(1, 1, 67, 72), DIMS(1, 1, 67, 65), LENGTHS(67, 1) },
-      .attrs = &(const attention_attrs){ .scale = 0.1 }, .no_numeric = true }, /* wide heads: likewise */
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 8, 4), DIMS(2, 2, 8, 4) }, .attrs = &(const attention_attrs)PLAIN, .scale = 1e4 },
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), DIMS(2, 2, 0, 4) }, .attrs = &(const attention_attrs)PLAIN },
-    { .in = { DIMS(0, 2, 3, 4), DIMS(0, 2, 5, 4), DIMS(0, 2, 5, 4) }, .attrs = &(const attention_attrs)PLAIN },
-    { .in = { DIMS(2, 3, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 3), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs)PLAIN, .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) }, .attrs = &(const attention_attrs){ .scale = INFINITY }, .refused = HEED_ERR_SPEC },
+      .attrs = &(const attention_attrs){ .scale = 0.1 },
+      .no_numeric = true }, /* wide heads: likewise */
+    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 8, 4), DIMS(2, 2, 8, 4) },
+      .attrs = &(const attention_attrs)PLAIN,
+      .scale = 1e4 },
+    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), DIMS(2, 2, 0, 4) },
+      .attrs = &(const attention_attrs)PLAIN },
+    { .in = { DIMS(0, 2, 3, 4), DIMS(0, 2, 5, 4), DIMS(0, 2, 5, 4) },
+      .attrs = &(const attention_attrs)PLAIN },
+    { .in = { DIMS(2, 3, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) },
+      .attrs = &(const attention_attrs)PLAIN,
+      .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 3), DIMS(2, 2, 7, 4) },
+      .attrs = &(const attention_attrs)PLAIN,
+      .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) },
+      .attrs = &(const attention_attrs){ .scale = INFINITY },
+      .refused = HEED_ERR_SPEC },
     SAMPLE_END,
 };
 
@@ -358,11 +401,20 @@ static void attention_onnx(onnx_emit *e)
 }
 
 const op_def heed__op_attention = {
-    .name = "attention", .version = 1, .in = attention_in, .out = attention_out,
-    .attrs_size = sizeof(attention_attrs), .fields = heed__attention_fields,
-    .infer = attention_infer, .grad = attention_gradient, .decompose = attention_decompose,
+    .name = "attention",
+    .version = 1,
+    .in = attention_in,
+    .out = attention_out,
+    .attrs_size = sizeof(attention_attrs),
+    .fields = heed__attention_fields,
+    .infer = attention_infer,
+    .grad = attention_gradient,
+    .decompose = attention_decompose,
     .cpu = heed__attention_cpu,
-    .flops = heed__attention_flops, .onnx = { "Softmax", 13 }, .onnx_accepts = attention_onnx_accepts,
+    .flops = heed__attention_flops,
+    .onnx = { "Softmax", 13 },
+    .onnx_accepts = attention_onnx_accepts,
     .onnx_emit = attention_onnx,
-    .torch = "scaled_dot_product_attention(q, k, v, scale={scale})", .samples = attention_samples,
+    .torch = "scaled_dot_product_attention(q, k, v, scale={scale})",
+    .samples = attention_samples,
 };

@@ -11,14 +11,27 @@
 
 /* Inputs of both, then those of the gradient alone. */
 enum {
-    AT_Q, AT_K, AT_V, AT_LENGTHS, AT_Q_LENGTHS, AT_MASK, AT_OFFSET, AT_RNG, AT_INPUTS,
-    AT_OUT = AT_INPUTS, AT_LSE, AT_DOUT, AT_DLSE, AT_DWEIGHTS, AT_GRAD_INPUTS
+    AT_Q,
+    AT_K,
+    AT_V,
+    AT_LENGTHS,
+    AT_Q_LENGTHS,
+    AT_MASK,
+    AT_OFFSET,
+    AT_RNG,
+    AT_INPUTS,
+    AT_OUT = AT_INPUTS,
+    AT_LSE,
+    AT_DOUT,
+    AT_DLSE,
+    AT_DWEIGHTS,
+    AT_GRAD_INPUTS
 };
 enum { AT_GET_OUT, AT_GET_LSE, AT_GET_WEIGHTS, AT_OUTPUTS };
 enum { AT_DQ, AT_DK, AT_DV };
 
 typedef struct attention_attrs {
-    int score;      /* heed_score_kind */
+    int score; /* heed_score_kind */
     double scale;
     bool causal;
     int64_t offset; /* unless the tensor is given */
@@ -27,15 +40,17 @@ typedef struct attention_attrs {
 } attention_attrs;
 extern const op_field heed__attention_fields[];
 
-#define ATTENTION_SLOTS                                                                                           \
-    { .name = "q", .dtypes = FLOATS, .flags = DIFFERENTIABLE },                                                   \
-    { .name = "k", .dtypes = FLOATS, .flags = DIFFERENTIABLE, .same_as = "q" },                                   \
-    { .name = "v", .dtypes = FLOATS, .flags = DIFFERENTIABLE, .same_as = "q" },                                   \
-    { .name = "lengths", .dtypes = I64_ONLY, .flags = OPTIONAL },                                                 \
-    { .name = "q_lengths", .dtypes = I64_ONLY, .flags = OPTIONAL },                                               \
-    { .name = "mask", .dtypes = BOOLS, .flags = OPTIONAL },                                                       \
-    { .name = "offset", .dtypes = I64_ONLY, .flags = OPTIONAL },                                                  \
-    { .name = "rng", .dtypes = I64_ONLY, .flags = OPTIONAL }
+#define ATTENTION_SLOTS                                                                                      \
+    { .name = "q", .dtypes = FLOATS, .flags = DIFFERENTIABLE },                                              \
+        { .name = "k", .dtypes = FLOATS, .flags = DIFFERENTIABLE, .same_as = "q" },                          \
+        { .name = "v", .dtypes = FLOATS, .flags = DIFFERENTIABLE, .same_as = "q" },                          \
+        { .name = "lengths", .dtypes = I64_ONLY, .flags = OPTIONAL },                                        \
+        { .name = "q_lengths", .dtypes = I64_ONLY, .flags = OPTIONAL },                                      \
+        { .name = "mask", .dtypes = BOOLS, .flags = OPTIONAL },                                              \
+        { .name = "offset", .dtypes = I64_ONLY, .flags = OPTIONAL },                                         \
+    {                                                                                                        \
+        .name = "rng", .dtypes = I64_ONLY, .flags = OPTIONAL                                                 \
+    }
 
 /* Checks shapes of the shared inputs and the attributes. */
 heed_status heed__attention_check(op_infer *t);
@@ -55,7 +70,7 @@ typedef struct attention_parts {
     heed_type q_type, k_type, v_type; /* as given */
     heed_value q, k, v;               /* [B,Hq,T,D]: heads repeated, rows beyond the lengths zero */
     heed_value rows;                  /* bool [B,1,Tq,1]: i < q_lengths[b]; {0}: all */
-    heed_value z;                     /* scaled scores [B,Hq,Tq,Tk], -inf where not kept; {0} when there are no keys */
+    heed_value z; /* scaled scores [B,Hq,Tq,Tk], -inf where not kept; {0} when there are no keys */
 } attention_parts;
 attention_parts heed__attention_parts(op_decompose *d);
 

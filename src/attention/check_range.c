@@ -1,5 +1,6 @@
-/* check_range: y = x, i64; a run in which some element is outside 0 .. most ends at this node (HEED_ERR_LIMIT), with the place and
- * the value of the first. Lengths pass through here, so that nothing after them need doubt them. */
+/* check_range: y = x, i64; a run in which some element is outside 0 .. most ends at this node
+ * (HEED_ERR_LIMIT), with the place and the value of the first. Lengths pass through here, so that nothing
+ * after them need doubt them. */
 
 #include "attention/attention.h"
 
@@ -43,7 +44,15 @@ heed_value heed__check_range(heed_builder *b, heed_value x, int64_t most)
 }
 
 const op_def heed__op_check_range = {
-    .name = "check_range", .version = 1, .in = check_range_in, .out = check_range_out,
-    .flags = OP_IN_PLACE | OP_NO_GRAD | OP_FAULTS, .attrs_size = sizeof(check_range_attrs), .fields = check_range_fields,
-    .cpu = check_range_cpu, .onnx = { "Identity", 13 }, .torch = "x", .samples = check_range_samples,
+    .name = "check_range",
+    .version = 1,
+    .in = check_range_in,
+    .out = check_range_out,
+    .flags = OP_IN_PLACE | OP_NO_GRAD | OP_FAULTS,
+    .attrs_size = sizeof(check_range_attrs),
+    .fields = check_range_fields,
+    .cpu = check_range_cpu,
+    .onnx = { "Identity", 13 },
+    .torch = "x",
+    .samples = check_range_samples,
 };

@@ -1,7 +1,7 @@
 /* The fused kernels of attention: from views to the heads that cpu/attention.h computes.
  *
- * Forward shares out blocks of ATTENTION_ROWS queries of each head; backward shares out key heads, each with all query heads that
- * use it, so that every sum has one owner and a fixed order. */
+ * Forward shares out blocks of ATTENTION_ROWS queries of each head; backward shares out key heads, each
+ * with all query heads that use it, so that every sum has one owner and a fixed order. */
 
 #include "attention/attention.h"
 #include "cpu/attention.h"
@@ -47,24 +47,28 @@ static double kernel_heads(const op_call *c)
 
 double heed__attention_flops(const op_call *c)
 {
-    return 2 * kernel_heads(c) * kernel_pairs(c) * (double)(kernel_size(c, AT_Q, 3) + kernel_size(c, AT_V, 3));
+    return 2 * kernel_heads(c) * kernel_pairs(c) *
+           (double)(kernel_size(c, AT_Q, 3) + kernel_size(c, AT_V, 3));
 }
 
 double heed__attention_grad_flops(const op_call *c)
 {
-    return 2 * kernel_heads(c) * kernel_pairs(c) * (double)(3 * kernel_size(c, AT_Q, 3) + 2 * kernel_size(c, AT_V, 3));
+    return 2 * kernel_heads(c) * kernel_pairs(c) *
+           (double)(3 * kernel_size(c, AT_Q, 3) + 2 * kernel_size(c, AT_V, 3));
 }
 
 static int64_t kernel_chunk(double flops, int64_t items)
 {
     const double each = flops / (double)i64_max(1, items);
 
-    return each >= GRAIN ? 1 : i64_min(i64_max(1, i64_ceil_div(items, 16)), (int64_t)(GRAIN / (each + 1)) + 1);
+    return each >= GRAIN ? 1
+                         : i64_min(i64_max(1, i64_ceil_div(items, 16)), (int64_t)(GRAIN / (each + 1)) + 1);
 }
 
 static const void *kernel_at(const view *v, int64_t b, int64_t h)
 {
-    return (const char *)v->data + (b * v->strides[0] + h * v->strides[1]) * (int64_t)heed_dtype_size(v->type.dtype);
+    return (const char *)v->data +
+           (b * v->strides[0] + h * v->strides[1]) * (int64_t)heed_dtype_size(v->type.dtype);
 }
 
 static int64_t kernel_number(const op_call *c, int slot, int64_t b, int64_t otherwise)
@@ -83,14 +87,25 @@ static attention_head kernel_head(const op_call *c, int64_t b, int64_t h)
 {
     const attention_attrs *a = c->attrs;
     const view *q = &c->in[AT_Q], *k = &c->in[AT_K], *v = &c->in[AT_V];
-    const int64_t group = i64_max(1, q->type.dims[1] / k->type.dims[1]), tq = q->type.dims[2], tk = k->type.dims[2];
+    const int64_t group = i64_max(1, q->type.dims[1] / k->type.dims[1]), tq = q->type.dims[2],
+                  tk = k->type.dims[2];
     attention_head head = {
-        .q = kernel_at(q, b, h), .k = kernel_at(k, b, h / group), .v = kernel_at(v, b, h / group),
-        .q_step = q->strides[2], .k_step = k->strides[2], .v_step = v->strides[2], .q_head = q->strides[1],
-        .tq = tq, .tk = tk, .dk = q->type.dims[3], .dv = v->type.dims[3], .group = 1,
+        .q = kernel_at(q, b, h),
+        .k = kernel_at(k, b, h / group),
+        .v = kernel_at(v, b, h / group),
+        .q_step = q->strides[2],
+        .k_step = k->strides[2],
+        .v_step = v->strides[2],
+        .q_head = q->strides[1],
+        .tq = tq,
+        .tk = tk,
+        .dk = q->type.dims[3],
+        .dv = v->type.dims[3],
+        .group = 1,
         .length = i64_max(0, i64_min(tk, kernel_number(c, AT_LENGTHS, b, tk))),
         .q_length = i64_max(0, i64_min(tq, kernel_number(c, AT_Q_LENGTHS, b, tq))),
-        .offset = heed__attention_offset(kernel_number(c, AT_OFFSET, b, a->offset), tq, tk), .causal = a->causal,
+        .offset = heed__attention_offset(kernel_number(c, AT_OFFSET, b, a->offset), tq, tk),
+        .causal = a->causal,
         .scale = (float)a->scale,
     };
 
@@ -153,7 +168,8 @@ static void forward_run(const op_call *c, int64_t begin, int64_t end)
     for (int64_t item = begin; item < end; item++) {
         const int64_t at = item / blocks, first = item % blocks * ATTENTION_ROWS;
         const attention_head h = kernel_head(c, at / heads, at % heads);
-        const attention_result to = { .out = forward_out(c, AT_GET_OUT, at), .lse = forward_out(c, AT_GET_LSE, at),
+        const attention_result to = { .out = forward_out(c, AT_GET_OUT, at),
+                                      .lse = forward_out(c, AT_GET_LSE, at),
                                       .weights = forward_out(c, AT_GET_WEIGHTS, at) };
 
         heed__attention_ops(c->isa)->forward(&h, &to, first, i64_min(tq, first + ATTENTION_ROWS), c->scratch);
@@ -161,8 +177,13 @@ static void forward_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 const op_kernel heed__attention_cpu[] = {
-    { .name = "tiles", .layout = ROWS, .accepts = kernel_accepts, .count = forward_count, .chunk_of = forward_chunk,
-      .scratch = forward_scratch, .run = forward_run,
+    { .name = "tiles",
+      .layout = ROWS,
+      .accepts = kernel_accepts,
+      .count = forward_count,
+      .chunk_of = forward_chunk,
+      .scratch = forward_scratch,
+      .run = forward_run,
       .dense_in = 1u << AT_LENGTHS | 1u << AT_Q_LENGTHS | 1u << AT_OFFSET | 1u << AT_RNG },
     KERNEL_END,
 };
@@ -194,18 +215,23 @@ static size_t backward_scratch(const op_call *c)
 
 static void backward_run(const op_call *c, int64_t begin, int64_t end)
 {
-    const int64_t heads = kernel_size(c, AT_K, 1), group = kernel_size(c, AT_Q, 1) / heads, tq = kernel_size(c, AT_Q, 2);
+    const int64_t heads = kernel_size(c, AT_K, 1), group = kernel_size(c, AT_Q, 1) / heads,
+                  tq = kernel_size(c, AT_Q, 2);
     const view *dout = &c->in[AT_DOUT];
 
     for (int64_t item = begin; item < end; item++) {
         const int64_t b = item / heads, first = item * group; /* query head, counted over all sequences */
         attention_head h = kernel_head(c, b, item % heads * group);
         const attention_upstream u = {
-            .out = (const float *)c->in[AT_OUT].data + first * tq * h.dv, .lse = (const float *)c->in[AT_LSE].data + first * tq,
-            .dout = kernel_at(dout, b, item % heads * group), .dout_step = dout->strides[2], .dout_head = dout->strides[1],
+            .out = (const float *)c->in[AT_OUT].data + first * tq * h.dv,
+            .lse = (const float *)c->in[AT_LSE].data + first * tq,
+            .dout = kernel_at(dout, b, item % heads * group),
+            .dout_step = dout->strides[2],
+            .dout_head = dout->strides[1],
             .dlse = kernel_given(c, AT_DLSE) ? (const float *)c->in[AT_DLSE].data + first * tq : NULL,
             .dq = c->out[AT_DQ].data ? (float *)c->out[AT_DQ].data + first * tq * h.dk : NULL,
-            .dk = forward_out(c, AT_DK, item), .dv = forward_out(c, AT_DV, item),
+            .dk = forward_out(c, AT_DK, item),
+            .dv = forward_out(c, AT_DV, item),
         };
 
         h.group = group;
@@ -214,8 +240,14 @@ static void backward_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 const op_kernel heed__attention_grad_cpu[] = {
-    { .name = "tiles", .layout = ROWS, .accepts = backward_accepts, .count = backward_count, .chunk_of = backward_chunk,
-      .scratch = backward_scratch, .run = backward_run,
-      .dense_in = 1u << AT_LENGTHS | 1u << AT_Q_LENGTHS | 1u << AT_OFFSET | 1u << AT_RNG | 1u << AT_OUT | 1u << AT_LSE | 1u << AT_DLSE },
+    { .name = "tiles",
+      .layout = ROWS,
+      .accepts = backward_accepts,
+      .count = backward_count,
+      .chunk_of = backward_chunk,
+      .scratch = backward_scratch,
+      .run = backward_run,
+      .dense_in = 1u << AT_LENGTHS | 1u << AT_Q_LENGTHS | 1u << AT_OFFSET | 1u << AT_RNG | 1u << AT_OUT |
+                  1u << AT_LSE | 1u << AT_DLSE },
     KERNEL_END,
 };

@@ -2,8 +2,8 @@
  *
  *   x [B,T,3E]  ->  q, k, v, each [B,H,T,E/H]:   q[b,h,t,c] = x[b,t, 0 + h E/H + c],  k: E + ..., v: 2E + ...
  *
- * Always opened: the decomposition is slices and permutations, which are views. The op is there for its gradient, which is one
- * concat of dq, dk and dv instead of three padded tensors and their sum. */
+ * Always opened: the decomposition is slices and permutations, which are views. The op is there for its
+ * gradient, which is one concat of dq, dk and dv instead of three padded tensors and their sum. */
 
 #include "attention/attention.h"
 
@@ -21,9 +21,11 @@ static heed_status qkv_infer(op_infer *t)
     const heed_type *x = &t->in[0];
 
     if (x->rank != 3 || a->heads < 1 || x->dims[2] % (3 * a->heads) != 0)
-        return heed__refuse(t, HEED_ERR_SHAPE, "x must be [B,T,3E] with E a multiple of the %lld heads", (long long)a->heads);
+        return heed__refuse(t, HEED_ERR_SHAPE, "x must be [B,T,3E] with E a multiple of the %lld heads",
+                            (long long)a->heads);
     for (int i = 0; i < 3; i++)
-        t->out[i] = heed_type_of(x->dtype, 4, (const int64_t[]){ x->dims[0], a->heads, x->dims[1], x->dims[2] / (3 * a->heads) });
+        t->out[i] = heed_type_of(
+            x->dtype, 4, (const int64_t[]){ x->dims[0], a->heads, x->dims[1], x->dims[2] / (3 * a->heads) });
     return HEED_OK;
 }
 
@@ -36,7 +38,8 @@ static void qkv_decompose(op_decompose *d)
     for (int i = 0; i < 3; i++) {
         heed_value part = heed_slice(d->b, d->in[0], 2, i * width, (i + 1) * width, 1);
 
-        part = heed_reshape(d->b, part, 4, (const int64_t[]){ x.dims[0], x.dims[1], a->heads, width / a->heads });
+        part = heed_reshape(d->b, part, 4,
+                            (const int64_t[]){ x.dims[0], x.dims[1], a->heads, width / a->heads });
         d->out[i] = heed_transpose(d->b, part, 1, 2);
     }
 }
@@ -67,7 +70,15 @@ void heed__qkv(heed_builder *b, heed_value x, int64_t heads, heed_value out[3])
 }
 
 const op_def heed__op_qkv = {
-    .name = "qkv", .version = 1, .in = qkv_in, .out = qkv_out, .attrs_size = sizeof(qkv_attrs), .fields = qkv_fields,
-    .infer = qkv_infer, .grad = qkv_gradient, .decompose = qkv_decompose,
-    .torch = "x.unflatten(-1, (3, {heads}, -1)).permute(2, 0, 3, 1, 4)", .samples = qkv_samples,
+    .name = "qkv",
+    .version = 1,
+    .in = qkv_in,
+    .out = qkv_out,
+    .attrs_size = sizeof(qkv_attrs),
+    .fields = qkv_fields,
+    .infer = qkv_infer,
+    .grad = qkv_gradient,
+    .decompose = qkv_decompose,
+    .torch = "x.unflatten(-1, (3, {heads}, -1)).permute(2, 0, 3, 1, 4)",
+    .samples = qkv_samples,
 };

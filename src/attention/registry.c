@@ -1,4 +1,5 @@
-/* All ops in one list, from ops/ops.def and attention/ops.def. It stands here because this is the lowest room that knows both. */
+/* All ops in one list, from ops/ops.def and attention/ops.def. It stands here because this is the lowest
+ * room that knows both. */
 
 #include "ops/ops.h"
 

@@ -217,17 +217,26 @@ void heed__file_close(file_reader *r)
     r->fd = -1;
 }
 
+/* The bytes of a path before the name it ends with: 4 for "a/b/c", 0 for "c". */
+static size_t files_name_at(const char *path)
+{
+    size_t n = strlen(path);
+
+    while (n && !heed__os_separates(path[n - 1]))
+        n--;
+    return n;
+}
+
 /* The folder of a path in heap memory: "a/b" for "a/b/c", "." for "c", "/" for "/c". */
 static char *files_folder(heap *h, const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
+    size_t n = files_name_at(path);
     char *folder;
 
-    if (!slash)
+    if (!n)
         return heed__copy_string(h, ".");
-    if (n == 0)
-        n = 1;
+    if (n > 1)
+        n--;
     folder = heed__alloc(h, n + 1, 1);
     if (folder)
         memcpy(folder, path, n);
@@ -255,8 +264,8 @@ static void files_unlink(const file_ops *f, const char *path)
 static heed_status files_open_temp(file_writer *w, heed_error *err)
 {
     const file_ops *f = w->ctx->files;
-    const char *slash = strrchr(w->path, '/');
-    const int folder = slash ? (int)i64_min(slash - w->path + 1, INT32_MAX) : 0;
+    const size_t name_at = files_name_at(w->path);
+    const int folder = name_at < INT32_MAX ? (int)name_at : INT32_MAX;
 
     for (int i = 0; i < FILES_NAMES; i++) {
         text name;
@@ -304,7 +313,7 @@ heed_status heed__file_begin(file_writer **out, heed_context *ctx, const char *p
 static heed_status files_write_failed(heed_error *err, const char *path, const char *folder, size_t missing,
                                       int error)
 {
-    if (error == ENOSPC || error == EDQUOT) {
+    if (heed__os_disk_full(error)) {
         const int64_t room = heed__os_free_bytes(folder);
 
         if (room >= 0)
@@ -371,7 +380,7 @@ heed_status heed__file_commit(file_writer *w, heed_error *err)
     /* After a failed fsync the pages count as clean: trying again would prove nothing. The file is
      * dropped. */
     if (files_sync(f, w->fd) != 0) {
-        st = errno == ENOSPC || errno == EDQUOT ? files_write_failed(err, w->path, w->folder, 0, errno)
+        st = heed__os_disk_full(errno) ? files_write_failed(err, w->path, w->folder, 0, errno)
                                                 : files_fail(err, w->path, "fsync failed", errno);
         heed__file_cancel(w);
         return st;
@@ -489,7 +498,7 @@ heed_status heed__folder_make(heed_context *ctx, const char *path, heed_error *e
     size_t n = strlen(path);
     heed_status st = HEED_OK;
 
-    while (n > 1 && path[n - 1] == '/')
+    while (n > 1 && heed__os_separates(path[n - 1]))
         n--;
     if (!n)
         return heed__fail(err, HEED_ERR_USAGE, "an empty path names no folder");
@@ -498,7 +507,7 @@ heed_status heed__folder_make(heed_context *ctx, const char *path, heed_error *e
         return heed__fail_memory(err, n + 1);
     for (size_t i = 0; i < n && st == HEED_OK; i++) {
         prefix[i] = path[i];
-        if (i + 1 == n || (path[i + 1] == '/' && path[i] != '/'))
+        if (i + 1 == n || (heed__os_separates(path[i + 1]) && !heed__os_separates(path[i])))
             st = files_make_one(ctx, prefix, err);
     }
     heed__release(ctx->heap, prefix);
@@ -512,7 +521,7 @@ char *heed__path_join(heed_context *ctx, const char *folder, const char *name)
     char *out;
 
     heed__text_init(&joined, ctx->heap, 0);
-    heed__text_add(&joined, "%s%s%s", folder, n && folder[n - 1] != '/' ? "/" : "", name);
+    heed__text_add(&joined, "%s%s%s", folder, n && !heed__os_separates(folder[n - 1]) ? "/" : "", name);
     out = heed__text_take(&joined);
     heed__text_release(&joined);
     return out;

@@ -157,6 +157,7 @@ heed_status heed_dataset_open_idx(heed_dataset **out, heed_context *ctx, const c
 {
     const bool train = strcmp(part, "train") == 0;
     heed_tensor images = { .data = NULL }, labels = { .data = NULL };
+    const uint8_t *narrow;
     int64_t *wide, n;
     heed_status st;
 
@@ -167,13 +168,14 @@ heed_status heed_dataset_open_idx(heed_dataset **out, heed_context *ctx, const c
     STEP(dataset_read_idx(&labels, ctx, folder, train ? "train-labels-idx1-ubyte" : "t10k-labels-idx1-ubyte",
                           err));
     n = heed_type_count(&labels.type);
+    narrow = labels.data;
     wide = heed__alloc(ctx->heap, (size_t)n, sizeof *wide);
-    if (!wide) {
+    if (!wide || !narrow) {
         st = heed__fail_memory(err, (uint64_t)n * sizeof *wide);
         goto done;
     }
     for (int64_t i = 0; i < n; i++)
-        wide[i] = ((const uint8_t *)labels.data)[i];
+        wide[i] = narrow[i];
     st = dataset_take(out, ctx, &images.type, images.data, &labels.type, wide, 0, err);
     images.data = NULL;
 done:

@@ -1,8 +1,5 @@
-/* A model's file holds its weights: PyTorch's names and layouts, no metadata but "format":"pt"; or its
- * evaluation graph with them as ONNX. */
+/* A model's file holds its weights: PyTorch's names and layouts, no metadata but "format":"pt". */
 
-#include "base/error.h"
-#include "graph/op.h"
 #include <heed/formats.h>
 
 heed_status heed_model_save(const heed_model *m, const char *path, heed_error *err)

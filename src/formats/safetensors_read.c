@@ -652,15 +652,16 @@ static heed_status check_entries(heed_safetensors *f, heed_error *err)
     heap *h = f->ctx->heap;
     const size_t n = f->n > f->n_pairs ? f->n : f->n_pairs;
     uint32_t *order = heed__alloc(h, n, sizeof *order), *room = heed__alloc(h, n, sizeof *room);
-    heed_status st = HEED_OK;
+    heed_status st;
 
     f->by_name = heed__alloc(h, f->n, sizeof *f->by_name);
-    if (!order || !room || !f->by_name)
+    if (!order || !room || !f->by_name) {
         st = heed__fail_memory(err, 3 * n * sizeof *order);
-    if (st == HEED_OK)
-        st = check_coverage(f, order, room, err);
-    if (st == HEED_OK)
-        st = check_names(f, order, room, err);
+        goto done;
+    }
+    STEP(check_coverage(f, order, room, err));
+    STEP(check_names(f, order, room, err));
+done:
     heed__release(h, room);
     heed__release(h, order);
     return st;

@@ -1,5 +1,6 @@
-/* cnn: the ablation of conv-attention. The same stem, positions and blocks, but in place of self-attention each block has one more
- * token-wise layer W2 GELU(W1 x), and the mean over tokens stands for attentive pooling: no token sees another but by convolution. */
+/* cnn: the ablation of conv-attention. The same stem, positions and blocks, but in place of self-attention
+ * each block has one more token-wise layer W2 GELU(W1 x), and the mean over tokens stands for attentive
+ * pooling: no token sees another but by convolution. */
 
 #include "models/conv_attention.h"
 #include "models/parts.h"
@@ -35,6 +36,9 @@ static heed_value cnn_build(heed_builder *b, const heed_value *inputs, const voi
 }
 
 const heed_architecture heed__model_cnn = {
-    .name = "cnn", .doc = "conv-attention without attention: its ablation.",
-    .fields = heed__conv_attention_fields, .config_size = sizeof(conv_attention_config), .build = cnn_build,
+    .name = "cnn",
+    .doc = "conv-attention without attention: its ablation.",
+    .fields = heed__conv_attention_fields,
+    .config_size = sizeof(conv_attention_config),
+    .build = cnn_build,
 };

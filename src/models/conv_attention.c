@@ -1,5 +1,6 @@
 /* conv-attention: a convolution stem, its pixels as tokens, self-attention blocks, attentive pooling.
- *   x [B,C,H,W] -> stem [B,d,h,w] -> tokens [B,h*w,d] + positions -> blocks -> layer norm -> pooling [B,d] -> dropout -> linear
+ *   x [B,C,H,W] -> stem [B,d,h,w] -> tokens [B,h*w,d] + positions -> blocks -> layer norm
+ *   -> pooling [B,d] -> dropout -> linear
  * Taps: block.N.self_attn.weights [B,heads,T,T], pool.weights [B,T]. */
 
 #include "models/conv_attention.h"
@@ -7,12 +8,18 @@
 #include "models/parts.h"
 
 const field heed__conv_attention_fields[] = {
-    { FIELD_(conv_attention_config, classes, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "10", .doc = "number of classes; taken from the data" },
-    { FIELD_(conv_attention_config, stem, FIELD_STRING_), .fallback = "16 P 32 P 64", .doc = "channels of 3x3 convolutions, P for a 2x2 max-pool; the last is the width" },
-    { FIELD_(conv_attention_config, blocks, FIELD_I64_), .min = 0, .max = 1000, .fallback = "1", .doc = "encoder blocks" },
-    { FIELD_(conv_attention_config, heads, FIELD_I64_), .min = 1, .max = 1024, .fallback = "4", .doc = "attention heads; they divide the width" },
-    { FIELD_(conv_attention_config, hidden, FIELD_I64_), .min = 0, .max = 1e6, .doc = "width inside a block's feed-forward part; 0: twice the width" },
-    { FIELD_(conv_attention_config, dropout, FIELD_F32_), .min = 0, .max = 0.99, .fallback = "0.1", .doc = "on each residual branch and before the head" },
+    { FIELD_(conv_attention_config, classes, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "10",
+      .doc = "number of classes; taken from the data" },
+    { FIELD_(conv_attention_config, stem, FIELD_STRING_), .fallback = "16 P 32 P 64",
+      .doc = "channels of 3x3 convolutions, P for a 2x2 max-pool; the last is the width" },
+    { FIELD_(conv_attention_config, blocks, FIELD_I64_), .min = 0, .max = 1000, .fallback = "1",
+      .doc = "encoder blocks" },
+    { FIELD_(conv_attention_config, heads, FIELD_I64_), .min = 1, .max = 1024, .fallback = "4",
+      .doc = "attention heads; they divide the width" },
+    { FIELD_(conv_attention_config, hidden, FIELD_I64_), .min = 0, .max = 1e6,
+      .doc = "width inside a block's feed-forward part; 0: twice the width" },
+    { FIELD_(conv_attention_config, dropout, FIELD_F32_), .min = 0, .max = 0.99, .fallback = "0.1",
+      .doc = "on each residual branch and before the head" },
     FIELD_END,
 };
 
@@ -34,6 +41,9 @@ static heed_value conv_attention_build(heed_builder *b, const heed_value *inputs
 }
 
 const heed_architecture heed__model_conv_attention = {
-    .name = "conv-attention", .doc = "A convolution stem, self-attention over its pixels, attentive pooling.",
-    .fields = heed__conv_attention_fields, .config_size = sizeof(conv_attention_config), .build = conv_attention_build,
+    .name = "conv-attention",
+    .doc = "A convolution stem, self-attention over its pixels, attentive pooling.",
+    .fields = heed__conv_attention_fields,
+    .config_size = sizeof(conv_attention_config),
+    .build = conv_attention_build,
 };

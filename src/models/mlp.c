@@ -12,10 +12,14 @@ typedef struct mlp_config {
 } mlp_config;
 
 static const field mlp_fields[] = {
-    { FIELD_(mlp_config, classes, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "10", .doc = "number of classes; taken from the data" },
-    { FIELD_(mlp_config, hidden, FIELD_I64S_), .min = 1, .max = 1e6, .fallback = "256,128", .doc = "widths of the hidden layers" },
-    { FIELD_(mlp_config, activation, FIELD_ENUM_), .choices = "relu|gelu|gelu_tanh|silu|tanh", .doc = "after each hidden layer" },
-    { FIELD_(mlp_config, dropout, FIELD_F32_), .min = 0, .max = 0.99, .doc = "after each hidden layer, in training" },
+    { FIELD_(mlp_config, classes, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "10",
+      .doc = "number of classes; taken from the data" },
+    { FIELD_(mlp_config, hidden, FIELD_I64S_), .min = 1, .max = 1e6, .fallback = "256,128",
+      .doc = "widths of the hidden layers" },
+    { FIELD_(mlp_config, activation, FIELD_ENUM_), .choices = "relu|gelu|gelu_tanh|silu|tanh",
+      .doc = "after each hidden layer" },
+    { FIELD_(mlp_config, dropout, FIELD_F32_), .min = 0, .max = 0.99,
+      .doc = "after each hidden layer, in training" },
     FIELD_END,
 };
 
@@ -34,5 +38,9 @@ static heed_value mlp_build(heed_builder *b, const heed_value *inputs, const voi
 }
 
 const heed_architecture heed__model_mlp = {
-    .name = "mlp", .doc = "A multi-layer perceptron on the pixels.", .fields = mlp_fields, .config_size = sizeof(mlp_config), .build = mlp_build,
+    .name = "mlp",
+    .doc = "A multi-layer perceptron on the pixels.",
+    .fields = mlp_fields,
+    .config_size = sizeof(mlp_config),
+    .build = mlp_build,
 };

@@ -5,7 +5,8 @@
 heed_value heed_activate(heed_builder *b, heed_value x, heed_activation activation)
 {
     static heed_value (*const functions[])(heed_builder *, heed_value) = {
-        [HEED_RELU] = heed_relu, [HEED_GELU] = heed_gelu, [HEED_GELU_TANH] = heed_gelu_tanh, [HEED_SILU] = heed_silu, [HEED_TANH] = heed_tanh,
+        [HEED_RELU] = heed_relu, [HEED_GELU] = heed_gelu, [HEED_GELU_TANH] = heed_gelu_tanh,
+        [HEED_SILU] = heed_silu, [HEED_TANH] = heed_tanh,
     };
 
     if ((size_t)activation >= sizeof functions / sizeof *functions)

@@ -1,7 +1,8 @@
 /* Attentive pooling: one vector of a sequence, by a learned query.
  *   e_t = query . (key.weight x_t + key.bias) / sqrt(E),   a = softmax(e over kept t),   z = sum_t a_t x_t
  *   x [B,T,E] -> [B,E];  values are x_t itself.
- * One head of the attention operator with one query row, so masks, taps and explanations are those of attention. */
+ * One head of the attention operator with one query row, so masks, taps and explanations are those of
+ * attention. */
 
 #include "nn/nn.h"
 
@@ -13,10 +14,12 @@ heed_value heed_attention_pool(heed_builder *b, const char *name, heed_value x, 
     heed_attended a;
 
     heed_scope_push(b, name);
-    query = heed_param(b, "query", HEED_TYPE(HEED_F32, width), &(heed_init){ .kind = HEED_INIT_UNIFORM, .a = -bound, .b = bound });
+    query = heed_param(b, "query", HEED_TYPE(HEED_F32, width),
+                       &(heed_init){ .kind = HEED_INIT_UNIFORM, .a = -bound, .b = bound });
     key = heed_linear(b, "key", x, width, NULL);
-    a = heed_attention(b, heed_broadcast(b, query, 4, (int64_t[]){ batch, 1, 1, width }), RESHAPE(b, key, batch, 1, steps, width),
-                       RESHAPE(b, x, batch, 1, steps, width), &(heed_attention_spec){ .in.lengths = lengths });
+    a = heed_attention(b, heed_broadcast(b, query, 4, (int64_t[]){ batch, 1, 1, width }),
+                       RESHAPE(b, key, batch, 1, steps, width), RESHAPE(b, x, batch, 1, steps, width),
+                       &(heed_attention_spec){ .in.lengths = lengths });
     heed_tap(b, "weights", RESHAPE(b, a.weights, batch, steps));
     z = RESHAPE(b, a.out, batch, width);
     heed_scope_pop(b);

@@ -1,9 +1,11 @@
-/* embedding: rows of a table. ids i64 [...] -> [..., width]; weight [rows, width] begins N(0, 1).
- * The padding row begins as zeros and gets no gradient (torch.nn.Embedding): ids of it read a copy behind stop_grad. */
+/* embedding: rows of a table. ids i64 [...] -> [..., width]; weight [rows, width] begins N(0, 1). The
+ * padding row begins as zeros and gets no gradient (torch.nn.Embedding): ids of it read a copy behind
+ * stop_grad. */
 
 #include "nn/nn.h"
 
-heed_value heed_embedding(heed_builder *b, const char *name, heed_value ids, int64_t rows_n, int64_t width, const heed_embedding_opts *opts)
+heed_value heed_embedding(heed_builder *b, const char *name, heed_value ids, int64_t rows_n, int64_t width,
+                          const heed_embedding_opts *opts)
 {
     static const heed_init normal = { .kind = HEED_INIT_NORMAL, .b = 1 };
     heed_init init = opts && opts->init ? *opts->init : normal;

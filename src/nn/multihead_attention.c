@@ -40,7 +40,8 @@ typedef struct projected {
     heed_value q, k, v;
 } projected;
 
-static projected project_all(heed_builder *b, heed_value x, heed_value key, heed_value value, int64_t heads, const heed_mha_opts *o)
+static projected project_all(heed_builder *b, heed_value x, heed_value key, heed_value value, int64_t heads,
+                             const heed_mha_opts *o)
 {
     const heed_init xavier = { .kind = HEED_INIT_XAVIER_UNIFORM };
     const int64_t width = heed_dim(b, x, 2), kdim = heed_dim(b, key, 2), vdim = heed_dim(b, value, 2);
@@ -84,11 +85,13 @@ static heed_value add_row(heed_builder *b, const char *name, heed_value x)
     return heed_concat(b, both, 2, 2);
 }
 
-/* Everybody sees the learned key, which stands behind the others: lengths, causality and mask of the first `tk` keys become one mask
- * with a column of true behind it. */
-static void keep_learned_key(heed_builder *b, heed_attention_spec *spec, int64_t batch, int64_t tq, int64_t tk)
+/* Everybody sees the learned key, which stands behind the others: lengths, causality and mask of the first
+ * `tk` keys become one mask with a column of true behind it. */
+static void keep_learned_key(heed_builder *b, heed_attention_spec *spec, int64_t batch, int64_t tq,
+                             int64_t tk)
 {
-    const heed_value i = heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, tq, 1), 2), j = heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, 1, tk), 3);
+    const heed_value i = heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, tq, 1), 2),
+                     j = heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, 1, tk), 3);
     heed_value keep = spec->in.mask, p, within;
     heed_type t;
 
@@ -118,7 +121,8 @@ static void keep_learned_key(heed_builder *b, heed_attention_spec *spec, int64_t
     spec->mask.causal = spec->offset.set = false;
 }
 
-heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_value x, int64_t heads, const heed_mha_opts *opts, heed_value *weights)
+heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_value x, int64_t heads,
+                                    const heed_mha_opts *opts, heed_value *weights)
 {
     static const heed_mha_opts plain;
     const heed_mha_opts *o = opts ? opts : &plain;
@@ -130,7 +134,9 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
     if (weights)
         *weights = (heed_value){ 0 };
     if (x.id && (heed_rank(b, x) != 3 || heads < 1 || heed_dim(b, x, 2) % heads))
-        return heed__poison(b, HEED_ERR_SHAPE, "%s: attention takes x [batch, time, width] and heads that divide the width", name);
+        return heed__poison(b, HEED_ERR_SHAPE,
+                            "%s: attention takes x [batch, time, width] and heads that divide the width",
+                            name);
     heed_scope_push(b, name);
     p = project_all(b, x, o->key.id ? o->key : x, o->value.id ? o->value : o->key.id ? o->key : x, heads, o);
     if (o->bias_kv) {
@@ -144,8 +150,9 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
     heed_tap(b, "weights", a.weights);
     if (weights)
         *weights = a.weights;
-    y = heed_linear(b, "out_proj", join_heads(b, a.out), heed_dim(b, x, 2),
-                    &(heed_linear_opts){ .bias = o->bias, .bias_init = &(heed_init){ .kind = HEED_INIT_ZEROS } });
+    y = heed_linear(
+        b, "out_proj", join_heads(b, a.out), heed_dim(b, x, 2),
+        &(heed_linear_opts){ .bias = o->bias, .bias_init = &(heed_init){ .kind = HEED_INIT_ZEROS } });
     heed_scope_pop(b);
     return y;
 }

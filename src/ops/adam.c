@@ -163,7 +163,7 @@ static const op_kernel adam_cpu[] = {
     DIMS(__VA_ARGS__), DIMS(__VA_ARGS__), DIMS(__VA_ARGS__), FILLED(FILL_POSITIVE, __VA_ARGS__), max,        \
         POSITIVE(), POSITIVE()
 #define POSITIVE() { .rank = 0, .fill = FILL_POSITIVE, .given = true }
-#define HYPER(decay, apart, max) &(adam_hyper){ 0.9, 0.999, 1e-8, decay, apart, max }
+#define HYPER(decay, apart, max) &(const adam_hyper){ 0.9, 0.999, 1e-8, decay, apart, max }
 
 static const op_sample adam_samples[] = {
     { .in = { ADAM_IN(ABSENT(), 5, 7) }, .attrs = HYPER(0, false, false) },

@@ -75,8 +75,8 @@ static heed_value batch_norm_spread(heed_builder *b, heed_value v, int rank)
 
 static double batch_norm_number(const heed_type *x)
 {
-    const int64_t n = heed_type_count(x);
-    return x->dims[1] ? (double)(n / x->dims[1]) : 0;
+    const int64_t n = x->dims[1] ? heed_type_count(x) / x->dims[1] : 0;
+    return (double)n;
 }
 
 static heed_value batch_norm_rstd(heed_builder *b, heed_value var, double eps)

@@ -114,8 +114,10 @@ conv_strides heed__conv_strides(const view *v)
 
 double heed__conv_flops(const conv_shape *s)
 {
-    return 2.0 * (double)s->batch * (double)s->out_channels * (double)(s->out[0] * s->out[1]) *
-           (double)(s->in_channels / s->groups) * (double)(s->kernel[0] * s->kernel[1]);
+    const int64_t in = s->in_channels / s->groups;
+
+    return 2.0 * (double)s->batch * (double)s->out_channels * (double)(s->out[0] * s->out[1]) * (double)in *
+           (double)(s->kernel[0] * s->kernel[1]);
 }
 
 /* ---- conv ---- */

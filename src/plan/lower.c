@@ -26,17 +26,17 @@ static bool served(const void *user, const heed_graph *g, const node *n)
     return heed__plan_kernel(n->op, &c, s->kernels, NULL) != NULL;
 }
 
-/* "encoder.*" stands for every tap below encoder; anything else for itself. */
-static bool asked(const char *const *taps, const char *name)
+/* The first of `taps` that asks for the name, or -1. "encoder.*" stands for every tap below encoder; anything else for itself. */
+static int64_t asked_by(const char *const *taps, const char *name)
 {
-    for (; taps && *taps; taps++) {
-        const size_t n = strlen(*taps);
-        const bool star = n > 0 && (*taps)[n - 1] == '*';
+    for (int64_t i = 0; taps && taps[i]; i++) {
+        const size_t n = strlen(taps[i]);
+        const bool star = n > 0 && taps[i][n - 1] == '*';
 
-        if (star ? strncmp(*taps, name, n - 1) == 0 : strcmp(*taps, name) == 0)
-            return true;
+        if (star ? strncmp(taps[i], name, n - 1) == 0 : strcmp(taps[i], name) == 0)
+            return i;
     }
-    return false;
+    return -1;
 }
 
 static heed_status check_taps(const heed_graph *g, const char *const *taps, heed_error *err)
@@ -46,14 +46,15 @@ static heed_status check_taps(const heed_graph *g, const char *const *taps, heed
         bool found = false;
 
         for (uint32_t i = 0; i < g->n_taps && !found; i++)
-            found = asked(one, g->taps[i].name);
+            found = asked_by(one, g->taps[i].name) == 0;
         if (!found)
             return heed__fail(err, HEED_ERR_USAGE, "there is no tap \"%.100s\" in this model: heed info lists them", *taps);
     }
     return HEED_OK;
 }
 
-/* A copy in which the taps asked for are outputs after the graph's own, and no other tap is left. */
+/* A copy in which the taps asked for are outputs after the graph's own, in the order asked (those of one pattern in the
+ * graph's), each once; and no other tap is left. */
 static heed_status keep_taps(heed_graph **out, const heed_graph *g, const char *const *taps, heed_error *err)
 {
     heed_graph bare = *g; /* the same arrays, without taps: nothing of it is freed */
@@ -61,7 +62,7 @@ static heed_status keep_taps(heed_graph **out, const heed_graph *g, const char *
 
     bare.n_taps = 0;
     for (uint32_t i = 0; i < g->n_taps; i++)
-        if (asked(taps, g->taps[i].name))
+        if (asked_by(taps, g->taps[i].name) >= 0)
             bare.n_taps = g->n_taps;
     TRY(heed__rewrite_begin(&r, &bare, err));
     bare.n_taps = 0;
@@ -70,9 +71,10 @@ static heed_status keep_taps(heed_graph **out, const heed_graph *g, const char *
             heed__copy_node(r.b, &g->nodes[i], r.map);
     for (uint32_t i = 0; i < g->n_outputs; i++)
         heed_output(r.b, g->outputs[i].name, r.map[g->outputs[i].value.id]);
-    for (uint32_t i = 0; i < g->n_taps; i++)
-        if (asked(taps, g->taps[i].name))
-            heed_output(r.b, g->taps[i].name, r.map[g->taps[i].value.id]);
+    for (int64_t k = 0; taps && taps[k]; k++)
+        for (uint32_t i = 0; i < g->n_taps; i++)
+            if (asked_by(taps, g->taps[i].name) == k)
+                heed_output(r.b, g->taps[i].name, r.map[g->taps[i].value.id]);
     bare.n_outputs = 0;
     return heed__rewrite_end(&r, out, err);
 }

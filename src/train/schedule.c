@@ -1,9 +1,14 @@
 /* Learning rates: linear warm-up to lr, then constant, cosine, linear or step fall.
- *   cosine  least + (lr - least) (1 + cos(pi t)) / 2,   t = (step - warmup) / (steps - warmup); Loshchilov 2017
+ *   cosine  least + (lr - least) (1 + cos(pi t)) / 2,   t = (step - warmup) / (steps - warmup);
+ *           Loshchilov 2017
+ *   linear  lr + (least - lr) t
+ *   step    lr gamma^floor((step - warmup) / every), not below least
  * Double arithmetic with our own cosine, so that every machine gets the same rate. */
 
 #include "base/rng.h"
 #include <heed/train.h>
+
+#include <math.h>
 
 typedef double fall_fn(const heed_schedule *s, double t, int64_t after);
 
@@ -28,11 +33,14 @@ static double fall_linear(const heed_schedule *s, double t, int64_t after)
 
 static double fall_step(const heed_schedule *s, double t, int64_t after)
 {
-    double lr = s->lr;
+    double lr = s->lr, factor = s->gamma > 0 ? s->gamma : 0.1;
 
     (void)t;
-    for (int64_t i = s->every; s->every > 0 && i <= after && lr > s->least; i += s->every)
-        lr *= s->gamma > 0 ? s->gamma : 0.1;
+    for (int64_t falls = s->every > 0 && after > 0 ? after / s->every : 0; falls > 0; falls /= 2) {
+        if (falls % 2)
+            lr *= factor; /* gamma^falls by squares: as quick after a million falls */
+        factor *= factor;
+    }
     return lr > s->least ? lr : s->least;
 }
 
@@ -47,6 +55,8 @@ double heed_schedule_lr(const heed_schedule *s, int64_t step)
     const int64_t after = step - s->warmup, span = s->steps - s->warmup;
     double t = span > 0 ? (double)after / (double)span : 0;
 
+    if ((unsigned)s->kind >= sizeof falls / sizeof *falls)
+        return NAN;
     if (step < s->warmup)
         return s->lr * (double)(step + 1) / (double)s->warmup;
     t = t < 0 ? 0 : t > 1 ? 1 : t;

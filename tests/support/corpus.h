@@ -13,4 +13,7 @@ typedef heed_status corpus_run(heed_context *ctx, const char *path, heed_error *
  */
 int corpus_replay(heed_context *ctx, const char *name, const char *ending, corpus_run *run, int *files);
 
+/* The same, and the error's text must hold the third column. */
+int corpus_replay_words(heed_context *ctx, const char *name, const char *ending, corpus_run *run, int *files);
+
 #endif

@@ -37,6 +37,9 @@ void toy_train_digest(char digest[65], heed_context *ctx, heed_build_fn *build, 
 /* Digest of the weights: all of them, or those of the model. */
 void toy_digest(char digest[65], heed_model *m, heed_weights_part part);
 
+/* The address of a type. */
+#define TYPE_AT(...) (heed_type[1]){ HEED_TYPE(__VA_ARGS__) }
+
 /* Fails the test with the error's words. */
 void toy_ok(heed_status st, const heed_error *err);
 #define TOY_OK(call)                                                                                       \

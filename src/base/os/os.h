@@ -1,12 +1,13 @@
-/* Every call to the operating system stands behind this header: base/os/posix.c now, another system is
- * another file. Tests replace the table of file calls to count them and to make each fail in turn. */
+/* Every call to the operating system stands behind this header. The build picks the files: posix.c with
+ * linux.c or unix.c, or windows.c; cpu.c everywhere. Tests replace the table of
+ * file calls to count them and to make each fail in turn. */
 #ifndef BASE_OS_H
 #define BASE_OS_H
 
 #include <heed/base.h>
 #include <stdarg.h>
 
-/* File calls: results and errno as POSIX gives them. */
+/* File calls: results and errno as POSIX gives them; paths are UTF-8. */
 typedef struct file_ops {
     int (*open_read)(void *user, const char *path);
     int (*open_new)(void *user, const char *path); /* O_CREAT | O_EXCL | O_CLOEXEC, 0666 */
@@ -25,6 +26,8 @@ typedef struct file_ops {
 
 const file_ops *heed__file_ops(void);            /* the system's */
 int64_t heed__os_free_bytes(const char *path);   /* room on that file system; -1 unknown */
+bool heed__os_separates(char c);                 /* does it end a folder's name in a path */
+bool heed__os_disk_full(int error);              /* an errno: no room, or the quota is used up */
 int heed__os_process(void);                      /* the id of this process */
 void heed__os_error_text(char *to, size_t size, int error); /* the system's words for an errno */
 int heed__os_cpus(void);                         /* CPUs this process may use, at least 1 */
@@ -54,7 +57,6 @@ typedef struct os_thread {
     void *user;
     uint64_t id;
 } os_thread;
-
 
 /* False when the system has no more. */
 bool heed__os_thread_start(os_thread *t, void (*fn)(void *user), void *user);

@@ -1,51 +1,55 @@
-/* The operating system, by POSIX.1-2008 and a few calls of Linux where there is nothing better. */
-#define _GNU_SOURCE /* sched_getaffinity, madvise, strtod_l */
+/* The operating system, by POSIX.1-2008 alone: every Unix. What systems do in their own ways stands beside
+ * it, in linux.c or unix.c. */
+#undef _GNU_SOURCE /* its strerror_r is another function */
+#define _POSIX_C_SOURCE 200809L
+#define _DARWIN_C_SOURCE /* F_FULLFSYNC */
+#define _FILE_OFFSET_BITS 64
 #include "base/os/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <xlocale.h> /* newlocale, uselocale */
+#endif
 
 #define POSIX_STACK_BYTES ((size_t)1 << 20)
 
-static int posix_open_read(void *user, const char *path)
+static int os_open_read(void *user, const char *path)
 {
     (void)user;
     return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK |
                           O_NOCTTY); /* a pipe must not block; it is refused later */
 }
 
-static int posix_open_new(void *user, const char *path)
+static int os_open_new(void *user, const char *path)
 {
     (void)user;
     return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 }
 
-static int posix_open_append(void *user, const char *path)
+static int os_open_append(void *user, const char *path)
 {
     (void)user;
     return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 }
 
-static int posix_open_folder(void *user, const char *path)
+static int os_open_folder(void *user, const char *path)
 {
     (void)user;
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-static int64_t posix_size(void *user, int fd, bool *regular)
+static int64_t os_size(void *user, int fd, bool *regular)
 {
     struct stat s;
 
@@ -56,43 +60,47 @@ static int64_t posix_size(void *user, int fd, bool *regular)
     return s.st_size;
 }
 
-static int64_t posix_read(void *user, int fd, void *to, size_t n, uint64_t offset)
+static int64_t os_read(void *user, int fd, void *to, size_t n, uint64_t offset)
 {
     (void)user;
     return pread(fd, to, n, (off_t)offset);
 }
 
-static int64_t posix_write(void *user, int fd, const void *from, size_t n)
+static int64_t os_write(void *user, int fd, const void *from, size_t n)
 {
     (void)user;
     return write(fd, from, n);
 }
 
-static int posix_sync(void *user, int fd)
+static int os_sync(void *user, int fd)
 {
     (void)user;
+#ifdef F_FULLFSYNC
+    if (fcntl(fd, F_FULLFSYNC) == 0) /* there fsync leaves the bytes in the disk's own memory */
+        return 0;
+#endif
     return fsync(fd);
 }
 
-static int posix_close(void *user, int fd)
+static int os_close(void *user, int fd)
 {
     (void)user;
     return close(fd);
 }
 
-static int posix_rename(void *user, const char *from, const char *to)
+static int os_rename(void *user, const char *from, const char *to)
 {
     (void)user;
     return rename(from, to);
 }
 
-static int posix_unlink(void *user, const char *path)
+static int os_unlink(void *user, const char *path)
 {
     (void)user;
     return unlink(path);
 }
 
-static int posix_mkdir(void *user, const char *path)
+static int os_mkdir(void *user, const char *path)
 {
     (void)user;
     return mkdir(path, 0777);
@@ -101,18 +109,18 @@ static int posix_mkdir(void *user, const char *path)
 const file_ops *heed__file_ops(void)
 {
     static const file_ops ops = {
-        .open_read = posix_open_read,
-        .open_new = posix_open_new,
-        .open_append = posix_open_append,
-        .open_folder = posix_open_folder,
-        .size = posix_size,
-        .read = posix_read,
-        .write = posix_write,
-        .sync = posix_sync,
-        .close = posix_close,
-        .rename = posix_rename,
-        .unlink = posix_unlink,
-        .mkdir = posix_mkdir,
+        .open_read = os_open_read,
+        .open_new = os_open_new,
+        .open_append = os_open_append,
+        .open_folder = os_open_folder,
+        .size = os_size,
+        .read = os_read,
+        .write = os_write,
+        .sync = os_sync,
+        .close = os_close,
+        .rename = os_rename,
+        .unlink = os_unlink,
+        .mkdir = os_mkdir,
     };
 
     return &ops;
@@ -133,71 +141,7 @@ int heed__os_process(void)
     return (int)getpid();
 }
 
-void heed__os_error_text(char *to, size_t size, int error)
-{
-    char room[128];
-    const char *said = strerror_r(error, room, sizeof room); /* the GNU one: it returns the text */
-    const size_t n = strnlen(said, size - 1);
-
-    memcpy(to, said, n);
-    to[n] = '\0';
-}
-
-int heed__os_cpus(void)
-{
-    cpu_set_t set;
-    long online;
-
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return CPU_COUNT(&set);
-    online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than the set has bits */
-    return online < 1 ? 1 : online > 1 << 20 ? 1 << 20 : (int)online;
-}
-
-static double posix_clock(clockid_t clock)
-{
-    struct timespec t;
-
-    if (clock_gettime(clock, &t) != 0)
-        return 0;
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-double heed__os_seconds(void)
-{
-    return posix_clock(CLOCK_MONOTONIC);
-}
-
-double heed__os_wall_seconds(void)
-{
-    return posix_clock(CLOCK_REALTIME);
-}
-
-uint64_t heed__os_peak_bytes(void)
-{
-    struct rusage use;
-
-    if (getrusage(RUSAGE_SELF, &use) != 0 || use.ru_maxrss < 0)
-        return 0;
-    return (uint64_t)use.ru_maxrss * 1024; /* Linux counts KiB */
-}
-
-void heed__os_advise_huge(void *block, size_t bytes)
-{
-#ifdef MADV_HUGEPAGE
-    const size_t page = 4096;
-    const uintptr_t first = ((uintptr_t)block + page - 1) / page * page;
-    const uintptr_t end = ((uintptr_t)block + bytes) / page * page;
-
-    if (end > first)
-        (void)madvise((void *)first, end - first, MADV_HUGEPAGE); /* advice: a refusal changes nothing */
-#else
-    (void)block;
-    (void)bytes;
-#endif
-}
-
-/* newlocale("C") hands out a constant of the C library: no allocation, nothing to free. */
+/* newlocale("C") hands out a constant of glibc and musl: no allocation, nothing to free. */
 int heed__os_format(char *to, size_t size, const char *format, va_list args)
 {
     const locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
@@ -211,8 +155,8 @@ int heed__os_format(char *to, size_t size, const char *format, va_list args)
     return n;
 }
 
-static int posix_format(char *to, size_t size, const char *format, ...) HEED_PRINTF(3, 4);
-static int posix_format(char *to, size_t size, const char *format, ...)
+static int os_format(char *to, size_t size, const char *format, ...) HEED_PRINTF(3, 4);
+static int os_format(char *to, size_t size, const char *format, ...)
 {
     va_list args;
     int n;
@@ -223,71 +167,110 @@ static int posix_format(char *to, size_t size, const char *format, ...)
     return n;
 }
 
+bool heed__os_separates(char c)
+{
+    return c == '/';
+}
+
+bool heed__os_disk_full(int error)
+{
+    return error == ENOSPC || error == EDQUOT;
+}
+
+void heed__os_error_text(char *to, size_t size, int error)
+{
+    if (strerror_r(error, to, size) != 0) /* the one of POSIX: 0, or an error number */
+        os_format(to, size, "error %d", error);
+}
+
+static double os_clock(clockid_t clock)
+{
+    struct timespec t;
+
+    if (clock_gettime(clock, &t) != 0)
+        return 0;
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double heed__os_seconds(void)
+{
+    return os_clock(CLOCK_MONOTONIC);
+}
+
+double heed__os_wall_seconds(void)
+{
+    return os_clock(CLOCK_REALTIME);
+}
+
 void heed__os_print_number(char *to, size_t size, int digits, double value)
 {
-    posix_format(to, size, "%.*g", digits, value);
+    os_format(to, size, "%.*g", digits, value);
 }
 
 double heed__os_read_number(const char *text)
 {
     const locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    const double value = c ? strtod_l(text, NULL, c) : strtod(text, NULL);
+    const locale_t host = c ? uselocale(c) : (locale_t)0;
+    const double value = strtod(text, NULL);
 
-    if (c)
+    if (c) {
+        uselocale(host);
         freelocale(c);
+    }
     return value;
 }
 
 /* Threads. The gate's room is opaque, so that no header of the system leaks into ours. */
 
-typedef struct posix_gate {
+typedef struct os_pair {
     pthread_mutex_t mutex;
     pthread_cond_t news;
-} posix_gate;
-_Static_assert(sizeof(posix_gate) <= sizeof(os_gate), "a gate has room for a mutex and a condition");
+} os_pair;
+_Static_assert(sizeof(os_pair) <= sizeof(os_gate), "a gate has room for a mutex and a condition");
 _Static_assert(sizeof(pthread_t) <= sizeof(((os_thread *)0)->id), "a thread has room for its id");
 
-static posix_gate *posix_gate_of(os_gate *g)
+static os_pair *os_pair_of(os_gate *g)
 {
-    return (posix_gate *)(void *)g->room;
+    return (os_pair *)(void *)g->room;
 }
 
 void heed__os_gate_init(os_gate *g)
 {
-    pthread_mutex_init(&posix_gate_of(g)->mutex, NULL); /* cannot fail with default attributes on Linux */
-    pthread_cond_init(&posix_gate_of(g)->news, NULL);
+    pthread_mutex_init(&os_pair_of(g)->mutex,
+                       NULL); /* with default attributes there is nothing to run out of */
+    pthread_cond_init(&os_pair_of(g)->news, NULL);
 }
 
 void heed__os_gate_release(os_gate *g)
 {
-    pthread_cond_destroy(&posix_gate_of(g)->news);
-    pthread_mutex_destroy(&posix_gate_of(g)->mutex);
+    pthread_cond_destroy(&os_pair_of(g)->news);
+    pthread_mutex_destroy(&os_pair_of(g)->mutex);
 }
 
 void heed__os_gate_lock(os_gate *g)
 {
-    pthread_mutex_lock(&posix_gate_of(g)->mutex);
+    pthread_mutex_lock(&os_pair_of(g)->mutex);
 }
 
 void heed__os_gate_unlock(os_gate *g)
 {
-    pthread_mutex_unlock(&posix_gate_of(g)->mutex);
+    pthread_mutex_unlock(&os_pair_of(g)->mutex);
 }
 
 void heed__os_gate_wait(os_gate *g)
 {
-    pthread_cond_wait(&posix_gate_of(g)->news, &posix_gate_of(g)->mutex);
+    pthread_cond_wait(&os_pair_of(g)->news, &os_pair_of(g)->mutex);
 }
 
 void heed__os_gate_wake(os_gate *g, int sleepers)
 {
     if (sleepers > 1)
-        pthread_cond_broadcast(&posix_gate_of(g)->news);
+        pthread_cond_broadcast(&os_pair_of(g)->news);
     else
-        pthread_cond_signal(&posix_gate_of(g)->news);
+        pthread_cond_signal(&os_pair_of(g)->news);
 }
 
-static void *posix_thread_main(void *of)
+static void *os_thread_main(void *of)
 {
     const os_thread *t = of;
 
@@ -309,7 +292,7 @@ bool heed__os_thread_start(os_thread *t, void (*fn)(void *user), void *user)
     pthread_attr_setstacksize(&attr, POSIX_STACK_BYTES);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals belong to the host's threads */
-    failed = pthread_create(&id, &attr, posix_thread_main, t);
+    failed = pthread_create(&id, &attr, os_thread_main, t);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
     if (failed)

@@ -1,13 +1,13 @@
 /* Softmax attention of one head; compiled once per instruction level.
  *
- * Everything between memory and memory lies in panels: rows of 64 floats. A matrix of n columns is ceil(n / 64) panels one after
- * another, so the distance between rows is a constant and one micro-kernel serves all seven products:
+ *   forward    a tile of 64 keys at a time: S = Q K^T, m' = max(m, max S), P = e^(S - m'),
+ *              l = l e^(m - m') + sum P, O = O e^(m - m') + P V    (Milakov, Gimelshein 2018; Dao 2022)
+ *   backward   S, P and dP = dO V^T again, P from lse;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
  *
- *   C += A B       B's and C's rows lie in panels; A(i, k) = a[64 i + k] (ROW) or a[64 k + i] (COLUMN: A is read transposed)
- *
- *   forward        S = Q K^T, O += P V                                     a tile of 64 keys at a time, softmax online:
- *                  m' = max(m, max S), O *= e^(m - m'), l = l e^(m - m') + sum P (Milakov, Gimelshein 2018; Dao 2022)
- *   backward       S, P and dP = dO V^T again from lse;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
+ * One micro-kernel serves all seven products:  C += A B  with A(i, k) = a[64 i + k] (ROW) or a[64 k + i]
+ * (COLUMN: A is read transposed). What stands on the left lies in panels, rows of 64 floats, so that the
+ * distance between rows is a constant; wider matrices are several panels one after another. Q is multiplied
+ * by the scale when it is packed: S then needs none, dK neither.
  *
  * Each lane is a chain of its own in rising k, so heights and widths of register tiles change no bit. */
 
@@ -32,27 +32,35 @@ static inline int64_t part_begin(int64_t n, int64_t parts, int64_t t)
     return t * (n / parts) + kernel_min(t, n % parts);
 }
 
+/* n rounded up to whole vectors. */
+static inline int64_t whole_vectors(int64_t n)
+{
+    return kernel_ceil(n, VL) * VL;
+}
+
 /* ---- C += A B in registers ---- */
 
 typedef struct product_args {
     const float *a, *b;
     float *c;
-    int64_t k;
+    int64_t b_step, c_step, k;
     bool add;
 } product_args;
 
 typedef void product_fn(const product_args *p);
 
-static inline __attribute__((always_inline)) void product_tile(const bool column, const int h, const int w, const product_args *p)
+static inline __attribute__((always_inline)) void product_tile(const bool column, const int h, const int w,
+                                                               const product_args *p)
 {
     const float *a = p->a, *b = p->b;
     float *const c = p->c;
+    const int64_t b_step = p->b_step, c_step = p->c_step;
     vf r[32];
 
     if (p->add) {
         UNROLL for (int i = 0; i < h; i++) {
             UNROLL for (int v = 0; v < w; v++)
-                r[i * w + v] = vload(c + i * PANEL + v * VL);
+                r[i * w + v] = vload(c + i * c_step + v * VL);
         }
     } else {
         UNROLL for (int i = 0; i < h * w; i++)
@@ -70,18 +78,18 @@ static inline __attribute__((always_inline)) void product_tile(const bool column
                 r[i * w + v] = vfma(x, y[v], r[i * w + v]);
         }
         a += column ? PANEL : 1;
-        b += PANEL;
+        b += b_step;
     }
     UNROLL for (int i = 0; i < h; i++) {
         UNROLL for (int v = 0; v < w; v++)
-            vstore(c + i * PANEL + v * VL, r[i * w + v]);
+            vstore(c + i * c_step + v * VL, r[i * w + v]);
     }
 }
 
-#define PRODUCT(w, column, h)                                                                                          \
-    static void product_##w##_##column##_##h(const product_args *p)                                                    \
-    {                                                                                                                  \
-        product_tile(column, h, w, p);                                                                                 \
+#define PRODUCT(w, column, h)                                                                                \
+    static void product_##w##_##column##_##h(const product_args *p)                                          \
+    {                                                                                                        \
+        product_tile(column, h, w, p);                                                                       \
     }
 #define PRODUCT_NAME(w, column, h) product_##w##_##column##_##h,
 
@@ -92,7 +100,8 @@ static inline __attribute__((always_inline)) void product_tile(const bool column
 #define UP_TO_12(X, w, f) UP_TO_8(X, w, f) X(w, f, 9) X(w, f, 10) X(w, f, 11) X(w, f, 12)
 #define UP_TO_14(X, w, f) UP_TO_12(X, w, f) X(w, f, 13) X(w, f, 14)
 
-/* How high a register tile of w vectors may be: accumulators, w vectors of B and one of A fill the registers. */
+/* How high a register tile of w vectors may be: accumulators, w vectors of B and one of A fill the
+ * registers. */
 #if LEVEL == 4
 #define WIDTH 4
 #define WIDTHS(W) W(UP_TO_14, 1) W(UP_TO_14, 2) W(UP_TO_8, 3) W(UP_TO_7, 4)
@@ -120,15 +129,15 @@ WIDTHS(DEFINE)
 
 enum product_form { ROW, COLUMN };
 
-#define TABLE(heights, w)                                                                                              \
+#define TABLE(heights, w)                                                                                    \
     [w] = { { NULL, heights(PRODUCT_NAME, w, 0) }, { NULL, heights(PRODUCT_NAME, w, 1) } },
 static product_fn *const product_table[WIDTH + 1][2][15] = { WIDTHS(TABLE) };
 
-/* m rows and `vectors` vectors of one panel of C; k terms. */
-static void product(enum product_form form, float *c, const float *a, const float *b, int64_t m, int64_t vectors, int64_t k,
-                    bool add)
+/* C [m,n] = A B (+ C), n in whole vectors; A is one panel. */
+static void product(enum product_form form, float *c, int64_t c_step, const float *a, const float *b,
+                    int64_t b_step, int64_t m, int64_t n, int64_t k, bool add)
 {
-    const int64_t wide = kernel_ceil(vectors, WIDTH);
+    const int64_t vectors = n / VL, wide = kernel_ceil(vectors, WIDTH);
 
     for (int64_t j = 0; j < wide; j++) {
         const int64_t v = part_begin(vectors, wide, j), w = part_begin(vectors, wide, j + 1) - v;
@@ -137,59 +146,81 @@ static void product(enum product_form form, float *c, const float *a, const floa
         for (int64_t i = 0; i < high; i++) {
             const int64_t at = part_begin(m, high, i), h = part_begin(m, high, i + 1) - at;
 
-            product_table[w][form][h](&(product_args){ .a = a + (form == ROW ? at * PANEL : at), .b = b + v * VL,
-                                                       .c = c + at * PANEL + v * VL, .k = k, .add = add });
+            product_table[w][form][h](&(product_args){ .a = a + (form == ROW ? at * PANEL : at),
+                                                       .b = b + v * VL,
+                                                       .c = c + at * c_step + v * VL,
+                                                       .b_step = b_step,
+                                                       .c_step = c_step,
+                                                       .k = k,
+                                                       .add = add });
         }
     }
 }
 
-/* All panels of C [m,n]; a_rows and so on: rows from one panel to the next. A is one panel. */
-static void product_panels(enum product_form form, float *c, int64_t c_rows, const float *a, const float *b, int64_t b_rows,
-                           int64_t m, int64_t n, int64_t k, bool add)
-{
-    for (int64_t j = 0; j < n; j += PANEL, c += c_rows * PANEL, b += b_rows * PANEL)
-        product(form, c, a, b, m, kernel_ceil(kernel_min(PANEL, n - j), VL), k, add);
-}
-
-/* One panel of scores: rows of A (in panels) times columns of a transposed tile, d terms; zeros without any. */
-static void product_scores(float *s, const float *a, int64_t a_rows, const float *transposed, int64_t m, int64_t vectors,
+/* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. */
+static void product_scores(float *s, const float *a, int64_t a_rows, const float *tile, int64_t m, int64_t n,
                            int64_t d)
 {
     for (int64_t p = 0; p == 0 || p < d; p += PANEL, a += a_rows * PANEL)
-        product(ROW, s, a, transposed + p * PANEL, m, vectors, kernel_min(PANEL, d - p), p > 0);
+        product(ROW, s, PANEL, a, tile + p * PANEL, PANEL, m, n, kernel_min(PANEL, d - p), p > 0);
+}
+
+/* C += A B for B in panels: C's columns follow B's. */
+static void product_columns(float *c, int64_t c_step, const float *a, const float *b, int64_t b_rows,
+                            int64_t m, int64_t n, int64_t k)
+{
+    for (int64_t p = 0; p < n; p += PANEL, b += b_rows * PANEL)
+        product(COLUMN, c + p, c_step, a, b, PANEL, m, whole_vectors(kernel_min(PANEL, n - p)), k, true);
 }
 
 /* ---- packing ---- */
 
-/* Rows into panels of `height` rows; the last vector of a row is filled up with zeros. */
-static void pack(float *to, int64_t height, const float *from, int64_t step, int64_t rows, int64_t n)
+/* One row of n numbers times `by`; the last vector is filled up with zeros. */
+VEC_INLINE void pack_row(float *to, const float *from, int64_t n, vf by)
 {
-    for (int64_t first = 0; first < n; first += PANEL, to += height * PANEL) {
-        const int64_t w = kernel_min(PANEL, n - first), whole = w / VL * VL;
+    int64_t p = 0;
 
-        for (int64_t i = 0; i < rows; i++) {
-            const float *x = from + i * step + first;
-            float *y = to + i * PANEL;
+    for (; p + VL <= n; p += VL)
+        vstore(to + p, vload(from + p) * by);
+    if (p < n)
+        vstore(to + p, vload_part(from + p, n - p) * by);
+}
 
-            for (int64_t p = 0; p < whole; p += VL)
-                vstore(y + p, vload(x + p));
-            if (whole < w)
-                vstore(y + whole, vload_part(x + whole, w - whole));
-        }
-    }
+static void pack(float *to, int64_t to_step, const float *from, int64_t step, int64_t n_rows, int64_t n)
+{
+    for (int64_t i = 0; i < n_rows; i++)
+        pack_row(to + i * to_step, from + i * step, n, vsplat(1.0f));
+}
+
+/* Rows into panels of `height` rows, times `by`. */
+static void pack_panels(float *to, int64_t height, const float *from, int64_t step, int64_t n_rows, int64_t n,
+                        float by)
+{
+    for (int64_t p = 0; p < n; p += PANEL, to += height * PANEL)
+        for (int64_t i = 0; i < n_rows; i++)
+            pack_row(to + i * PANEL, from + i * step + p, kernel_min(PANEL, n - p), vsplat(by));
 }
 
 /* to[64 p + j] = from(j, p): a tile of keys on end. Columns behind the last key are zero. */
-static void pack_transposed(float *to, const float *from, int64_t step, int64_t keys, int64_t n)
+static void pack_tile(float *to, const float *from, int64_t step, int64_t keys, int64_t n)
 {
-    if (keys < PANEL)
-        memset(to, 0, (size_t)(n * PANEL) * sizeof *to);
+    for (int64_t p = 0; keys < PANEL && p < n; p++)
+        for (int64_t j = keys / VL * VL; j < PANEL; j += VL)
+            vstore(to + p * PANEL + j, (vf){ 0 });
     kernel_transpose(to, PANEL, from, step, keys, n);
+}
+
+static void clear_rows(float *x, int64_t step, int64_t n_rows, int64_t n)
+{
+    for (int64_t i = 0; i < n_rows; i++)
+        for (int64_t p = 0; p < n; p += VL)
+            vstore(x + i * step + p, (vf){ 0 });
 }
 
 /* ---- which keys a query keeps ---- */
 
-/* Of the keys from `first` on, how many query i may keep by lengths and causality; may be negative or beyond a tile. */
+/* Of the keys from `first` on, how many query i may keep by lengths and causality; may be negative or
+ * beyond a tile. */
 static inline int64_t kept_keys(const attention_head *h, int64_t i, int64_t first)
 {
     return (h->causal ? kernel_min(h->length, i + h->offset + 1) : h->length) - first;
@@ -250,10 +281,12 @@ VEC_INLINE vi kept_lanes(int64_t kept, int64_t v, const uint8_t *mask)
 }
 
 /* The words that decide what dropout keeps of row i: of `vectors` vectors of keys from `first` on. */
-static void dropout_words(uint32_t to[PANEL + 2 * VL], const attention_head *h, int64_t i, int64_t first, int64_t vectors)
+static void dropout_words(uint32_t to[PANEL + 2 * VL], const attention_head *h, int64_t i, int64_t first,
+                          int64_t vectors)
 {
     for (int64_t v = 0; v < vectors; v += 2)
-        philox_words(to + v * VL, h->seed, h->step, h->node, h->row + (uint32_t)i, (uint32_t)((first + v * VL) / 4));
+        philox_words(to + v * VL, h->seed, h->step, h->node, h->row + (uint32_t)i,
+                     (uint32_t)((first + v * VL) / 4));
 }
 
 VEC_INLINE vf dropped(vf p, const uint32_t *words, uint32_t threshold, float kept)
@@ -262,6 +295,22 @@ VEC_INLINE vf dropped(vf p, const uint32_t *words, uint32_t threshold, float kep
 
     memcpy(&w, words, sizeof w);
     return (vf)((vi)(w >= threshold) & (vi)(p * kept));
+}
+
+/* e^x for x <= 0, -inf and NaN included: vf_exp without what keeps large numbers in. */
+VEC_INLINE vf exp_down(vf x)
+{
+#if LEVEL == 4
+    const __mmask16 counts = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-104.0f), _CMP_NLT_UQ);
+    vf k;
+    vu bits;
+    const vf r = math_exp_reduce((vf)_mm512_max_ps(_mm512_set1_ps(-104.0f), (__m512)x), &k, &bits);
+    const vf y = vsplat(1.0f) + vfma(r * r, math_exp_rest(r), r);
+
+    return (vf)_mm512_maskz_scalef_ps(counts, (__m512)y, (__m512)k);
+#else
+    return vf_exp(x);
+#endif
 }
 
 /* ---- forward ---- */
@@ -282,7 +331,8 @@ VEC_INLINE float largest(vf v)
 {
 #if LEVEL == 4 || LEVEL == 3
 #if LEVEL == 4
-    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+    const __m256 eight =
+        _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
 #else
     const __m256 eight = (__m256)v;
 #endif
@@ -301,15 +351,17 @@ VEC_INLINE float largest(vf v)
 
 /* A block of queries on its way through the tiles. The shift is m, or 0 while no key was kept. */
 typedef struct forward_block {
-    float *k, *v, *q, *out, *s; /* panels */
-    float *m, *shift, *l;       /* a number a row; l: VL partial sums a row */
+    float *q, *s;         /* panels */
+    float *k, *v, *out;   /* the tile on end, its values, the sums of a row: rows of `width` floats */
+    float *m, *shift, *l; /* a number a row; l: VL partial sums a row */
+    int64_t width;
 } forward_block;
 
-/* Scores of queries i .. i+n-1 and one tile, scaled, -inf where not kept; most[r] = their maxima. */
-static void forward_scores(const attention_head *h, const forward_block *b, int64_t begin, int64_t i, int64_t n, int64_t first,
-                           int64_t keys, int64_t vectors, float *most)
+/* Scores of queries i .. i+n-1 and one tile, -inf where not kept; most[r] = their maxima. */
+static void forward_scores(const attention_head *h, const forward_block *b, int64_t begin, int64_t i,
+                           int64_t n, int64_t first, int64_t keys, int64_t vectors, float *most)
 {
-    product_scores(b->s, b->q + (i - begin) * PANEL, ATTENTION_ROWS, b->k, n, vectors, h->dk);
+    product_scores(b->s, b->q + (i - begin) * PANEL, ATTENTION_ROWS, b->k, n, vectors * VL, h->dk);
     for (int64_t r = 0; r < n; r++) {
         const int64_t kept = kept_keys(h, i + r, first);
         const int64_t whole = h->mask ? 0 : kernel_min(vectors, kept / VL);
@@ -319,14 +371,11 @@ static void forward_scores(const attention_head *h, const forward_block *b, int6
 
         if (h->mask)
             mask_row(mask, h, i + r, first, keys);
-        for (int64_t v = 0; v < whole; v++) {
-            const vf z = vload(s + v * VL) * h->scale;
-
-            m = larger(z, m);
-            vstore(s + v * VL, z);
-        }
+        for (int64_t v = 0; v < whole; v++)
+            m = larger(vload(s + v * VL), m);
         for (int64_t v = whole; v < vectors; v++) {
-            const vf z = vselect(kept_lanes(kept, v, h->mask ? mask : NULL), vload(s + v * VL) * h->scale, vsplat(MINUS_INF));
+            const vf z =
+                vselect(kept_lanes(kept, v, h->mask ? mask : NULL), vload(s + v * VL), vsplat(MINUS_INF));
 
             m = larger(z, m);
             vstore(s + v * VL, z);
@@ -345,7 +394,7 @@ static void forward_maxima(const forward_block *b, int64_t at, int64_t n, const 
         const vf before = vload(m + r), now = larger(vload(most + r), before);
         const vf base = vselect((vi)(now == MINUS_INF), vsplat(0.0f), now);
 
-        vstore(change + r, vf_exp(before - base));
+        vstore(change + r, exp_down(before - base));
         vstore(m + r, now);
         vstore(shift + r, base);
     }
@@ -354,8 +403,8 @@ static void forward_maxima(const forward_block *b, int64_t at, int64_t n, const 
 }
 
 /* Scores to weights e^(s - shift), and their sums. */
-static void forward_weights(const attention_head *h, const forward_block *b, int64_t begin, int64_t i, int64_t n, int64_t first,
-                            int64_t vectors, const float *change)
+static void forward_weights(const attention_head *h, const forward_block *b, int64_t begin, int64_t i,
+                            int64_t n, int64_t first, int64_t vectors, const float *change)
 {
     for (int64_t r = 0; r < n; r++) {
         const vf shift = vsplat(b->shift[i - begin + r]);
@@ -367,14 +416,14 @@ static void forward_weights(const attention_head *h, const forward_block *b, int
 
             dropout_words(words, h, i + r, first, vectors);
             for (int64_t v = 0; v < vectors; v++) {
-                const vf p = vf_exp(vload(s + v * VL) - shift);
+                const vf p = exp_down(vload(s + v * VL) - shift);
 
                 sum += p;
                 vstore(s + v * VL, dropped(p, words + v * VL, h->threshold, h->kept));
             }
         } else {
             for (int64_t v = 0; v < vectors; v++) {
-                const vf p = vf_exp(vload(s + v * VL) - shift);
+                const vf p = exp_down(vload(s + v * VL) - shift);
 
                 sum += p;
                 vstore(s + v * VL, p);
@@ -384,29 +433,28 @@ static void forward_weights(const attention_head *h, const forward_block *b, int
     }
 }
 
-static void scale_rows(float *x, int64_t height, int64_t rows, int64_t n, const float *by)
+static void scale_rows(float *x, int64_t step, int64_t n_rows, const float *by)
 {
-    for (int64_t p = 0; p < n; p += PANEL, x += height * PANEL)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t v = 0; v < kernel_min(PANEL, n - p); v += VL)
-                vstore(x + r * PANEL + v, vload(x + r * PANEL + v) * by[r]);
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t v = 0; v < step; v += VL)
+            vstore(x + r * step + v, vload(x + r * step + v) * by[r]);
 }
 
 /* out = O / l and lse = shift + ln l; rows that kept nothing: zeros and -inf. */
-static void forward_finish(const attention_head *h, const forward_block *b, const attention_result *to, int64_t begin, int64_t end)
+static void forward_finish(const attention_head *h, const forward_block *b, const attention_result *to,
+                           int64_t begin, int64_t end)
 {
     float l[ATTENTION_ROWS + VL];
 
     for (int64_t i = begin; i < end; i++) {
         const int64_t r = i - begin;
-        const float *o = b->out + r * PANEL;
+        const float *o = b->out + r * b->width;
 
         l[r] = vsum_lanes(vload(b->l + r * VL));
         const vf by = vsplat(l[r]);
         const vi none = (vi)(by == 0.0f);
         for (int64_t p = 0; to->out && p < h->dv; p += VL) {
-            const vf x = vload(o + p / PANEL * (ATTENTION_ROWS * PANEL) + p % PANEL);
-            const vf y = (vf)(~none & (vi)(x / by));
+            const vf y = (vf)(~none & (vi)(vload(o + p) / by));
 
             if (p + VL <= h->dv)
                 vstore(to->out + i * h->dv + p, y);
@@ -425,13 +473,15 @@ static void forward_finish(const attention_head *h, const forward_block *b, cons
     }
 }
 
-/* Where the panels of forward lie in the four areas; floats of the largest area. */
+/* Where everything lies in the four areas; floats of the largest. */
 static int64_t forward_areas(forward_block *b, int64_t dk, int64_t dv, void *const scratch[4])
 {
-    const int64_t keys = dk * PANEL + panels(dv) * TILE_FLOATS, out = panels(dv) * ATTENTION_ROWS * PANEL;
-    const int64_t q = panels(dk) * ATTENTION_ROWS * PANEL, rows = GROUP * PANEL + ATTENTION_ROWS * (VL + 2) + 2 * VL;
+    const int64_t width = whole_vectors(dv), keys = (dk + width) * PANEL, out = width * ATTENTION_ROWS;
+    const int64_t q = panels(dk) * ATTENTION_ROWS * PANEL,
+                  numbers = GROUP * PANEL + ATTENTION_ROWS * (VL + 2) + 2 * VL;
 
     if (b) {
+        b->width = width;
         b->k = scratch[0];
         b->v = b->k + dk * PANEL;
         b->out = scratch[1];
@@ -441,7 +491,7 @@ static int64_t forward_areas(forward_block *b, int64_t dk, int64_t dv, void *con
         b->m = b->l + ATTENTION_ROWS * VL;
         b->shift = b->m + ATTENTION_ROWS + VL;
     }
-    return kernel_max(kernel_max(keys, out), kernel_max(q, rows));
+    return kernel_max(kernel_max(keys, out), kernel_max(q, numbers));
 }
 
 static size_t attention_forward_bytes(int64_t dk, int64_t dv)
@@ -450,7 +500,8 @@ static size_t attention_forward_bytes(int64_t dk, int64_t dv)
 }
 
 /* The weights, from final maxima and sums: scores once more, e^(s - shift) / l. */
-static void forward_report(const attention_head *h, const forward_block *b, float *weights, int64_t begin, int64_t end)
+static void forward_report(const attention_head *h, const forward_block *b, float *weights, int64_t begin,
+                           int64_t end)
 {
     memset(weights + begin * h->tk, 0, (size_t)((end - begin) * h->tk) * sizeof *weights);
     for (int64_t first = 0; first < h->length; first += PANEL) {
@@ -460,18 +511,19 @@ static void forward_report(const attention_head *h, const forward_block *b, floa
         kept_queries(h, first, &from, &last);
         if (from >= last || !mask_keeps(h, from, last, first, keys))
             continue;
-        pack_transposed(b->k, h->k + first * h->k_step, h->k_step, keys, h->dk);
+        pack_tile(b->k, h->k + first * h->k_step, h->k_step, keys, h->dk);
         for (int64_t i = from; i < last; i += GROUP) {
             const int64_t n = kernel_min(GROUP, last - i);
             float most[GROUP + VL];
 
             forward_scores(h, b, begin, i, n, first, keys, kernel_ceil(keys, VL), most);
             for (int64_t r = 0; r < n; r++) {
-                const vf shift = vsplat(b->shift[i - begin + r]), by = vsplat(vsum_lanes(vload(b->l + (i - begin + r) * VL)));
+                const vf shift = vsplat(b->shift[i - begin + r]),
+                         by = vsplat(vsum_lanes(vload(b->l + (i - begin + r) * VL)));
                 float *to = weights + (i + r) * h->tk + first;
 
                 for (int64_t v = 0; v < keys && by[0] != 0; v += VL) {
-                    const vf w = vf_exp(vload(b->s + r * PANEL + v) - shift) / by;
+                    const vf w = exp_down(vload(b->s + r * PANEL + v) - shift) / by;
 
                     if (v + VL <= keys)
                         vstore(to + v, w);
@@ -486,17 +538,18 @@ static void forward_report(const attention_head *h, const forward_block *b, floa
 static void attention_forward(const attention_head *h, const attention_result *to, int64_t begin, int64_t end,
                               void *const scratch[4])
 {
-    const int64_t rows = end - begin;
+    const int64_t n_rows = end - begin;
     forward_block b;
 
     (void)forward_areas(&b, h->dk, h->dv, scratch);
-    memset(b.out, 0, (size_t)(panels(h->dv) * ATTENTION_ROWS * PANEL) * sizeof *b.out);
-    memset(b.l, 0, (size_t)(rows * VL) * sizeof *b.l);
-    for (int64_t r = 0; r < rows + VL; r++) {
+    clear_rows(b.out, b.width, n_rows, b.width);
+    clear_rows(b.l, VL, n_rows, VL);
+    for (int64_t r = 0; r < n_rows + VL; r++) {
         b.m[r] = MINUS_INF;
         b.shift[r] = 0;
     }
-    pack(b.q, ATTENTION_ROWS, h->q + begin * h->q_step, h->q_step, kernel_min(end, h->q_length) - begin, h->dk);
+    pack_panels(b.q, ATTENTION_ROWS, h->q + begin * h->q_step, h->q_step,
+                kernel_min(end, h->q_length) - begin, h->dk, h->scale);
     for (int64_t first = 0; first < h->length; first += PANEL) {
         const int64_t keys = kernel_min(PANEL, h->length - first);
         int64_t from = begin, last = end;
@@ -504,8 +557,8 @@ static void attention_forward(const attention_head *h, const attention_result *t
         kept_queries(h, first, &from, &last);
         if (from >= last || !mask_keeps(h, from, last, first, keys))
             continue;
-        pack_transposed(b.k, h->k + first * h->k_step, h->k_step, keys, h->dk);
-        pack(b.v, PANEL, h->v + first * h->v_step, h->v_step, keys, h->dv);
+        pack_tile(b.k, h->k + first * h->k_step, h->k_step, keys, h->dk);
+        pack(b.v, b.width, h->v + first * h->v_step, h->v_step, keys, h->dv);
         for (int64_t i = from; i < last; i += GROUP) {
             const int64_t n = kernel_min(GROUP, last - i), at = i - begin;
             const int64_t most_keys = kernel_min(keys, kept_keys(h, i + n - 1, first));
@@ -516,8 +569,8 @@ static void attention_forward(const attention_head *h, const attention_result *t
             forward_maxima(&b, at, n, most, change);
             forward_weights(h, &b, begin, i, n, first, vectors, change);
             if (first > 0)
-                scale_rows(b.out + at * PANEL, ATTENTION_ROWS, n, h->dv, change);
-            product_panels(ROW, b.out + at * PANEL, ATTENTION_ROWS, b.s, b.v, PANEL, n, h->dv, most_keys, true);
+                scale_rows(b.out + at * b.width, b.width, n, change);
+            product(ROW, b.out + at * b.width, b.width, b.s, b.v, b.width, n, b.width, most_keys, true);
         }
     }
     forward_finish(h, &b, to, begin, end);
@@ -528,163 +581,215 @@ static void attention_forward(const attention_head *h, const attention_result *t
 /* ---- backward ---- */
 
 typedef struct backward_block {
-    float *k_across, *v_across;      /* transposed tiles */
-    float *k, *q, *dout;             /* panels of rows */
-    float *dk, *dv, *dq;             /* sums of a tile; dq of a block */
-    float *p, *ds, *delta;           /* delta: a number a row */
+    float *q, *dout, *p, *ds; /* panels */
+    float *k_tile, *v_tile;   /* on end */
+    float *k, *dk, *dq, *dv;  /* rows of k_width and v_width floats: keys, sums of a tile, dq of a block */
+    float *delta;             /* a number a row */
+    int64_t k_width, v_width;
 } backward_block;
 
-static int64_t backward_areas(backward_block *b, int64_t dk, int64_t dv, int64_t rows, void *const scratch[4])
+static int64_t backward_areas(backward_block *b, int64_t dk, int64_t dv, int64_t n_rows,
+                              void *const scratch[4])
 {
-    const int64_t wide_k = panels(dk) * TILE_FLOATS, wide_v = panels(dv) * TILE_FLOATS;
+    const int64_t k_width = whole_vectors(dk), v_width = whole_vectors(dv);
+    const bool narrow =
+        dk <= PANEL / 2 && dv <= PANEL / 2; /* q and dout side by side: half as many lines of L1 */
+    const int64_t q = panels(dk) * TILE_FLOATS, dout = panels(dv) * TILE_FLOATS;
 
     if (b) {
-        b->k_across = scratch[0];
-        b->v_across = b->k_across + dk * PANEL;
-        b->k = scratch[1];
-        b->q = b->k + wide_k;
-        b->dout = b->q + wide_k;
-        b->dk = scratch[2];
-        b->dq = b->dk + wide_k;
-        b->dv = b->dq + wide_k;
+        b->k_width = k_width;
+        b->v_width = v_width;
+        b->k_tile = scratch[0];
+        b->v_tile = b->k_tile + dk * PANEL;
+        b->q = scratch[1];
+        b->dout = b->q + (narrow ? PANEL / 2 : q);
+        b->k = scratch[2];
+        b->dk = b->k + k_width * PANEL;
+        b->dq = b->dk + k_width * PANEL;
+        b->dv = b->dq + k_width * PANEL;
         b->p = scratch[3];
         b->ds = b->p + TILE_FLOATS;
         b->delta = b->ds + TILE_FLOATS;
     }
-    return kernel_max(kernel_max((dk + dv) * PANEL, 2 * wide_k + wide_v), 2 * TILE_FLOATS + rows);
+    return kernel_max(kernel_max((dk + dv) * PANEL, narrow ? q : q + dout),
+                      kernel_max((3 * k_width + v_width) * PANEL, 2 * TILE_FLOATS + n_rows));
 }
 
-static size_t attention_backward_bytes(int64_t dk, int64_t dv, int64_t rows)
+static size_t attention_backward_bytes(int64_t dk, int64_t dv, int64_t n_rows)
 {
-    return (size_t)backward_areas(NULL, dk, dv, rows, NULL) * sizeof(float);
+    return (size_t)backward_areas(NULL, dk, dv, n_rows, NULL) * sizeof(float);
 }
 
-/* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v, hence delta = dP
- * to the bit and a gradient of exactly 0, however large v is. */
+/* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v,
+ * hence delta = dP to the bit and a gradient of exactly 0, however large v is. */
 static void backward_deltas(const attention_head *h, const attention_upstream *u, float *delta)
 {
     for (int64_t g = 0; g < h->group; g++)
-        for (int64_t i = 0; i < h->q_length; i++) {
-            const int64_t at = g * h->tq + i;
-            const float *x = u->dout + g * u->dout_head + i * u->dout_step, *y = u->out + at * h->dv;
-            float sum = 0;
+        for (int64_t i = 0; i < h->q_length; i += 4) { /* four rows: their chains hide each other's latency */
+            const float *x[4], *y[4];
+            float sum[4] = { 0 };
 
-            for (int64_t p = 0; p < h->dv; p++)
-                sum = sfma(x[p], y[p], sum);
-            delta[at] = sum;
+            for (int64_t r = 0; r < 4; r++) {
+                const int64_t row = kernel_min(i + r, h->q_length - 1);
+
+                x[r] = u->dout + g * u->dout_head + row * u->dout_step;
+                y[r] = u->out + (g * h->tq + row) * h->dv;
+            }
+            for (int64_t p = 0; p < h->dv; p++) {
+                UNROLL for (int r = 0; r < 4; r++)
+                    sum[r] = sfma(x[r][p], y[r][p], sum[r]);
+            }
+            for (int64_t r = 0; r < kernel_min(4, h->q_length - i); r++)
+                delta[g * h->tq + i + r] = sum[r];
         }
 }
 
-/* Row i: scores and dropped dP to P (dropped) and dS (scaled), both zero where not kept. */
-static void backward_row(const attention_head *h, int64_t i, int64_t first, int64_t keys, int64_t vectors, float *p, float *ds,
-                         float lse, float delta, float dlse)
+/* What one row of weights has: drops and masked are constants where this is called, and its loops are made
+ * for each. */
+typedef struct backward_row {
+    float *p, *ds; /* scores and dP, to become dropped weights and dS */
+    vf lse, delta, dlse;
+    const uint32_t *words;
+    const uint8_t *mask;
+    int64_t kept;
+} backward_row;
+
+VEC_INLINE void backward_vector(const attention_head *h, const backward_row *x, int64_t v, const bool drops,
+                                const bool masked)
 {
-    const int64_t kept = kept_keys(h, i, first);
+    const vf z = vload(x->p + v * VL) - x->lse, dp = vload(x->ds + v * VL);
+    const vi lanes = masked ? kept_lanes(x->kept, v, x->mask) : (vi){ 0 };
+    const vf e = exp_down(masked ? vselect(lanes, z, vsplat(MINUS_INF)) : z);
+    const vf down = drops ? dropped(dp, x->words + v * VL, h->threshold, h->kept) : dp;
+    const vf ds = e * (down - x->delta + x->dlse);
+
+    vstore(x->p + v * VL, drops ? dropped(e, x->words + v * VL, h->threshold, h->kept) : e);
+    vstore(x->ds + v * VL, masked ? (vf)(lanes & (vi)ds) : ds);
+}
+
+/* Row i: scores to weights (dropped), dP to dS, both zero where not kept. */
+static void backward_weights(const attention_head *h, backward_row *x, int64_t i, int64_t first, int64_t keys,
+                             int64_t vectors)
+{
     uint32_t words[PANEL + 2 * VL];
     uint8_t mask[PANEL];
+    int64_t whole;
 
-    if (h->mask)
+    x->kept = kept_keys(h, i, first);
+    x->mask = NULL;
+    x->words = words;
+    whole = h->mask ? 0 : kernel_min(vectors, x->kept / VL);
+    if (h->mask) {
         mask_row(mask, h, i, first, keys);
-    if (h->drops)
+        x->mask = mask;
+    }
+    if (h->drops) {
         dropout_words(words, h, i, first, vectors);
-    for (int64_t v = 0; v < vectors; v++) {
-        const vi lanes = kept_lanes(kept, v, h->mask ? mask : NULL);
-        const vf z = vload(p + v * VL) * h->scale, dp = vload(ds + v * VL);
-        const vf e = vf_exp(vselect(lanes, z - lse, vsplat(MINUS_INF)));
-        vf down = dp, w = e;
-
-        if (h->drops) {
-            down = dropped(dp, words + v * VL, h->threshold, h->kept);
-            w = dropped(e, words + v * VL, h->threshold, h->kept);
-        }
-        vstore(p + v * VL, w);
-        vstore(ds + v * VL, (vf)(lanes & (vi)(e * (down - delta + dlse) * h->scale)));
+        for (int64_t v = 0; v < whole; v++)
+            backward_vector(h, x, v, true, false);
+        for (int64_t v = whole; v < vectors; v++)
+            backward_vector(h, x, v, true, true);
+    } else {
+        for (int64_t v = 0; v < whole; v++)
+            backward_vector(h, x, v, false, false);
+        for (int64_t v = whole; v < vectors; v++)
+            backward_vector(h, x, v, false, true);
     }
 }
 
-/* Adds rows of panels to rows of memory. */
-static void add_rows(float *to, int64_t step, const float *from, int64_t rows, int64_t n)
+/* to = from, or to += from * by. */
+static void put_rows(float *to, int64_t step, const float *from, int64_t from_step, int64_t n_rows, int64_t n,
+                     const bool add, vf by)
 {
-    for (int64_t first = 0; first < n; first += PANEL, from += TILE_FLOATS)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t p = first; p < kernel_min(n, first + PANEL); p += VL) {
-                const vf x = vload(from + r * PANEL + (p - first));
-                float *y = to + r * step + p;
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t p = 0; p < n; p += VL) {
+            const vf x = vload(from + r * from_step + p);
+            float *y = to + r * step + p;
 
-                if (p + VL <= n)
-                    vstore(y, vload(y) + x);
-                else
-                    vstore_part(y, vload_part(y, n - p) + x, n - p);
-            }
+            if (p + VL <= n)
+                vstore(y, add ? vfma(x, by, vload(y)) : x);
+            else
+                vstore_part(y, add ? vfma(x, by, vload_part(y, n - p)) : x, n - p);
+        }
 }
 
 /* Queries [i, end), at most 64, of head g against the tile of keys from `first` on. */
-static void backward_queries(const attention_head *h, const attention_upstream *u, const backward_block *b, int64_t g, int64_t i,
-                             int64_t end, int64_t first, int64_t keys)
+static void backward_queries(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                             int64_t g, int64_t i, int64_t end, int64_t first, int64_t keys)
 {
-    const int64_t n = end - i, most = kernel_min(keys, kept_keys(h, end - 1, first)), vectors = kernel_ceil(most, VL);
+    const int64_t n = end - i, most = kernel_min(keys, kept_keys(h, end - 1, first)),
+                  vectors = kernel_ceil(most, VL);
     const int64_t at = g * h->tq;
-    attention_head head = *h;
 
-    head.mask = h->mask ? h->mask + g * h->mask_head : NULL;
-    head.row = h->row + (uint32_t)at;
-    pack(b->q, PANEL, h->q + g * h->q_head + i * h->q_step, h->q_step, n, h->dk);
-    pack(b->dout, PANEL, u->dout + g * u->dout_head + i * u->dout_step, u->dout_step, n, h->dv);
-    product_scores(b->p, b->q, PANEL, b->k_across, n, vectors, h->dk);
-    product_scores(b->ds, b->dout, PANEL, b->v_across, n, vectors, h->dv);
-    for (int64_t r = 0; r < n; r++)
-        backward_row(&head, i + r, first, keys, vectors, b->p + r * PANEL, b->ds + r * PANEL, u->lse[at + i + r],
-                     b->delta[at + i + r], u->dlse ? u->dlse[at + i + r] : 0);
+    pack_panels(b->q, PANEL, h->q + g * h->q_head + i * h->q_step, h->q_step, n, h->dk, h->scale);
+    pack_panels(b->dout, PANEL, u->dout + g * u->dout_head + i * u->dout_step, u->dout_step, n, h->dv, 1);
+    product_scores(b->p, b->q, PANEL, b->k_tile, n, vectors * VL, h->dk);
+    product_scores(b->ds, b->dout, PANEL, b->v_tile, n, vectors * VL, h->dv);
+    for (int64_t r = 0; r < n; r++) {
+        const int64_t row = at + i + r;
+        backward_row x = { .p = b->p + r * PANEL,
+                           .ds = b->ds + r * PANEL,
+                           .lse = vsplat(u->lse[row]),
+                           .delta = vsplat(b->delta[row]),
+                           .dlse = vsplat(u->dlse ? u->dlse[row] : 0) };
+
+        backward_weights(h, &x, i + r, first, keys, vectors);
+    }
     if (u->dv)
-        product_panels(COLUMN, b->dv, PANEL, b->p, b->dout, PANEL, most, h->dv, n, true);
+        product_columns(b->dv, b->v_width, b->p, b->dout, PANEL, most, h->dv, n);
     if (u->dk)
-        product_panels(COLUMN, b->dk, PANEL, b->ds, b->q, PANEL, most, h->dk, n, true);
+        product_columns(b->dk, b->k_width, b->ds, b->q, PANEL, most, h->dk, n);
     if (u->dq) {
-        product_panels(ROW, b->dq, PANEL, b->ds, b->k, PANEL, n, h->dk, most, false);
-        add_rows(u->dq + (at + i) * h->dk, h->dk, b->dq, n, h->dk);
+        product(ROW, b->dq, b->k_width, b->ds, b->k, b->k_width, n, b->k_width, most, false);
+        put_rows(u->dq + (at + i) * h->dk, h->dk, b->dq, b->k_width, n, h->dk, true, vsplat(h->scale));
     }
 }
 
-static void clear(float *x, int64_t n)
+/* One tile of keys against all queries of the group: dk and dv of the tile, and its share of dq. */
+static void backward_tile(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                          int64_t first)
 {
-    if (x)
-        memset(x, 0, (size_t)n * sizeof *x);
+    const int64_t keys = kernel_min(PANEL, h->length - first);
+
+    pack_tile(b->k_tile, h->k + first * h->k_step, h->k_step, keys, h->dk);
+    pack_tile(b->v_tile, h->v + first * h->v_step, h->v_step, keys, h->dv);
+    pack(b->k, b->k_width, h->k + first * h->k_step, h->k_step, keys, h->dk);
+    clear_rows(b->dk, b->k_width, keys, b->k_width);
+    clear_rows(b->dv, b->v_width, keys, b->v_width);
+    for (int64_t g = 0; g < h->group; g++) {
+        attention_head head = *h;
+
+        head.mask = h->mask ? h->mask + g * h->mask_head : NULL;
+        head.row = h->row + (uint32_t)(g * h->tq);
+        for (int64_t block = 0; block < h->q_length; block += PANEL) {
+            int64_t i = block, end = kernel_min(h->q_length, block + PANEL);
+
+            kept_queries(h, first, &i, &end);
+            if (i < end && mask_keeps(&head, i, end, first, keys))
+                backward_queries(&head, u, b, g, i, end, first, keys);
+        }
+    }
+    if (u->dk)
+        put_rows(u->dk + first * h->dk, h->dk, b->dk, b->k_width, keys, h->dk, false, vsplat(1.0f));
+    if (u->dv)
+        put_rows(u->dv + first * h->dv, h->dv, b->dv, b->v_width, keys, h->dv, false, vsplat(1.0f));
 }
 
 static void attention_backward(const attention_head *h, const attention_upstream *u, void *const scratch[4])
 {
+    const int64_t unread = h->tk - h->length;
     backward_block b;
 
     (void)backward_areas(&b, h->dk, h->dv, h->group * h->tq, scratch);
-    clear(u->dq, h->group * h->tq * h->dk);
-    clear(u->dk, h->tk * h->dk);
-    clear(u->dv, h->tk * h->dv);
+    if (u->dq)
+        memset(u->dq, 0, (size_t)(h->group * h->tq * h->dk) * sizeof(float));
+    if (u->dk)
+        memset(u->dk + h->length * h->dk, 0, (size_t)(unread * h->dk) * sizeof(float));
+    if (u->dv)
+        memset(u->dv + h->length * h->dv, 0, (size_t)(unread * h->dv) * sizeof(float));
     backward_deltas(h, u, b.delta);
-    for (int64_t first = 0; first < h->length; first += PANEL) {
-        const int64_t keys = kernel_min(PANEL, h->length - first);
-
-        pack_transposed(b.k_across, h->k + first * h->k_step, h->k_step, keys, h->dk);
-        pack_transposed(b.v_across, h->v + first * h->v_step, h->v_step, keys, h->dv);
-        pack(b.k, PANEL, h->k + first * h->k_step, h->k_step, keys, h->dk);
-        clear(b.dk, panels(h->dk) * TILE_FLOATS);
-        clear(b.dv, panels(h->dv) * TILE_FLOATS);
-        for (int64_t g = 0; g < h->group; g++) {
-            attention_head head = *h;
-
-            head.mask = h->mask ? h->mask + g * h->mask_head : NULL;
-            for (int64_t block = 0; block < h->q_length; block += PANEL) {
-                int64_t i = block, end = kernel_min(h->q_length, block + PANEL);
-
-                kept_queries(h, first, &i, &end);
-                if (i < end && mask_keeps(&head, i, end, first, keys))
-                    backward_queries(h, u, &b, g, i, end, first, keys);
-            }
-        }
-        if (u->dk)
-            add_rows(u->dk + first * h->dk, h->dk, b.dk, keys, h->dk);
-        if (u->dv)
-            add_rows(u->dv + first * h->dv, h->dv, b.dv, keys, h->dv);
-    }
+    for (int64_t first = 0; first < h->length; first += PANEL)
+        backward_tile(h, u, &b, first);
 }
 
 const attention_ops LEVEL_NAME(attention_ops) = {

@@ -32,7 +32,8 @@ VEC_INLINE void philox_zip(vu64 a, vu64 b, vu64 *first, vu64 *second)
     *first = (vu64)_mm512_permutex2var_epi64((__m512i)a, low, (__m512i)b);
     *second = (vu64)_mm512_permutex2var_epi64((__m512i)a, high, (__m512i)b);
 #elif LEVEL == 3
-    const __m256i low = _mm256_unpacklo_epi64((__m256i)a, (__m256i)b), high = _mm256_unpackhi_epi64((__m256i)a, (__m256i)b);
+    const __m256i low = _mm256_unpacklo_epi64((__m256i)a, (__m256i)b),
+                  high = _mm256_unpackhi_epi64((__m256i)a, (__m256i)b);
 
     *first = (vu64)_mm256_permute2x128_si256(low, high, 0x20);
     *second = (vu64)_mm256_permute2x128_si256(low, high, 0x31);
@@ -43,7 +44,8 @@ VEC_INLINE void philox_zip(vu64 a, vu64 b, vu64 *first, vu64 *second)
 }
 
 /* Words of columns 4 * quad .. of a row, in order of columns: 4 * PHILOX_QUADS of them (those of heed__rng_quad). */
-VEC_INLINE void philox_words(uint32_t *to, uint64_t seed, uint32_t step, uint32_t node, uint32_t row, uint32_t quad)
+VEC_INLINE void philox_words(uint32_t *to, uint64_t seed, uint32_t step, uint32_t node, uint32_t row,
+                             uint32_t quad)
 {
 #if LEVEL == 4
     vu64 c0 = (vu64){ 0, 1, 2, 3, 4, 5, 6, 7 } + quad;

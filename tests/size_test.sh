@@ -1,0 +1,12 @@
+#!/bin/sh
+# The stripped command stays below 3 MB.
+set -eu
+command=$HEED_BUILD_DIR/heed
+[ -x "$command" ] || { echo "this build has no command"; exit 77; }
+grep -q '^HEED_SANITIZE:STRING=$' "$HEED_BUILD_DIR/CMakeCache.txt" || { echo "a sanitized command is larger"; exit 77; }
+! grep -q '^HEED_FUZZ:BOOL=ON' "$HEED_BUILD_DIR/CMakeCache.txt" || { echo "an instrumented command is larger"; exit 77; }
+strip -o "$command.stripped" "$command"
+size=$(wc -c <"$command.stripped")
+rm -f "$command.stripped"
+echo "the stripped command has $size bytes, at most 3145728 are allowed"
+[ "$size" -le 3145728 ]
