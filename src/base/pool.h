@@ -16,8 +16,8 @@ void heed__pool_free(pool *p);
 int heed__pool_threads(const pool *p);
 
 /* Runs fn for chunks 0 .. chunks-1 and returns when all are done. Everything written by chunks is visible
- * after. The caller works too; a second caller at the same time does all its chunks itself. No heap calls. Floating-point control words of
- * workers are the default ones and the caller's are left to session_run. */
+ * after. The caller works too; a second caller at the same time does all its chunks itself. No heap calls.
+ * Floating-point control words of workers are the default ones and the caller's are left to session_run. */
 void heed__pool_run(pool *p, pool_fn *fn, void *user, int64_t chunks);
 
 #endif
