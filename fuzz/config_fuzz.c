@@ -1,5 +1,5 @@
-/* Any bytes as config.json and preprocessor_config.json, parted by a byte 0xff (which is in no JSON): refused with a
- * sentence, or read with as many class names as classes and with numbers that can be used. */
+/* Any bytes as config.json and preprocessor_config.json, parted by a byte 0xff (which is in no JSON): refused
+ * with a sentence, or read with as many class names as classes and with numbers that can be used. */
 
 #include "memory_file.h"
 #include "data/normal.h"
@@ -16,7 +16,8 @@ static void check_config(const run_config *c)
     for (int64_t i = 0; i < c->classes; i++)
         check(c->class_names[i] != NULL && strlen(c->class_names[i]) < SIZE_MAX);
     for (int64_t i = 0; i < c->channels; i++)
-        check(fabsf(c->mean[i]) <= NORMAL_MEAN_MOST && c->std[i] >= NORMAL_STD_LEAST && c->std[i] <= NORMAL_STD_MOST);
+        check(fabsf(c->mean[i]) <= NORMAL_MEAN_MOST && c->std[i] >= NORMAL_STD_LEAST &&
+              c->std[i] <= NORMAL_STD_MOST);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

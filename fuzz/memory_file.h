@@ -48,11 +48,9 @@ static inline int memory_close(void *user, int fd)
 /* File calls over b. */
 static inline file_ops memory_files(memory *b)
 {
-    return (file_ops){ .open_read = memory_open,
-                       .size = memory_size,
-                       .read = memory_read,
-                       .close = memory_close,
-                       .user = b };
+    return (file_ops){
+        .open_read = memory_open, .size = memory_size, .read = memory_read, .close = memory_close, .user = b
+    };
 }
 
 /* What the target promises. */

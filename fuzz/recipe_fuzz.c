@@ -5,7 +5,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static heed_status open_bytes(heed_recipe **out, heed_context *ctx, const void *data, size_t size, heed_error *err)
+static heed_status open_bytes(heed_recipe **out, heed_context *ctx, const void *data, size_t size,
+                              heed_error *err)
 {
     memory b = { data, size };
     const file_ops files = memory_files(&b);

@@ -1,4 +1,5 @@
-/* config.json and preprocessor_config.json: one pair a rule in tests/corpus/config, and what is written reads back the same. */
+/* config.json and preprocessor_config.json: one pair a rule in tests/corpus/config, and what is written reads
+ * back the same. */
 #include "support/cmocka.h"
 #include "support/corpus.h"
 #include "support/scratch.h"
@@ -40,9 +41,21 @@ static void what_is_written_reads_back_the_same(void **state)
 {
     scratch *s = *state;
     const char *names[] = { "a, b", "\"\\\n\x7f", "\xc3\xa4\xe2\x80\xa8", "", "</script>" };
-    const run_config c = { .architecture = "vit", .channels = 2, .height = 65535, .width = 1, .classes = 5, .class_names = names,
-                           .mean = { 0.1f, -1e6f }, .std = { 1e-6f, 3.4028e5f }, .mirror = true, .sha256 = "abc", .isa = "portable",
-                           .seed = 9000000000000000, .train_samples = 1, .validation_samples = 2, .steps = 3 };
+    const run_config c = { .architecture = "vit",
+                           .channels = 2,
+                           .height = 65535,
+                           .width = 1,
+                           .classes = 5,
+                           .class_names = names,
+                           .mean = { 0.1f, -1e6f },
+                           .std = { 1e-6f, 3.4028e5f },
+                           .mirror = true,
+                           .sha256 = "abc",
+                           .isa = "portable",
+                           .seed = 9000000000000000,
+                           .train_samples = 1,
+                           .validation_samples = 2,
+                           .steps = 3 };
     run_config back;
     heed_error err = { 0 };
     arena a;

@@ -1,11 +1,13 @@
-/* The same bits whatever the number of threads: 200 training steps of an MLP and of a small conv-attention with dropout,
- * mirrored and shifted pictures and an odd last batch, on every level of this CPU. The digests are printed. */
+/* The same bits whatever the number of threads: 200 training steps of an MLP and of a small conv-attention
+ * with dropout, mirrored and shifted pictures and an odd last batch, on every level of this CPU. The digests
+ * are printed. */
 #include "support/cmocka.h"
 #include "support/toy.h"
 
 #include <string.h>
 
-static void the_number_of_threads_changes_no_bit_of(const char *name, heed_build_fn *build, const void *config)
+static void the_number_of_threads_changes_no_bit_of(const char *name, heed_build_fn *build,
+                                                    const void *config)
 {
     static const int threads[] = { 1, 2, 3, 7 };
 
@@ -25,7 +27,8 @@ static void the_number_of_threads_changes_no_bit_of(const char *name, heed_build
                 memcpy(first, digest, sizeof first);
             assert_string_equal(first, digest);
         }
-        print_message("%-14s %-10s 1, 2, 3, 7 threads, 200 steps: %s\n", name, heed_isa_name((heed_isa)isa), first);
+        print_message("%-14s %-10s 1, 2, 3, 7 threads, 200 steps: %s\n", name, heed_isa_name((heed_isa)isa),
+                      first);
     }
 }
 
@@ -38,7 +41,8 @@ static void threads_change_no_bit_of_an_mlp(void **state)
 static void threads_change_no_bit_of_conv_attention(void **state)
 {
     (void)state;
-    the_number_of_threads_changes_no_bit_of("conv-attention", toy_conv_attention_build(), &toy_conv_attention);
+    the_number_of_threads_changes_no_bit_of("conv-attention", toy_conv_attention_build(),
+                                            &toy_conv_attention);
 }
 
 /* A test that cannot fail proves nothing: one more step gives another digest. */

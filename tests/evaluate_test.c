@@ -26,15 +26,18 @@ typedef struct bench {
     heed_loader *loader;
 } bench;
 
-static bench open_bench(heed_context *ctx, heed_build_fn *build, const uint8_t *pixels, const int64_t *labels, int64_t n, int64_t batch)
+static bench open_bench(heed_context *ctx, heed_build_fn *build, const uint8_t *pixels, const int64_t *labels,
+                        int64_t n, int64_t batch)
 {
     bench b = { NULL, NULL, NULL };
 
-    TOY_OK(heed_dataset_from_memory(&b.data, ctx, (heed_tensor){ HEED_TYPE(HEED_U8, n, 1, 6), (void *)(uintptr_t)pixels },
-                                    (heed_tensor){ HEED_TYPE(HEED_I64, n), (void *)(uintptr_t)labels }, 0, TOY_ERR));
+    TOY_OK(heed_dataset_from_memory(
+        &b.data, ctx, (heed_tensor){ HEED_TYPE(HEED_U8, n, 1, 6), (void *)(uintptr_t)pixels },
+        (heed_tensor){ HEED_TYPE(HEED_I64, n), (void *)(uintptr_t)labels }, 0, TOY_ERR));
     TOY_OK(heed_model_new(&b.model, ctx, build, NULL, NULL, TOY_ERR));
     TOY_OK(heed_loader_new(&b.loader, ctx, b.data, NULL, 0,
-                           &(heed_loader_opts){ .batch_size = batch, .std = (const float[]){ 1.0f / 255 } }, TOY_ERR));
+                           &(heed_loader_opts){ .batch_size = batch, .std = (const float[]){ 1.0f / 255 } },
+                           TOY_ERR));
     return b;
 }
 
@@ -45,10 +48,11 @@ static void close_bench(bench *b)
     heed_dataset_free(b->data);
 }
 
-/* Pixels are logits: rows are pictures 0 .. 4. Predicted 0, 2, 1, 1, 0; labels 0, 2, 2, 1, 1: three of five. Mirrored first
- * pixels are the last three backwards. */
+/* Pixels are logits: rows are pictures 0 .. 4. Predicted 0, 2, 1, 1, 0; labels 0, 2, 2, 1, 1: three of five.
+ * Mirrored first pixels are the last three backwards. */
 static const uint8_t pixels[5][6] = {
-    { 3, 1, 0, 0, 9, 0 }, { 0, 0, 2, 5, 0, 0 }, { 0, 4, 1, 7, 0, 0 }, { 1, 3, 2, 0, 1, 0 }, { 5, 0, 0, 0, 9, 0 },
+    { 3, 1, 0, 0, 9, 0 }, { 0, 0, 2, 5, 0, 0 }, { 0, 4, 1, 7, 0, 0 },
+    { 1, 3, 2, 0, 1, 0 }, { 5, 0, 0, 0, 9, 0 },
 };
 static const int64_t labels[5] = { 0, 2, 2, 1, 1 };
 
@@ -71,7 +75,8 @@ static void loss_accuracy_and_confusion_are_those_worked_out_by_hand(void **stat
     static const int64_t confusion[9] = { 1, 0, 0, 1, 1, 0, 0, 1, 1 };
     scratch *s = *state;
 
-    for (int64_t batch = 1; batch <= 7; batch++) { /* whole batches, a part in the last one, one larger than the data */
+    for (int64_t batch = 1; batch <= 7;
+         batch++) { /* whole batches, a part in the last one, one larger than the data */
         bench b = open_bench(s->ctx, first_pixels, &pixels[0][0], labels, 5, batch);
         heed_evaluation e;
 
@@ -149,7 +154,8 @@ static void evaluating_twice_gives_the_same_and_leaves_the_weights(void **state)
     char before[65], after[65];
 
     TOY_OK(heed_loader_new(&l, s->ctx, d, NULL, 0, &(heed_loader_opts){ .batch_size = 8 }, TOY_ERR));
-    TOY_OK(heed_model_new(&m, s->ctx, toy_conv_attention_build(), &toy_conv_attention, &(heed_model_opts){ .seed = 1 }, TOY_ERR));
+    TOY_OK(heed_model_new(&m, s->ctx, toy_conv_attention_build(), &toy_conv_attention,
+                          &(heed_model_opts){ .seed = 1 }, TOY_ERR));
     TOY_OK(heed_model_init(m, TYPE_AT(HEED_F32, 8, 1, 8, 8), 1, TOY_ERR));
     toy_digest(before, m, HEED_WEIGHTS_ALL);
     TOY_OK(heed_evaluate(&a, m, l, HEED_AVERAGE_MIRROR, TOY_ERR));

@@ -1,5 +1,5 @@
-/* Whole scenarios in which every allocation and every file call fails in turn: no crash, no leak, the right code, and an
- * unharmed run on the same context afterwards. */
+/* Whole scenarios in which every allocation and every file call fails in turn: no crash, no leak, the right
+ * code, and an unharmed run on the same context afterwards. */
 #include "support/cmocka.h"
 #include "base/error.h"
 #include "support/fail_each.h"
@@ -57,7 +57,8 @@ static void open_story(story *w, scratch *s)
 
 static heed_status new_model(heed_model **m, heed_context *ctx, uint64_t seed, heed_error *err)
 {
-    return heed_model_new(m, ctx, toy_conv_attention_build(), &toy_conv_attention, &(heed_model_opts){ .seed = seed }, err);
+    return heed_model_new(m, ctx, toy_conv_attention_build(), &toy_conv_attention,
+                          &(heed_model_opts){ .seed = seed }, err);
 }
 
 /* ---- building, a step ---- */
@@ -87,7 +88,11 @@ static heed_status one_step(heed_context *ctx, void *user, int64_t accumulate, h
     heed_status st;
 
     STEP(new_model(&m, ctx, 1, err));
-    STEP(heed_trainer_new(&t, m, &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .amsgrad = true, .clip_norm = 1, .accumulate = accumulate }, err));
+    STEP(heed_trainer_new(
+        &t, m,
+        &(heed_trainer_opts){
+            .optimizer = HEED_ADAMW, .amsgrad = true, .clip_norm = 1, .accumulate = accumulate },
+        err));
     for (int64_t i = 0; i < accumulate; i++)
         STEP(heed_trainer_step(t, &x, 1, &y, NULL, err));
     STEP(heed_weights_sha256(heed_model_weights(m), HEED_WEIGHTS_MODEL, w->digest, err));
@@ -250,7 +255,8 @@ static heed_status train_and_open(heed_context *ctx, void *user, heed_error *err
     STEP(st);
     STEP(heed_run_open(&run, ctx, w->out, err));
     STEP(heed_run_evaluate(&e, run, NULL, err));
-    STEP(heed_run_predict(run, (heed_tensor){ HEED_TYPE(HEED_U8, 1, 8, 8), picture }, HEED_AVERAGE_MIRROR, logits, err));
+    STEP(heed_run_predict(run, (heed_tensor){ HEED_TYPE(HEED_U8, 1, 8, 8), picture }, HEED_AVERAGE_MIRROR,
+                          logits, err));
 done:
     heed_evaluation_release(ctx, &e);
     heed_run_free(run);
@@ -258,7 +264,8 @@ done:
     return st;
 }
 
-static const char *const run_files[] = { "model.safetensors", "recipe.yaml", "config.json", "preprocessor_config.json", "metrics.jsonl", "README.md" };
+static const char *const run_files[] = { "model.safetensors",        "recipe.yaml",   "config.json",
+                                         "preprocessor_config.json", "metrics.jsonl", "README.md" };
 
 static void no_run(heed_context *ctx, void *user)
 {
@@ -317,7 +324,10 @@ static bool run_is_old(heed_context *ctx, void *user, heed_status st)
 
 /* ---- tests ---- */
 
-#define SCENARIO(n, ...) { .name = n, __VA_ARGS__ }
+#define SCENARIO(n, ...)                                                                                     \
+    {                                                                                                        \
+        .name = n, __VA_ARGS__                                                                               \
+    }
 
 typedef bool fail_each(const heed_scenario *s, void *user, heed_fail_report *report);
 
@@ -345,7 +355,8 @@ static void every_allocation_may_fail(void **state)
         SCENARIO("b: accumulated step", .run = train_accumulated),
         SCENARIO("c: save weights", .run = save, .prepare = put_old_weights, .right = old_or_new),
         SCENARIO("d: load weights", .run = load),
-        SCENARIO("e: train, open, evaluate", .run = train_and_open, .prepare = no_run, .right = a_run_or_none),
+        SCENARIO("e: train, open, evaluate", .run = train_and_open, .prepare = no_run,
+                 .right = a_run_or_none),
     };
 
     run_each(*state, scenarios, sizeof scenarios / sizeof *scenarios, heed_fail_each);
@@ -366,7 +377,8 @@ static void every_file_call_may_fail(void **state)
     static const heed_scenario scenarios[] = {
         SCENARIO("c: save weights", .run = save, .prepare = put_old_weights, .right = old_or_new),
         SCENARIO("d: load weights", .run = load, .right = loaded_is_old),
-        SCENARIO("e: train, open, evaluate", .run = train_and_open, .prepare = no_run, .right = a_run_or_none),
+        SCENARIO("e: train, open, evaluate", .run = train_and_open, .prepare = no_run,
+                 .right = a_run_or_none),
     };
 
     run_each(*state, scenarios, sizeof scenarios / sizeof *scenarios, heed_fail_each_file);

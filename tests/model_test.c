@@ -33,7 +33,8 @@ static heed_value broken(heed_builder *b, const heed_value *in, const void *conf
     return heed_reshape(b, in[0], 1, (const int64_t[]){ 7 });
 }
 
-static heed_model *open_model(heed_context *ctx, heed_build_fn *build, const void *config, const heed_model_opts *opts)
+static heed_model *open_model(heed_context *ctx, heed_build_fn *build, const void *config,
+                              const heed_model_opts *opts)
 {
     heed_model *m = NULL;
 
@@ -170,7 +171,8 @@ static void two_models_can_share_weights(void **state)
     float x[6], y[6];
 
     run_rows(a, 3, x);
-    b = open_model(s->ctx, counted_build, &c, &(heed_model_opts){ .seed = 2, .weights = heed_model_weights(a) });
+    b = open_model(s->ctx, counted_build, &c,
+                   &(heed_model_opts){ .seed = 2, .weights = heed_model_weights(a) });
     heed_model_free(a); /* the store is counted */
     run_rows(b, 3, y);
     assert_memory_equal(x, y, sizeof x);
@@ -183,7 +185,8 @@ static void weights_depend_on_seed_and_name_only(void **state)
     char digests[3][65];
 
     for (int i = 0; i < 3; i++) {
-        heed_model *m = open_model(s->ctx, toy_conv_attention_build(), &toy_conv_attention, &(heed_model_opts){ .seed = i == 2 });
+        heed_model *m = open_model(s->ctx, toy_conv_attention_build(), &toy_conv_attention,
+                                   &(heed_model_opts){ .seed = i == 2 });
         const heed_type first = HEED_TYPE(HEED_F32, i == 0 ? 3 : 9, 1, 8, 8);
 
         TOY_OK(heed_model_init(m, &first, 1, TOY_ERR));
@@ -206,8 +209,8 @@ static void parameters_are_counted_without_running_statistics(void **state)
     heed_model_free(m);
     m = open_model(s->ctx, toy_conv_attention_build(), &toy_conv_attention, NULL);
     TOY_OK(heed_model_init(m, TYPE_AT(HEED_F32, 1, 1, 8, 8), 1, TOY_ERR));
-    /* stem 36 + 8, 288 + 16; positions 16 x 8; block: norms 32, attention 8 x 24 + 24 + 72, linear 8 x 12 + 12 + 12 x 8 + 8;
-     * norm 16; pool 8 + 72; head 27 */
+    /* stem 36 + 8, 288 + 16; positions 16 x 8; block: norms 32, attention 8 x 24 + 24 + 72, linear 8 x 12 +
+     * 12 + 12 x 8 + 8; norm 16; pool 8 + 72; head 27 */
     assert_int_equal(heed_model_parameters(m), 44 + 304 + 128 + 32 + 288 + 212 + 16 + 80 + 27);
     heed_model_free(m);
 }
@@ -218,7 +221,8 @@ static void what_cannot_run_is_refused(void **state)
 {
     scratch *s = *state;
     counted c = { 0, 2 };
-    heed_model *m = open_model(s->ctx, counted_build, &c, NULL), *bad = open_model(s->ctx, broken, NULL, NULL);
+    heed_model *m = open_model(s->ctx, counted_build, &c, NULL),
+               *bad = open_model(s->ctx, broken, NULL, NULL);
     heed_model *two = open_model(s->ctx, sum_of_two, NULL, NULL);
     float data[64] = { 0 }, y[64];
     heed_tensor in[17];
@@ -251,11 +255,13 @@ static void what_cannot_run_is_refused(void **state)
 static void a_tap_delivers_and_changes_no_bit(void **state)
 {
     scratch *s = *state;
-    heed_model *m = open_model(s->ctx, toy_conv_attention_build(), &toy_conv_attention, &(heed_model_opts){ .seed = 4 });
+    heed_model *m =
+        open_model(s->ctx, toy_conv_attention_build(), &toy_conv_attention, &(heed_model_opts){ .seed = 4 });
     const char *taps[] = { "pool.weights", "block.0.self_attn.weights", NULL };
     float x[2 * 64], plain[6], tapped[6], pooled[2 * 16], attention[2 * 2 * 16 * 16], all[6];
     const heed_tensor in = { HEED_TYPE(HEED_F32, 2, 1, 8, 8), x };
-    const heed_tensor out[] = { { HEED_TYPE(HEED_F32, 2, 3), tapped }, { HEED_TYPE(HEED_F32, 2, 16), pooled },
+    const heed_tensor out[] = { { HEED_TYPE(HEED_F32, 2, 3), tapped },
+                                { HEED_TYPE(HEED_F32, 2, 16), pooled },
                                 { HEED_TYPE(HEED_F32, 2, 2, 16, 16), attention } };
     heed_type type;
 
@@ -314,7 +320,8 @@ static void taps_in_the_model_change_no_bit_of_training(void **state)
     int64_t y[10];
 
     for (int tapped = 0; tapped < 2; tapped++) {
-        heed_model *m = open_model(s->ctx, toy_conv_attention_build(), &toy_conv_attention, &(heed_model_opts){ .seed = 4 });
+        heed_model *m = open_model(s->ctx, toy_conv_attention_build(), &toy_conv_attention,
+                                   &(heed_model_opts){ .seed = 4 });
         heed_trainer *t = NULL;
         heed_type type = HEED_TYPE(HEED_F32, 10, 1, 8, 8);
         float logits[30], weights[160];
@@ -327,10 +334,12 @@ static void taps_in_the_model_change_no_bit_of_training(void **state)
             TOY_OK(heed_model_taps(m, (const char *const[]){ "pool.weights", NULL }, TOY_ERR));
         TOY_OK(heed_trainer_new(&t, m, &(heed_trainer_opts){ .optimizer = HEED_ADAM }, TOY_ERR));
         for (int i = 0; i < 5; i++) {
-            TOY_OK(heed_trainer_step(t, &(heed_tensor){ type, x }, 1, &(heed_tensor){ HEED_TYPE(HEED_I64, 10), y }, NULL, TOY_ERR));
+            TOY_OK(heed_trainer_step(t, &(heed_tensor){ type, x }, 1,
+                                     &(heed_tensor){ HEED_TYPE(HEED_I64, 10), y }, NULL, TOY_ERR));
             if (tapped)
                 TOY_OK(heed_model_run(m, &(heed_tensor){ type, x }, 1,
-                                      (heed_tensor[]){ { HEED_TYPE(HEED_F32, 10, 3), logits }, { HEED_TYPE(HEED_F32, 10, 16), weights } },
+                                      (heed_tensor[]){ { HEED_TYPE(HEED_F32, 10, 3), logits },
+                                                       { HEED_TYPE(HEED_F32, 10, 16), weights } },
                                       2, TOY_ERR));
         }
         toy_digest(digests[tapped], m, HEED_WEIGHTS_ALL);
@@ -379,7 +388,8 @@ static void a_load_that_does_not_fit_lists_all_names(void **state)
     scratch *s = *state;
     counted c = { 0, 2 };
     const char *path = scratch_path(s, "model.safetensors");
-    heed_model *m = open_model(s->ctx, counted_build, &c, NULL), *other = open_model(s->ctx, toy_mlp, NULL, NULL);
+    heed_model *m = open_model(s->ctx, counted_build, &c, NULL),
+               *other = open_model(s->ctx, toy_mlp, NULL, NULL);
     heed_error err = { 0 };
     char before[65], after[65];
 

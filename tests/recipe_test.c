@@ -1,4 +1,5 @@
-/* Recipes: one file a rule in tests/corpus/recipe with its code and words in recipe.tsv, and what no small file can show. */
+/* Recipes: one file a rule in tests/corpus/recipe with its code and words in recipe.tsv, and what no small
+ * file can show. */
 #include "support/cmocka.h"
 #include "support/corpus.h"
 #include "support/scratch.h"
@@ -13,7 +14,8 @@
 
 #define GOOD "data:\n  path: somewhere\nmodel:\n  name: mlp\n"
 
-static heed_status open_text(heed_recipe **r, scratch *s, const char *text, size_t n, const char *const *overrides, heed_error *err)
+static heed_status open_text(heed_recipe **r, scratch *s, const char *text, size_t n,
+                             const char *const *overrides, heed_error *err)
 {
     const char *path = scratch_path(s, "recipe.yaml");
 
@@ -22,14 +24,16 @@ static heed_status open_text(heed_recipe **r, scratch *s, const char *text, size
 }
 
 /* Refused with this code, and these words are in the message. */
-static void assert_refused(scratch *s, const char *text, const char *const *overrides, heed_status code, const char *words)
+static void assert_refused(scratch *s, const char *text, const char *const *overrides, heed_status code,
+                           const char *words)
 {
     heed_recipe *r = NULL;
     heed_error err = { 0 };
     const heed_status st = open_text(&r, s, text, strlen(text), overrides, &err);
 
     if (st != code || !strstr(err.text, words) || err.code != code)
-        fail_msg("%s, \"%s\" instead of %s, \"%s\"", heed_status_name(st), err.text, heed_status_name(code), words);
+        fail_msg("%s, \"%s\" instead of %s, \"%s\"", heed_status_name(st), err.text, heed_status_name(code),
+                 words);
     assert_null(r);
 }
 
@@ -208,7 +212,8 @@ static void a_key_s_groups_count_among_its_bytes(void **state)
     snprintf(text, sizeof text, "%0100d: {%099d: 1}\n", 0, 0);
     assert_refused(s, text, NULL, HEED_ERR_FORMAT, "model.name is missing");
     snprintf(text, sizeof text, "%0100d: {%0101d: 1}\n", 0, 0);
-    assert_refused(s, text, NULL, HEED_ERR_FORMAT, ":1:104: a key must have 1 to 200 bytes, those of its groups");
+    assert_refused(s, text, NULL, HEED_ERR_FORMAT,
+                   ":1:104: a key must have 1 to 200 bytes, those of its groups");
 }
 
 static void a_missing_recipe_is_named(void **state)
@@ -243,8 +248,8 @@ static void overrides_replace_what_the_file_says(void **state)
 {
     scratch *s = *state;
     heed_recipe *r = opened(s, GOOD "train:\n  lr: 0.1\n  epochs: 4\n",
-                            (const char *[]){ "train.lr=0.2", "train.seed=9", "train.seed=10", "data.classes=a=b,c",
-                                              "model.hidden=3,4", NULL });
+                            (const char *[]){ "train.lr=0.2", "train.seed=9", "train.seed=10",
+                                              "data.classes=a=b,c", "model.hidden=3,4", NULL });
 
     assert_string_equal(heed_recipe_get(r, "train.lr"), "0.2");
     assert_string_equal(heed_recipe_get(r, "train.epochs"), "4");
@@ -257,7 +262,8 @@ static void overrides_replace_what_the_file_says(void **state)
 static void an_override_can_change_the_architecture_and_name_the_data(void **state)
 {
     scratch *s = *state;
-    heed_recipe *r = opened(s, "model:\n  name: mlp\n", (const char *[]){ "model.name=vit", "model.patch=7", "data.path=there", NULL });
+    heed_recipe *r = opened(s, "model:\n  name: mlp\n",
+                            (const char *[]){ "model.name=vit", "model.patch=7", "data.path=there", NULL });
 
     assert_string_equal(heed_recipe_get(r, "model.name"), "vit");
     assert_string_equal(heed_recipe_get(r, "model.patch"), "7");
@@ -273,14 +279,16 @@ static void a_mistake_in_an_override_is_the_command_s(void **state)
         { "train.epochs", "--set takes key=value, as in train.epochs=3; \"train.epochs\" is not that" },
         { "=3", "--set takes key=value" },
         { "", "--set takes key=value" },
-        { "train.epoches=3", "--set train.epoches: unknown key \"train.epoches\"; did you mean \"train.epochs\"?" },
+        { "train.epoches=3",
+          "--set train.epoches: unknown key \"train.epoches\"; did you mean \"train.epochs\"?" },
         { "epochs=3", "--set epochs: unknown key \"epochs\"; did you mean \"train.epochs\"?" },
         { "train=3", "--set train: \"train\" is a group of keys" },
         { "train.epochs=", "--set train.epochs: train.epochs: \"\" is no integer" },
         { "train.epochs=many", "--set train.epochs: train.epochs: \"many\" is no integer" },
         { "train.epochs=0", "--set train.epochs: train.epochs: 0 is outside 1 to 1000000" },
         { "train.optimizer=adma", "--set train.optimizer: train.optimizer: \"adma\" is none of" },
-        { "model.name=vti", "--set model.name: model.name: there is no architecture \"vti\"; did you mean \"vit\"?" },
+        { "model.name=vti",
+          "--set model.name: model.name: there is no architecture \"vti\"; did you mean \"vit\"?" },
         { "train.lr =3", "unknown key \"train.lr \"; did you mean \"train.lr\"?" },
     };
     scratch *s = *state;

@@ -25,13 +25,16 @@ static void assert_rates(const heed_schedule *s, const golden *g, size_t n)
             fail_msg("step %lld: %.17g, not %.17g", (long long)g[i].step, lr, g[i].lr);
     }
 }
-#define RATES(s, ...) assert_rates(&(s), (const golden[]){ __VA_ARGS__ }, sizeof((golden[]){ __VA_ARGS__ }) / sizeof(golden))
+#define RATES(s, ...)                                                                                        \
+    assert_rates(&(s), (const golden[]){ __VA_ARGS__ }, sizeof((golden[]){ __VA_ARGS__ }) / sizeof(golden))
 
 static void the_warm_up_rises_in_equal_steps_to_the_rate(void **state)
 {
     (void)state;
     for (int kind = HEED_SCHEDULE_CONSTANT; kind <= HEED_SCHEDULE_STEP; kind++) {
-        const heed_schedule s = { .kind = (heed_schedule_kind)kind, .lr = 0.1, .warmup = 4, .steps = 12, .every = 3 };
+        const heed_schedule s = {
+            .kind = (heed_schedule_kind)kind, .lr = 0.1, .warmup = 4, .steps = 12, .every = 3
+        };
 
         RATES(s, { 0, 0.025 }, { 1, 0.05 }, { 2, 0.075 }, { 3, 0.1 }, { 4, 0.1 });
     }
@@ -49,11 +52,14 @@ static void a_constant_rate_stays(void **state)
 static void a_cosine_falls_from_the_rate_to_the_least(void **state)
 {
     const heed_schedule s = { .kind = HEED_SCHEDULE_COSINE, .lr = 0.1, .warmup = 4, .steps = 12 };
-    const heed_schedule l = { .kind = HEED_SCHEDULE_COSINE, .lr = 0.1, .warmup = 4, .steps = 12, .least = 0.02 };
+    const heed_schedule l = {
+        .kind = HEED_SCHEDULE_COSINE, .lr = 0.1, .warmup = 4, .steps = 12, .least = 0.02
+    };
 
     (void)state;
     RATES(s, { 4, 0.1 }, { 5, 0.1 * 0.96193976625564337 }, { 6, 0.1 * 0.85355339059327376 }, { 8, 0.05 },
-          { 10, 0.1 * 0.14644660940672624 }, { 11, 0.1 * 0.038060233744356631 }, { 12, 0 }, { 13, 0 }, { 99, 0 });
+          { 10, 0.1 * 0.14644660940672624 }, { 11, 0.1 * 0.038060233744356631 }, { 12, 0 }, { 13, 0 },
+          { 99, 0 });
     RATES(l, { 4, 0.1 }, { 6, 0.02 + 0.08 * 0.85355339059327376 }, { 8, 0.06 }, { 12, 0.02 }, { 99, 0.02 });
 }
 
@@ -83,7 +89,9 @@ static void steps_multiply_by_gamma(void **state)
 
 static void a_schedule_ten_million_steps_long_is_as_quick(void **state)
 {
-    const heed_schedule s = { .kind = HEED_SCHEDULE_STEP, .lr = 1, .every = 1, .gamma = 1, .steps = 10000000 };
+    const heed_schedule s = {
+        .kind = HEED_SCHEDULE_STEP, .lr = 1, .every = 1, .gamma = 1, .steps = 10000000
+    };
     const clock_t began = clock();
 
     (void)state;

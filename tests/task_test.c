@@ -1,4 +1,5 @@
-/* Runs: what heed_train writes, heed_run_open reads, and evaluation and prediction make of it; and what each refuses. */
+/* Runs: what heed_train writes, heed_run_open reads, and evaluation and prediction make of it; and what each
+ * refuses. */
 #include "support/cmocka.h"
 #include "support/toy.h"
 #include "tasks/config.h"
@@ -37,10 +38,12 @@ static field_day open_day(scratch *s, const char *model)
     snprintf(d.out, sizeof d.out, "%s/runs/first", s->folder);
     assert_int_equal(mkdir(d.data, 0700), 0);
     toy_write_idx(d.data, TRAIN, TEST);
-    snprintf(words, sizeof words,
-             "data:\n  path: %s\n  classes: one, two, three\n  validation: 0.2\n  mirror: true\nmodel:\n  name: %s\n"
-             "train:\n  epochs: 3\n  batch_size: 16\n  lr: 0.01\n  warmup: 0.2\n  clip_norm: 1\n  seed: 5\n",
-             d.data, model);
+    snprintf(
+        words, sizeof words,
+        "data:\n  path: %s\n  classes: one, two, three\n  validation: 0.2\n  mirror: true\n"
+             "model:\n  name: %s\n"
+        "train:\n  epochs: 3\n  batch_size: 16\n  lr: 0.01\n  warmup: 0.2\n  clip_norm: 1\n  seed: 5\n",
+        d.data, model);
     write_text(d.recipe, words);
     return d;
 }
@@ -132,7 +135,8 @@ static void the_same_recipe_gives_the_same_weights(void **state)
     TOY_OK(train_with(&a, &d, NULL, NULL, TOY_ERR));
     TOY_OK(train_with(&b, &d, NULL, &(heed_train_opts){ .force = true }, TOY_ERR));
     assert_string_equal(a.sha256, b.sha256);
-    TOY_OK(train_with(&c, &d, (const char *const[]){ "train.seed=6", NULL }, &(heed_train_opts){ .force = true }, TOY_ERR));
+    TOY_OK(train_with(&c, &d, (const char *const[]){ "train.seed=6", NULL },
+                      &(heed_train_opts){ .force = true }, TOY_ERR));
     assert_string_not_equal(a.sha256, c.sha256);
     snprintf(copy, sizeof copy, "%s/copy.yaml", d.s->folder); /* the resolved recipe of a run is a recipe */
     assert_int_equal(rename(in_run(&d, "recipe.yaml"), copy), 0);
@@ -171,7 +175,8 @@ static void predicting_agrees_with_evaluating(void **state)
         double loss = 0;
         int right = 0;
 
-        TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), pixels }, (heed_average)average, logits, TOY_ERR));
+        TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), pixels },
+                                (heed_average)average, logits, TOY_ERR));
         for (int i = 0; i < TEST; i++) {
             const float *x = logits + 3 * i;
 
@@ -183,7 +188,8 @@ static void predicting_agrees_with_evaluating(void **state)
             assert_true(fabs(loss / TEST - e.loss) < 1e-6);
         else
             for (int i = 0; i < TEST; i++) /* logarithms of probabilities */
-                assert_true(fabs(exp((double)logits[3 * i]) + exp((double)logits[3 * i + 1]) + exp((double)logits[3 * i + 2]) - 1) < 1e-5);
+                assert_true(fabs(exp((double)logits[3 * i]) + exp((double)logits[3 * i + 1]) +
+                                 exp((double)logits[3 * i + 2]) - 1) < 1e-5);
     }
     assert_true(e.accuracy > 0.5); /* it has learned something */
     heed_evaluation_release(d.s->ctx, &e);
@@ -205,19 +211,24 @@ static void a_picture_alone_has_the_bytes_of_one_among_many(void **state)
     toy_pictures(pixels, labels, 130, 9);
     r = open_run(&d);
     for (int average = HEED_AVERAGE_NONE; average <= HEED_AVERAGE_MIRROR; average++) {
-        TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, 130, 8, 8), pixels }, (heed_average)average, all, TOY_ERR));
+        TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, 130, 8, 8), pixels },
+                                (heed_average)average, all, TOY_ERR));
         for (int i = 0; i < 130; i += 43) {
-            TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, 1, 1, 8, 8), pixels + 64 * i }, (heed_average)average, one, TOY_ERR));
+            TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, 1, 1, 8, 8), pixels + 64 * i },
+                                    (heed_average)average, one, TOY_ERR));
             assert_memory_equal(one, all + 3 * i, sizeof one);
         }
-        TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, 5, 8, 8), pixels + 64 * 125 }, (heed_average)average, few, TOY_ERR));
+        TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, 5, 8, 8), pixels + 64 * 125 },
+                                (heed_average)average, few, TOY_ERR));
         assert_memory_equal(few, all + 3 * 125, sizeof few);
     }
-    TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, 0, 8, 8), pixels }, HEED_AVERAGE_MIRROR, NULL, TOY_ERR));
+    TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, 0, 8, 8), pixels }, HEED_AVERAGE_MIRROR,
+                            NULL, TOY_ERR));
     heed_run_free(r);
 }
 
-/* The numbers that go into the network are those of the loader, bit by bit: a network that hands them out shows it. */
+/* The numbers that go into the network are those of the loader, bit by bit: a network that hands them out
+ * shows it. */
 static void predicting_normalises_as_the_loader_does(void **state)
 {
     field_day d = open_day(*state, MLP);
@@ -236,12 +247,15 @@ static void predicting_normalises_as_the_loader_does(void **state)
     heed__arena_init(&a, d.s->ctx->heap);
     TOY_OK(heed__config_read(&c, d.s->ctx, &a, d.out, TOY_ERR));
     TOY_OK(heed_dataset_open_idx(&data, d.s->ctx, d.data, "test", TOY_ERR));
-    TOY_OK(heed_loader_new(&l, d.s->ctx, data, NULL, 0, &(heed_loader_opts){ .batch_size = TEST, .mean = c.mean, .std = c.std }, TOY_ERR));
+    TOY_OK(heed_loader_new(&l, d.s->ctx, data, NULL, 0,
+                           &(heed_loader_opts){ .batch_size = TEST, .mean = c.mean, .std = c.std }, TOY_ERR));
     TOY_OK(heed_loader_start(l, 0, 0, TOY_ERR));
     TOY_OK(heed_loader_next(l, &x, &y, &count, TOY_ERR));
-    TOY_OK(heed_model_run(heed_run_model(r), &x, 1, &(heed_tensor){ HEED_TYPE(HEED_F32, TEST, 3), tapped }, 1, TOY_ERR));
+    TOY_OK(heed_model_run(heed_run_model(r), &x, 1, &(heed_tensor){ HEED_TYPE(HEED_F32, TEST, 3), tapped }, 1,
+                          TOY_ERR));
     part(pixels, labels, true);
-    TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), pixels }, HEED_AVERAGE_NONE, predicted, TOY_ERR));
+    TOY_OK(heed_run_predict(r, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), pixels }, HEED_AVERAGE_NONE,
+                            predicted, TOY_ERR));
     assert_memory_equal(tapped, predicted, TEST * 3 * sizeof(float));
     assert_true(c.mean[0] > 0 && c.std[0] > 0);
     heed__arena_release(&a);
@@ -255,9 +269,11 @@ static void predicting_normalises_as_the_loader_does(void **state)
 static void pictures_of_another_shape_are_refused(void **state)
 {
     static const heed_type types[] = {
-        { HEED_U8, 3, { 2, 8, 7 } },    { HEED_U8, 3, { 2, 7, 8 } },          { HEED_U8, 4, { 2, 2, 8, 8 } }, { HEED_U8, 4, { 2, 0, 8, 8 } },
-        { HEED_F32, 3, { 2, 8, 8 } },   { HEED_U8, 2, { 8, 8 } },             { HEED_U8, 3, { -1, 8, 8 } },
-        { HEED_U8, 5, { 1, 1, 1, 8, 8 } }, { HEED_U8, 3, { INT64_MAX, 8, 8 } }, { HEED_U8, 0, { 0 } },
+        { HEED_U8, 3, { 2, 8, 7 } },         { HEED_U8, 3, { 2, 7, 8 } },
+        { HEED_U8, 4, { 2, 2, 8, 8 } },      { HEED_U8, 4, { 2, 0, 8, 8 } },
+        { HEED_F32, 3, { 2, 8, 8 } },        { HEED_U8, 2, { 8, 8 } },
+        { HEED_U8, 3, { -1, 8, 8 } },        { HEED_U8, 5, { 1, 1, 1, 8, 8 } },
+        { HEED_U8, 3, { INT64_MAX, 8, 8 } }, { HEED_U8, 0, { 0 } },
     };
     field_day d = open_day(*state, MLP);
     uint8_t pixels[1000] = { 0 };
@@ -269,7 +285,9 @@ static void pictures_of_another_shape_are_refused(void **state)
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         heed_error err = { 0 };
 
-        assert_int_equal(heed_run_predict(r, (heed_tensor){ types[i], pixels }, HEED_AVERAGE_NONE, logits, &err), HEED_ERR_SHAPE);
+        assert_int_equal(
+            heed_run_predict(r, (heed_tensor){ types[i], pixels }, HEED_AVERAGE_NONE, logits, &err),
+            HEED_ERR_SHAPE);
         assert_string_equal(err.text, "predict: the model takes pictures u8 [n,1,8,8]");
     }
     heed_run_free(r);
@@ -289,8 +307,9 @@ static bool watch_it(void *user, const heed_progress *p)
 
     w->calls++;
     w->ended += p->epoch_ended;
-    w->right = w->right && p->epoch >= 1 && p->epoch <= p->epochs && p->step <= p->steps && isfinite(p->loss) &&
-               p->epoch_ended == (p->validation_accuracy >= 0) && p->seconds >= 0 && p->samples >= w->last.samples;
+    w->right = w->right && p->epoch >= 1 && p->epoch <= p->epochs && p->step <= p->steps &&
+               isfinite(p->loss) && p->epoch_ended == (p->validation_accuracy >= 0) && p->seconds >= 0 &&
+               p->samples >= w->last.samples;
     w->last = *p;
     return w->calls == w->stop_at;
 }
@@ -319,7 +338,9 @@ static void a_training_that_is_stopped_leaves_a_run_that_opens(void **state)
         heed_error err = { 0 };
         heed_run *r;
 
-        assert_int_equal(train_with(&result, &d, NULL, &(heed_train_opts){ .force = true, .progress = watch_it, .user = &w }, &err),
+        assert_int_equal(train_with(&result, &d, NULL,
+                                    &(heed_train_opts){ .force = true, .progress = watch_it, .user = &w },
+                                    &err),
                          HEED_ERR_STOPPED);
         assert_int_equal(w.calls, at);
         assert_non_null(strstr(err.text, "was stopped at step"));
@@ -346,8 +367,10 @@ static void without_a_validation_part_there_is_no_accuracy(void **state)
     field_day d = open_day(*state, MLP);
     heed_train_result result;
 
-    TOY_OK(train_with(&result, &d, (const char *const[]){ "data.validation=0", "data.limit=10", NULL }, NULL, TOY_ERR));
-    assert_true(result.validation_accuracy == -1 && result.validation_loss == -1 && result.baseline_accuracy == -1);
+    TOY_OK(train_with(&result, &d, (const char *const[]){ "data.validation=0", "data.limit=10", NULL }, NULL,
+                      TOY_ERR));
+    assert_true(result.validation_accuracy == -1 && result.validation_loss == -1 &&
+                result.baseline_accuracy == -1);
     assert_int_equal(result.steps, 3); /* ten samples are one batch */
 }
 
@@ -357,10 +380,16 @@ static void batches_accumulate_across_the_end_of_an_epoch(void **state)
     heed_train_result result;
     heed_error err = { 0 };
 
-    TOY_OK(train_with(&result, &d, (const char *const[]){ "data.limit=30", "train.batch_size=10", "train.accumulate=2", "train.checkpoint_steps=1", NULL }, NULL, TOY_ERR));
+    TOY_OK(train_with(&result, &d,
+                      (const char *const[]){ "data.limit=30", "train.batch_size=10", "train.accumulate=2",
+                                             "train.checkpoint_steps=1", NULL },
+                      NULL, TOY_ERR));
     assert_int_equal(result.steps, 4); /* 9 batches */
-    assert_int_equal(train_with(NULL, &d, (const char *const[]){ "data.limit=30", "train.batch_size=10", "train.accumulate=10", NULL },
-                                &(heed_train_opts){ .force = true }, &err), HEED_ERR_SPEC);
+    assert_int_equal(train_with(NULL, &d,
+                                (const char *const[]){ "data.limit=30", "train.batch_size=10",
+                                                       "train.accumulate=10", NULL },
+                                &(heed_train_opts){ .force = true }, &err),
+                     HEED_ERR_SPEC);
     assert_non_null(strstr(err.text, "train.accumulate is 10, but there are 9 batches in all"));
 }
 
@@ -372,7 +401,8 @@ static void a_checkpoint_is_the_run_s_weights_so_far(void **state)
     heed_train_result result;
 
     assert_int_equal(train_with(&result, &d, (const char *const[]){ "train.checkpoint_steps=2", NULL },
-                                &(heed_train_opts){ .progress = watch_it, .user = &w }, NULL), HEED_ERR_STOPPED);
+                                &(heed_train_opts){ .progress = watch_it, .user = &w }, NULL),
+                     HEED_ERR_STOPPED);
     TOY_OK(heed_model_new(&m, d.s->ctx, toy_mlp, NULL, NULL, TOY_ERR));
     TOY_OK(heed_model_load(m, in_run(&d, "model.safetensors"), TOY_ERR));
     heed_model_free(m);
@@ -391,7 +421,8 @@ static void a_run_is_not_overwritten_unless_forced(void **state)
     r = open_run(&d);
     toy_digest(before, heed_run_model(r), HEED_WEIGHTS_MODEL);
     heed_run_free(r);
-    assert_int_equal(train_with(NULL, &d, (const char *const[]){ "train.seed=8", NULL }, NULL, &err), HEED_ERR_EXISTS);
+    assert_int_equal(train_with(NULL, &d, (const char *const[]){ "train.seed=8", NULL }, NULL, &err),
+                     HEED_ERR_EXISTS);
     assert_non_null(strstr(err.text, "--force"));
     assert_int_equal(scratch_entries(d.out), 6);
     r = open_run(&d);
@@ -417,7 +448,8 @@ static void a_mistake_is_found_before_anything_is_written(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         heed_error err = { 0 };
-        const heed_status st = train_with(NULL, &d, (const char *const[]){ cases[i].override, NULL }, NULL, &err);
+        const heed_status st =
+            train_with(NULL, &d, (const char *const[]){ cases[i].override, NULL }, NULL, &err);
 
         if (st != cases[i].code || !(strstr(err.text, cases[i].words) || strstr(err.path, cases[i].words)))
             fail_msg("%s: %s %s (%s)", cases[i].override, heed_status_name(st), err.text, err.path);
@@ -437,7 +469,9 @@ static void a_folder_that_cannot_be_written_is_found_before_training(void **stat
     snprintf(file, sizeof file, "%s/file", d.s->folder);
     snprintf(below, sizeof below, "%s/run", file);
     write_text(file, "x");
-    assert_int_equal(train_with(NULL, &d, NULL, &(heed_train_opts){ .out = below, .progress = watch_it, .user = &w }, &err), HEED_ERR_IO);
+    assert_int_equal(train_with(NULL, &d, NULL,
+                                &(heed_train_opts){ .out = below, .progress = watch_it, .user = &w }, &err),
+                     HEED_ERR_IO);
     assert_non_null(strstr(err.path, "/file"));
     assert_int_equal(w.calls, 0);
 }
@@ -461,7 +495,8 @@ static void a_read_only_folder_is_found_before_training(void **state)
 
     read_only.open_new = open_new_read_only;
     d.s->ctx->files = &read_only;
-    assert_int_equal(train_with(NULL, &d, NULL, &(heed_train_opts){ .progress = watch_it, .user = &w }, &err), HEED_ERR_IO);
+    assert_int_equal(train_with(NULL, &d, NULL, &(heed_train_opts){ .progress = watch_it, .user = &w }, &err),
+                     HEED_ERR_IO);
     d.s->ctx->files = real;
     assert_non_null(strstr(err.path, "metrics.jsonl"));
     assert_int_equal(w.calls, 0);
@@ -502,7 +537,8 @@ static void assert_damaged(const field_day *d, const char *name, heed_status cod
 
 static void damage_of_each_file_is_noticed_and_names_it(void **state)
 {
-    static const char *const names[] = { "config.json", "preprocessor_config.json", "recipe.yaml", "model.safetensors" };
+    static const char *const names[] = { "config.json", "preprocessor_config.json", "recipe.yaml",
+                                         "model.safetensors" };
     field_day d = open_day(*state, MLP);
     heed_run *r;
 
@@ -554,7 +590,8 @@ static void files_of_two_runs_are_not_taken_for_one(void **state)
 
     snprintf(other, sizeof other, "%s/runs/second", d.s->folder);
     TOY_OK(train_with(NULL, &d, (const char *const[]){ "train.epochs=1", NULL }, NULL, TOY_ERR));
-    TOY_OK(train_with(NULL, &d, (const char *const[]){ "train.epochs=1", "model.hidden=9", NULL }, &(heed_train_opts){ .out = other }, TOY_ERR));
+    TOY_OK(train_with(NULL, &d, (const char *const[]){ "train.epochs=1", "model.hidden=9", NULL },
+                      &(heed_train_opts){ .out = other }, TOY_ERR));
     for (int i = 0; i < 2; i++) { /* the weights first, then the recipe that goes with them */
         snprintf(from, sizeof from, "%s/%s", other, names[i]);
         assert_int_equal(rename(from, in_run(&d, names[i])), 0);
@@ -570,7 +607,8 @@ static void files_of_two_runs_are_not_taken_for_one(void **state)
     }
 }
 
-/* Sizes come from files: a recipe or config.json that asks for terabytes is refused before any memory is taken. */
+/* Sizes come from files: a recipe or config.json that asks for terabytes is refused before any memory is
+ * taken. */
 static void a_model_far_larger_than_its_weights_is_refused_before_memory_is_taken(void **state)
 {
     field_day d = open_day(*state, MLP);
@@ -578,7 +616,8 @@ static void a_model_far_larger_than_its_weights_is_refused_before_memory_is_take
     heed_error err = { 0 };
 
     TOY_OK(train_with(NULL, &d, (const char *const[]){ "train.epochs=1", NULL }, NULL, TOY_ERR));
-    write_text(in_run(&d, "recipe.yaml"), "data:\n  path: a\nmodel:\n  name: mlp\n  hidden: [1000000, 1000000, 1000000]\n");
+    write_text(in_run(&d, "recipe.yaml"),
+               "data:\n  path: a\nmodel:\n  name: mlp\n  hidden: [1000000, 1000000, 1000000]\n");
     heed_context_peak_reset(d.s->ctx);
     assert_int_equal(heed_run_open(&r, d.s->ctx, d.out, &err), HEED_ERR_SHAPE);
     assert_non_null(strstr(err.path, "model.safetensors"));
@@ -649,9 +688,13 @@ static void a_loss_that_is_not_finite_stops_training_and_names_the_node(void **s
     field_day d = open_day(*state, MLP);
     heed_error err = { 0 };
 
-    assert_int_equal(train_with(NULL, &d, (const char *const[]){ "train.optimizer=sgd", "train.lr=1000", "train.clip_norm=0",
-                                                                 "train.schedule=constant", "train.warmup=0", "train.epochs=200",
-                                                                 "data.std=0.000001", NULL }, NULL, &err), HEED_ERR_NUMERIC);
+    assert_int_equal(
+        train_with(NULL, &d,
+                   (const char *const[]){ "train.optimizer=sgd", "train.lr=1000", "train.clip_norm=0",
+                                          "train.schedule=constant", "train.warmup=0", "train.epochs=200",
+                                          "data.std=0.000001", NULL },
+                   NULL, &err),
+        HEED_ERR_NUMERIC);
     assert_true(err.path[0]);
     assert_non_null(strstr(err.text, "NaN or an infinity"));
     assert_false(access(in_run(&d, "config.json"), F_OK) == 0);
@@ -673,7 +716,8 @@ static int64_t write_until_full(void *user, int fd, const void *from, size_t n)
     return real_files->write(real_files->user, fd, from, n);
 }
 
-/* Bytes of disk from none to enough: HEED_ERR_IO with words, no half-written file; an old run stays or is told from a new one. */
+/* Bytes of disk from none to enough: HEED_ERR_IO with words, no half-written file; an old run stays or is
+ * told from a new one. */
 static void a_full_disk_is_an_error_at_every_size(void **state)
 {
     field_day d = open_day(*state, MLP);
@@ -691,7 +735,8 @@ static void a_full_disk_is_an_error_at_every_size(void **state)
 
         room = bytes;
         d.s->ctx->files = &full;
-        st = train_with(&got, &d, (const char *const[]){ "train.epochs=1", "train.seed=77", NULL }, &(heed_train_opts){ .force = true }, &err);
+        st = train_with(&got, &d, (const char *const[]){ "train.epochs=1", "train.seed=77", NULL },
+                        &(heed_train_opts){ .force = true }, &err);
         d.s->ctx->files = real_files;
         if (st == HEED_OK)
             break;
@@ -704,7 +749,8 @@ static void a_full_disk_is_an_error_at_every_size(void **state)
         refused += st != HEED_OK;
         heed_run_free(r);
     }
-    print_message("full disk: %d trainings failed, the old run opened after %d, was refused after %d\n", failed, opened, refused);
+    print_message("full disk: %d trainings failed, the old run opened after %d, was refused after %d\n",
+                  failed, opened, refused);
     assert_true(failed > 5 && opened > 0);
     assert_string_not_equal(old.sha256, got.sha256);
     heed_run_free(open_run(&d));

@@ -1,4 +1,5 @@
-/* Training steps: what they compute, what they leave alone, and that a step which cannot be taken changes nothing. */
+/* Training steps: what they compute, what they leave alone, and that a step which cannot be taken changes
+ * nothing. */
 #include "support/cmocka.h"
 #include "support/toy.h"
 
@@ -49,7 +50,8 @@ typedef struct bench {
     heed_trainer *t;
 } bench;
 
-static bench open_bench(heed_context *ctx, heed_build_fn *build, const void *config, const heed_trainer_opts *opts)
+static bench open_bench(heed_context *ctx, heed_build_fn *build, const void *config,
+                        const heed_trainer_opts *opts)
 {
     bench w = { NULL, NULL };
 
@@ -122,7 +124,8 @@ static float micro_step(const bench *w, batch *b, int64_t begin, int64_t n)
 static void xor_is_learned(void **state)
 {
     scratch *s = *state;
-    bench w = open_bench(s->ctx, xor_net, NULL, &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(0.05f) });
+    bench w = open_bench(s->ctx, xor_net, NULL,
+                         &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(0.05f) });
     const heed_tensor x = { HEED_TYPE(HEED_F32, 4, 2), (float[]){ 0, 0, 0, 1, 1, 0, 1, 1 } };
     const heed_tensor y = { HEED_TYPE(HEED_I64, 4), (int64_t[]){ 0, 1, 1, 0 } };
     float logits[8], loss = 1;
@@ -145,13 +148,16 @@ static void every_optimiser_lowers_the_loss(void **state)
     } rules[] = {
         { "sgd", { .optimizer = HEED_SGD, .lr = { true, 0.2f } } },
         { "sgd, momentum", { .optimizer = HEED_SGD, .lr = { true, 0.05f }, .momentum = { true, 0.9f } } },
-        { "sgd, nesterov", { .optimizer = HEED_SGD, .lr = { true, 0.05f }, .momentum = { true, 0.9f }, .nesterov = true } },
+        { "sgd, nesterov",
+          { .optimizer = HEED_SGD, .lr = { true, 0.05f }, .momentum = { true, 0.9f }, .nesterov = true } },
         { "rmsprop", { .optimizer = HEED_RMSPROP, .lr = { true, 0.003f } } },
-        { "rmsprop, momentum", { .optimizer = HEED_RMSPROP, .lr = { true, 0.001f }, .momentum = { true, 0.9f } } },
+        { "rmsprop, momentum",
+          { .optimizer = HEED_RMSPROP, .lr = { true, 0.001f }, .momentum = { true, 0.9f } } },
         { "adam", { .optimizer = HEED_ADAM, .lr = { true, 0.01f } } },
         { "adam, amsgrad", { .optimizer = HEED_ADAM, .lr = { true, 0.01f }, .amsgrad = true } },
         { "adamw", { .optimizer = HEED_ADAMW, .lr = { true, 0.01f } } },
-        { "adamw, amsgrad, accumulated", { .optimizer = HEED_ADAMW, .lr = { true, 0.01f }, .amsgrad = true, .accumulate = 2 } },
+        { "adamw, amsgrad, accumulated",
+          { .optimizer = HEED_ADAMW, .lr = { true, 0.01f }, .amsgrad = true, .accumulate = 2 } },
     };
     scratch *s = *state;
     batch *b = toy_batch(16, 1);
@@ -177,7 +183,8 @@ static void amsgrad_is_another_rule_than_adam(void **state)
     char digests[2][65];
 
     for (int amsgrad = 0; amsgrad < 2; amsgrad++) {
-        bench w = open_bench(s->ctx, toy_mlp, NULL, &(heed_trainer_opts){ .optimizer = HEED_ADAM, .amsgrad = amsgrad == 1 });
+        bench w = open_bench(s->ctx, toy_mlp, NULL,
+                             &(heed_trainer_opts){ .optimizer = HEED_ADAM, .amsgrad = amsgrad == 1 });
 
         for (int i = 0; i < 10; i++)
             step(&w, i < 3 ? one : two);
@@ -191,7 +198,8 @@ static void amsgrad_is_another_rule_than_adam(void **state)
 
 /* ---- the parts of a step ---- */
 
-/* Loss = sum over 3 rows of w.x + c: gradient of w is the column sums, of c 3; norm sqrt(3^2 + 6^2 + 0 + 2^2 + 3^2). */
+/* Loss = sum over 3 rows of w.x + c: gradient of w is the column sums, of c 3; norm sqrt(3^2 + 6^2 + 0 + 2^2
+ * + 3^2). */
 static const float rows[12] = { 1, 2, 0, 0, 1, 2, 0, 1, 1, 2, 0, 1 };
 static const float column_sums[4] = { 3, 6, 0, 2 };
 
@@ -199,7 +207,8 @@ static void a_plain_step_is_the_gradient_times_the_rate(void **state)
 {
     scratch *s = *state;
     bench w = open_bench(s->ctx, line, NULL, &(heed_trainer_opts){ .lr = HEED_SET(0.5f), .loss = sum_loss });
-    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows }, y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
+    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows },
+                      y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
     float before[4], bias, expected_loss = 0, loss;
 
     TOY_OK(heed_model_init(w.m, &x.type, 1, TOY_ERR));
@@ -220,8 +229,10 @@ static void a_plain_step_is_the_gradient_times_the_rate(void **state)
 static void clipping_bounds_the_norm_of_all_gradients_together(void **state)
 {
     scratch *s = *state;
-    bench w = open_bench(s->ctx, line, NULL, &(heed_trainer_opts){ .lr = HEED_SET(1), .clip_norm = 0.25f, .loss = sum_loss });
-    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows }, y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
+    bench w = open_bench(s->ctx, line, NULL,
+                         &(heed_trainer_opts){ .lr = HEED_SET(1), .clip_norm = 0.25f, .loss = sum_loss });
+    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows },
+                      y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
     const float norm = sqrtf(58), scale = 0.25f / (norm + 1e-6f);
     float before[4];
 
@@ -255,10 +266,14 @@ static void a_gradient_within_the_bound_is_not_clipped(void **state)
 static void vectors_do_not_decay_in_the_group_of_matrices(void **state)
 {
     scratch *s = *state;
-    bench w = open_bench(s->ctx, line, NULL, &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .lr = HEED_SET(0.5f),
-                                                                   .weight_decay = HEED_SET(0.1f), .decay = HEED_DECAY_MATRICES,
-                                                                   .loss = no_loss });
-    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows }, y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
+    bench w = open_bench(s->ctx, line, NULL,
+                         &(heed_trainer_opts){ .optimizer = HEED_ADAMW,
+                                               .lr = HEED_SET(0.5f),
+                                               .weight_decay = HEED_SET(0.1f),
+                                               .decay = HEED_DECAY_MATRICES,
+                                               .loss = no_loss });
+    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows },
+                      y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
     float before[4], bias;
 
     TOY_OK(heed_model_init(w.m, &x.type, 1, TOY_ERR));
@@ -274,9 +289,12 @@ static void vectors_do_not_decay_in_the_group_of_matrices(void **state)
 static void everything_decays_when_told_so(void **state)
 {
     scratch *s = *state;
-    bench w = open_bench(s->ctx, line, NULL, &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .lr = HEED_SET(0.5f),
-                                                                   .weight_decay = HEED_SET(0.1f), .loss = no_loss });
-    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows }, y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
+    bench w = open_bench(
+        s->ctx, line, NULL,
+        &(heed_trainer_opts){
+            .optimizer = HEED_ADAMW, .lr = HEED_SET(0.5f), .weight_decay = HEED_SET(0.1f), .loss = no_loss });
+    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows },
+                      y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
     float bias;
 
     TOY_OK(heed_model_init(w.m, &x.type, 1, TOY_ERR));
@@ -314,7 +332,9 @@ static void frozen_parameters_keep_their_bytes(void **state)
         free(before[i]);
     }
     assert_true(at(&w, "head.weight", 0) != moved);
-    assert_true(heed_weights_find(heed_model_weights(w.m), "optimizer.momentum_buffer.stem.0.conv.weight").type.rank < 0);
+    assert_true(
+        heed_weights_find(heed_model_weights(w.m), "optimizer.momentum_buffer.stem.0.conv.weight").type.rank <
+        0);
     free(b);
     close_bench(&w);
 }
@@ -325,15 +345,18 @@ static void frozen_parameters_keep_their_bytes(void **state)
 static heed_value plain_mlp(heed_builder *b, const heed_value *in, const void *config)
 {
     (void)config;
-    return heed_linear(b, "head", heed_relu(b, heed_linear(b, "fc", heed_flatten(b, in[0], 1, -1), 16, NULL)), 3, NULL);
+    return heed_linear(b, "head", heed_relu(b, heed_linear(b, "fc", heed_flatten(b, in[0], 1, -1), 16, NULL)),
+                       3, NULL);
 }
 
 static void micro_batches_add_up_to_one_large_batch(void **state)
 {
     scratch *s = *state;
     batch *b = toy_batch(16, 1);
-    bench one = open_bench(s->ctx, plain_mlp, NULL, &(heed_trainer_opts){ .lr = HEED_SET(0.1f), .clip_norm = 1 });
-    bench four = open_bench(s->ctx, plain_mlp, NULL, &(heed_trainer_opts){ .lr = HEED_SET(0.1f), .clip_norm = 1, .accumulate = 4 });
+    bench one =
+        open_bench(s->ctx, plain_mlp, NULL, &(heed_trainer_opts){ .lr = HEED_SET(0.1f), .clip_norm = 1 });
+    bench four = open_bench(s->ctx, plain_mlp, NULL,
+                            &(heed_trainer_opts){ .lr = HEED_SET(0.1f), .clip_norm = 1, .accumulate = 4 });
     const char *const names[] = { "fc.weight", "fc.bias", "head.weight", "head.bias" };
 
     for (int round = 0; round < 3; round++) {
@@ -402,7 +425,8 @@ static void an_odd_last_batch_is_a_step_like_any_other(void **state)
             TOY_OK(heed_weights_new(&fresh, s->ctx, TOY_ERR));
             heed_trainer_free(w.t);
             heed_model_free(w.m);
-            TOY_OK(heed_model_new(&w.m, s->ctx, toy_mlp, NULL, &(heed_model_opts){ .seed = 7, .weights = fresh }, TOY_ERR));
+            TOY_OK(heed_model_new(&w.m, s->ctx, toy_mlp, NULL,
+                                  &(heed_model_opts){ .seed = 7, .weights = fresh }, TOY_ERR));
             TOY_OK(heed_model_init(w.m, &type, 1, TOY_ERR));
             assert_non_null(heed_weights_at(fresh, 0, &name).data);
             TOY_OK(heed_trainer_new(&w.t, w.m, NULL, TOY_ERR));
@@ -425,7 +449,8 @@ static void more_shapes_than_plans_are_kept_change_nothing(void **state)
     batch *b = toy_batch(16, 1);
     char digests[2][65];
 
-    for (int renewed = 0; renewed < 2; renewed++) { /* one trainer that forgets plans; or a new one for each step */
+    for (int renewed = 0; renewed < 2;
+         renewed++) { /* one trainer that forgets plans; or a new one for each step */
         bench w = open_bench(s->ctx, toy_mlp, NULL, NULL);
 
         for (int round = 0; round < 2; round++)
@@ -447,7 +472,9 @@ static void a_saved_training_goes_on_to_the_same_bits(void **state)
 {
     scratch *s = *state;
     batch *b = toy_batch(16, 1);
-    const heed_trainer_opts opts = { .optimizer = HEED_ADAMW, .lr = HEED_SET(0.01f), .amsgrad = true, .clip_norm = 1 };
+    const heed_trainer_opts opts = {
+        .optimizer = HEED_ADAMW, .lr = HEED_SET(0.01f), .amsgrad = true, .clip_norm = 1
+    };
     const char *path = scratch_path(s, "all.safetensors");
     char straight[65], resumed[65];
     bench w = open_bench(s->ctx, toy_conv_attention_build(), &toy_conv_attention, &opts);
@@ -497,8 +524,10 @@ static void a_loss_that_is_not_finite_changes_no_byte(void **state)
 
     for (int m = 0; m < 2; m++)
         for (int accumulate = 1; accumulate <= 2; accumulate++) {
-            bench w = open_bench(s->ctx, models[m].build, models[m].config,
-                                 &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .amsgrad = true, .clip_norm = 1, .accumulate = accumulate });
+            bench w = open_bench(
+                s->ctx, models[m].build, models[m].config,
+                &(heed_trainer_opts){
+                    .optimizer = HEED_ADAMW, .amsgrad = true, .clip_norm = 1, .accumulate = accumulate });
             batch *b = toy_batch(16, 1);
             char twin_digest[65], digest[65];
             int64_t steps;
@@ -515,8 +544,10 @@ static void a_loss_that_is_not_finite_changes_no_byte(void **state)
                 step(&w, b);
             toy_digest(digest, w.m, HEED_WEIGHTS_ALL);
             close_bench(&w);
-            w = open_bench(s->ctx, models[m].build, models[m].config,
-                           &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .amsgrad = true, .clip_norm = 1, .accumulate = accumulate });
+            w = open_bench(
+                s->ctx, models[m].build, models[m].config,
+                &(heed_trainer_opts){
+                    .optimizer = HEED_ADAMW, .amsgrad = true, .clip_norm = 1, .accumulate = accumulate });
             {
                 batch *fresh = toy_batch(16, 1);
 
@@ -555,10 +586,13 @@ static void the_first_node_that_is_not_finite_is_named(void **state)
 static void a_gradient_that_is_not_finite_changes_no_byte(void **state)
 {
     scratch *s = *state;
-    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows }, y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
+    const heed_tensor x = { HEED_TYPE(HEED_F32, 3, 4), (void *)(uintptr_t)rows },
+                      y = { HEED_TYPE(HEED_I64, 3), (int64_t[3]){ 0 } };
 
     for (int accumulate = 1; accumulate <= 2; accumulate++) {
-        bench w = open_bench(s->ctx, line, NULL, &(heed_trainer_opts){ .loss = steep_loss, .optimizer = HEED_ADAM, .accumulate = accumulate });
+        bench w = open_bench(
+            s->ctx, line, NULL,
+            &(heed_trainer_opts){ .loss = steep_loss, .optimizer = HEED_ADAM, .accumulate = accumulate });
         char before[65], after[65];
 
         TOY_OK(heed_model_init(w.m, &x.type, 1, TOY_ERR));
@@ -615,7 +649,8 @@ static void a_step_that_cannot_be_taken_says_why(void **state)
 {
     scratch *s = *state;
     const char *const all[] = { "*", NULL };
-    bench w = open_bench(s->ctx, toy_mlp, NULL, NULL), ice = open_bench(s->ctx, toy_mlp, NULL, &(heed_trainer_opts){ .frozen = all });
+    bench w = open_bench(s->ctx, toy_mlp, NULL, NULL),
+          ice = open_bench(s->ctx, toy_mlp, NULL, &(heed_trainer_opts){ .frozen = all });
     batch *b = toy_batch(16, 1);
     heed_tensor many[17];
     heed_error err = { 0 };
@@ -661,7 +696,8 @@ static void the_report_is_that_of_the_training_plan(void **state)
     assert_int_equal(heed_trainer_report(w.t).steps, 0);
     step(&w, b);
     assert_true(heed_trainer_report(w.t).steps > 0);
-    assert_true(heed_trainer_report(w.t).flops > 4.0 * 16 * 64 * 16); /* fc forward, and the gradient of its weight */
+    assert_true(heed_trainer_report(w.t).flops >
+                4.0 * 16 * 64 * 16); /* fc forward, and the gradient of its weight */
     free(b);
     close_bench(&w);
 }

@@ -42,15 +42,15 @@ HEED_MUST_CHECK HEED_API heed_status heed_trainer_new(heed_trainer **out, heed_m
 HEED_API void heed_trainer_free(heed_trainer *t);
 
 /** One step (or one micro-batch of it) on inputs and target. *loss (may be NULL) is that of before the step.
- * HEED_ERR_NUMERIC when the loss or the gradient's norm is not finite: nothing was changed and err names the first bad
- * node; with accumulation, sums that are not finite are forgotten. */
+ * HEED_ERR_NUMERIC when the loss or the gradient's norm is not finite: nothing was changed and err names the
+ * first bad node; with accumulation, sums that are not finite are forgotten. */
 HEED_MUST_CHECK HEED_API heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs,
                                                        int n_inputs, const heed_tensor *target, float *loss,
                                                        heed_error *err);
 HEED_API void heed_trainer_set_lr(heed_trainer *t, float lr);
 HEED_API float heed_trainer_lr(const heed_trainer *t);
 HEED_API float heed_trainer_grad_norm(const heed_trainer *t); /**< of the last step, before clipping */
-HEED_API int64_t heed_trainer_steps(const heed_trainer *t); /**< whole steps since the trainer was made */
+HEED_API int64_t heed_trainer_steps(const heed_trainer *t);   /**< whole steps since the trainer was made */
 /** Bytes of the training plan for the shapes of the last step. */
 HEED_API heed_plan_report heed_trainer_report(const heed_trainer *t);
 

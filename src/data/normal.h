@@ -1,5 +1,5 @@
-/* The numbers that pixels become, for everyone who feeds pictures to a model: batches in training and evaluation, and
- * single pictures in prediction. One function, so that all see the same bits. */
+/* The numbers that pixels become, for everyone who feeds pictures to a model: batches in training and
+ * evaluation, and single pictures in prediction. One function, so that all see the same bits. */
 #ifndef DATA_NORMAL_H
 #define DATA_NORMAL_H
 

@@ -103,7 +103,8 @@ static uint64_t depth_of(const char *p, size_t n)
     return most;
 }
 
-static heed_status load(json_t **out, heed_context *ctx, const file_bytes *file, const char *path, heed_error *err)
+static heed_status load(json_t **out, heed_context *ctx, const file_bytes *file, const char *path,
+                        heed_error *err)
 {
     json_error_t why;
 
@@ -115,8 +116,8 @@ static heed_status load(json_t **out, heed_context *ctx, const file_bytes *file,
         return HEED_OK;
     if (json_error_code(&why) == json_error_out_of_memory)
         return heed__fail_memory(err, file->size);
-    return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)", path,
-                         why.line, why.column);
+    return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)",
+                         path, why.line, why.column);
 }
 
 static heed_status get_int(int64_t *out, const json_t *from, const char *key, const char *path, int64_t min,
@@ -161,8 +162,9 @@ static heed_status read_names(run_config *c, arena *a, const json_t *from, const
     const char **names;
 
     if (!json_is_object(from) || json_object_size(from) != (size_t)c->classes)
-        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"id2label\" must name %lld classes, \"num_labels\" of them",
-                             path, (long long)c->classes);
+        return heed__fail_at(err, HEED_ERR_FORMAT, path,
+                             "%s: \"id2label\" must name %lld classes, \"num_labels\" of them", path,
+                             (long long)c->classes);
     names = heed__arena_alloc(a, (size_t)c->classes, sizeof *names);
     if (!names)
         return heed__fail_memory(err, (uint64_t)c->classes * sizeof *names);
@@ -197,20 +199,23 @@ static heed_status read_model(run_config *c, arena *a, const json_t *j, const ch
     return read_names(c, a, json_object_get(j, "id2label"), path, err);
 }
 
-/* The pixels of all who read this run are (pixel / 255 - mean) / std: another factor would be taken for ours. */
+/* The pixels of all who read this run are (pixel / 255 - mean) / std: another factor would go unseen. */
 static heed_status read_picture(run_config *c, const json_t *j, const char *path, heed_error *err)
 {
     const json_t *factor = json_object_get(j, "rescale_factor");
 
     if (!json_is_number(factor) || !(fabs(json_number_value(factor) * 255 - 1) < 1e-6))
-        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"rescale_factor\" is missing or not 1/255", path);
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"rescale_factor\" is missing or not 1/255",
+                             path);
     TRY(get_numbers(c->mean, json_object_get(j, "image_mean"), "image_mean", c->channels, path, err));
     TRY(get_numbers(c->std, json_object_get(j, "image_std"), "image_std", c->channels, path, err));
     for (int64_t i = 0; i < c->channels; i++)
-        if (!(fabsf(c->mean[i]) <= NORMAL_MEAN_MOST && c->std[i] >= NORMAL_STD_LEAST && c->std[i] <= NORMAL_STD_MOST))
-            return heed__fail_at(err, HEED_ERR_LIMIT, path,
-                                 "%s: \"image_mean\" %g or \"image_std\" %g is no use: -1e6 to 1e6, 1e-6 to 1e6",
-                                 path, (double)c->mean[i], (double)c->std[i]);
+        if (!(fabsf(c->mean[i]) <= NORMAL_MEAN_MOST && c->std[i] >= NORMAL_STD_LEAST &&
+              c->std[i] <= NORMAL_STD_MOST))
+            return heed__fail_at(
+                err, HEED_ERR_LIMIT, path,
+                "%s: \"image_mean\" %g or \"image_std\" %g is no use: -1e6 to 1e6, 1e-6 to 1e6", path,
+                (double)c->mean[i], (double)c->std[i]);
     return HEED_OK;
 }
 

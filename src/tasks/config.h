@@ -30,8 +30,8 @@ heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, cons
 
 /* The same from memory. */
 typedef struct config_files {
-    file_bytes model, picture;              /* config.json, preprocessor_config.json */
-    const char *model_path, *picture_path;  /* for messages */
+    file_bytes model, picture;             /* config.json, preprocessor_config.json */
+    const char *model_path, *picture_path; /* for messages */
 } config_files;
 heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, const config_files *files,
                                heed_error *err);

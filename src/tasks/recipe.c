@@ -58,7 +58,8 @@ static const field train_rows[] = {
     { FIELD_(recipe_train, momentum, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "sgd and rmsprop: 0" },
     { FIELD_(recipe_train, nesterov, FIELD_BOOL_), .doc = "sgd with momentum" },
     { FIELD_(recipe_train, beta1, FIELD_MAYBE_F32_), .min = 0, .max = 0.9999999, .doc = "adam, adamw: 0.9" },
-    { FIELD_(recipe_train, beta2, FIELD_MAYBE_F32_), .min = 0, .max = 0.9999999, .doc = "adam, adamw: 0.999" },
+    { FIELD_(recipe_train, beta2, FIELD_MAYBE_F32_), .min = 0, .max = 0.9999999,
+      .doc = "adam, adamw: 0.999" },
     { FIELD_(recipe_train, amsgrad, FIELD_BOOL_), .doc = "adam, adamw: the largest second moment so far" },
     { FIELD_(recipe_train, eps, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "adam, adamw, rmsprop: 1e-8" },
     { FIELD_(recipe_train, alpha, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "rmsprop: 0.99" },
@@ -102,14 +103,19 @@ static heed_status make_tables(heed_recipe *r, const heed_architecture *architec
         return heed__fail_memory(err, behind + architecture->config_size);
     r->architecture = architecture;
     r->config = (char *)r->values + behind;
-    model[0] = (field){ .name = "name", .kind = FIELD_STRING_, .offset = offsetof(recipe_values, model_name),
+    model[0] = (field){ .name = "name",
+                        .kind = FIELD_STRING_,
+                        .offset = offsetof(recipe_values, model_name),
                         .doc = MODEL_NAME_DOC };
     for (int i = 0; i < n; i++) {
         model[i + 1] = architecture->fields[i];
         model[i + 1].offset += behind;
     }
-    r->rows[0] = (field){ .name = "task", .kind = FIELD_ENUM_, .offset = offsetof(recipe_values, task),
-                          .choices = TASK_CHOICES, .doc = TASK_DOC };
+    r->rows[0] = (field){ .name = "task",
+                          .kind = FIELD_ENUM_,
+                          .offset = offsetof(recipe_values, task),
+                          .choices = TASK_CHOICES,
+                          .doc = TASK_DOC };
     r->rows[1] = (field){
         .name = "data", .kind = FIELD_GROUP_, .offset = offsetof(recipe_values, data), .rows = data_rows
     };
@@ -142,8 +148,9 @@ static const char *place_of(char place[PLACE_MOST], const heed_recipe *r, const 
     if (e->line == 0)
         (void)snprintf(place, PLACE_MOST, "%.20s %.64s: ", e->origin, e->key);
     else
-        (void)snprintf(place, PLACE_MOST, "%s%s:%d:%d: ", n > most ? "..." : "", n > most ? r->path + n - most : r->path,
-                       of_value ? e->value_line : e->line, of_value ? e->value_column : e->column);
+        (void)snprintf(place, PLACE_MOST, "%s%s:%d:%d: ", n > most ? "..." : "",
+                       n > most ? r->path + n - most : r->path, of_value ? e->value_line : e->line,
+                       of_value ? e->value_column : e->column);
     return place;
 }
 
@@ -168,14 +175,16 @@ static heed_status no_architecture(heed_recipe *r, const yaml_entry *e, heed_err
     if (r->shown.failed)
         return heed__fail_memory(err, 0);
     if (!e)
-        return heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: model.name is missing; it is one of %s", r->path,
-                             r->shown.data);
+        return heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: model.name is missing; it is one of %s",
+                             r->path, r->shown.data);
     near = heed__nearest(e->value, names);
     heed__shown(shown, e->value, strlen(e->value));
     if (near)
-        return heed__fail_at(err, bad_value(e), r->path, "%smodel.name: there is no architecture \"%s\"; did you mean \"%s\"?",
+        return heed__fail_at(err, bad_value(e), r->path,
+                             "%smodel.name: there is no architecture \"%s\"; did you mean \"%s\"?",
                              place_of(place, r, e, true), shown, near);
-    return heed__fail_at(err, bad_value(e), r->path, "%smodel.name: there is no architecture \"%s\"; it is one of %s",
+    return heed__fail_at(err, bad_value(e), r->path,
+                         "%smodel.name: there is no architecture \"%s\"; it is one of %s",
                          place_of(place, r, e, true), shown, r->shown.data);
 }
 
@@ -195,15 +204,17 @@ static const char *leaf_of(const char *key, const char *other)
     return dot && strncmp(key, other, (size_t)(dot - key) + 1) == 0 ? dot + 1 : key;
 }
 
-/* In a file the group of a key stands above it: only the last word is shown, unless another group is meant. */
+/* In a file the group of a key stands above it: only the last word is shown, unless it is another one. */
 static heed_status unknown_key(heed_recipe *r, const yaml_entry *e, const char *near, heed_error *err)
 {
-    const char *key = e->line && (!near[0] || leaf_of(near, e->key) != near) ? leaf_of(e->key, e->key) : e->key;
+    const char *key =
+        e->line && (!near[0] || leaf_of(near, e->key) != near) ? leaf_of(e->key, e->key) : e->key;
     char shown[200], place[PLACE_MOST];
 
     heed__shown(shown, key, strlen(key));
     if (!near[0])
-        return heed__fail_at(err, bad_value(e), r->path, "%sunknown key \"%s\"", place_of(place, r, e, false), shown);
+        return heed__fail_at(err, bad_value(e), r->path, "%sunknown key \"%s\"", place_of(place, r, e, false),
+                             shown);
     return heed__fail_at(err, bad_value(e), r->path, "%sunknown key \"%s\"; did you mean \"%s\"?",
                          place_of(place, r, e, false), shown, e->line ? leaf_of(near, e->key) : near);
 }
@@ -218,7 +229,8 @@ static heed_status set_entry(heed_recipe *r, const yaml_entry *e, heed_error *er
     if (!row)
         return unknown_key(r, e, near, err);
     if (row->kind == FIELD_GROUP_)
-        return heed__fail_at(err, bad_value(e), r->path, "%s\"%s\" is a group of keys and has no value of its own",
+        return heed__fail_at(err, bad_value(e), r->path,
+                             "%s\"%s\" is a group of keys and has no value of its own",
                              place_of(place, r, e, false), heed__shown(shown, e->key, strlen(e->key)));
     if (heed__field_set(row, object, e->value, &r->arena, e->key, &why) == HEED_OK)
         return HEED_OK;
@@ -243,7 +255,8 @@ static heed_status add_override(heed_recipe *r, const char *given, heed_error *e
         given = colon + 1;
     }
     if (!equals || equals == given)
-        return heed__fail(err, HEED_ERR_USAGE, "--set takes key=value, as in train.epochs=3; \"%.60s\" is not that", given);
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "--set takes key=value, as in train.epochs=3; \"%.60s\" is not that", given);
     key = heed__arena_copy(&r->arena, given, (size_t)(equals - given) + 1);
     e.value = heed__arena_string(&r->arena, equals + 1);
     if (!key || !e.value)
@@ -283,7 +296,8 @@ heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *p
     for (int i = 0; i < r->given.n; i++)
         STEP(set_entry(r, &r->given.entries[i], err));
     if (!r->values->data.path || !r->values->data.path[0]) {
-        st = heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: data.path is missing: the folder of the data", r->path);
+        st = heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: data.path is missing: the folder of the data",
+                           r->path);
         goto done;
     }
     *out = r;
@@ -344,26 +358,37 @@ static void print_origin(text *t, const heed_recipe *r, const char *key)
 static const char *kind_name(field_kind kind)
 {
     static const char *const names[] = {
-        [FIELD_INT_] = "whole number",       [FIELD_I64_] = "whole number",   [FIELD_F32_] = "number",
-        [FIELD_F64_] = "number",             [FIELD_BOOL_] = "true or false", [FIELD_ENUM_] = "one of",
-        [FIELD_FLAGS_] = "some of",          [FIELD_STRING_] = "text",        [FIELD_I64S_] = "list",
-        [FIELD_MAYBE_I64_] = "whole number", [FIELD_MAYBE_F32_] = "number",
+        [FIELD_INT_] = "whole number",   [FIELD_I64_] = "whole number",
+        [FIELD_F32_] = "number",         [FIELD_F64_] = "number",
+        [FIELD_BOOL_] = "true or false", [FIELD_ENUM_] = "one of",
+        [FIELD_FLAGS_] = "some of",      [FIELD_STRING_] = "text",
+        [FIELD_I64S_] = "list",          [FIELD_MAYBE_I64_] = "whole number",
+        [FIELD_MAYBE_F32_] = "number",
     };
 
     return (size_t)kind < sizeof names / sizeof *names && names[kind] ? names[kind] : "";
 }
 
-static void tell_rows(const field *rows, const char *group, const heed_architecture *a, heed_recipe_key_fn *each, void *user)
+static void tell_rows(const field *rows, const char *group, const heed_architecture *a,
+                      heed_recipe_key_fn *each, void *user)
 {
     for (const field *row = rows; row->kind != FIELD_END_; row++)
-        each(user, &(heed_recipe_key){ .group = group, .name = row->name, .kind = kind_name(row->kind), .choices = row->choices,
-                                       .min = row->min, .max = row->max, .fallback = row->fallback, .doc = row->doc,
-                                       .architecture = a ? a->name : NULL, .model = a ? a->doc : NULL });
+        each(user, &(heed_recipe_key){ .group = group,
+                                       .name = row->name,
+                                       .kind = kind_name(row->kind),
+                                       .choices = row->choices,
+                                       .min = row->min,
+                                       .max = row->max,
+                                       .fallback = row->fallback,
+                                       .doc = row->doc,
+                                       .architecture = a ? a->name : NULL,
+                                       .model = a ? a->doc : NULL });
 }
 
 void heed_recipe_keys(heed_recipe_key_fn *each, void *user)
 {
-    each(user, &(heed_recipe_key){ .group = "", .name = "task", .kind = "one of", .choices = TASK_CHOICES, .doc = TASK_DOC });
+    each(user, &(heed_recipe_key){
+                   .group = "", .name = "task", .kind = "one of", .choices = TASK_CHOICES, .doc = TASK_DOC });
     tell_rows(data_rows, "data", NULL, each, user);
     tell_rows(train_rows, "train", NULL, each, user);
     each(user, &(heed_recipe_key){ .group = "model", .name = "name", .kind = "text", .doc = MODEL_NAME_DOC });
@@ -398,7 +423,8 @@ static bool unset(const field *row, const void *object)
            (row->kind == FIELD_MAYBE_I64_ && !((const heed_maybe_i64 *)at)->set);
 }
 
-static void print_group(const heed_recipe *r, text *t, const field *rows, const void *object, const char *group)
+static void print_group(const heed_recipe *r, text *t, const field *rows, const void *object,
+                        const char *group)
 {
     const int indent = group[0] ? 2 : 0; /* groups are one level deep */
     char key[64];

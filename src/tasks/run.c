@@ -41,7 +41,7 @@ static double graph_bytes(const heed_graph *g)
     return sum;
 }
 
-/* Recipe and config.json are files too: no memory is taken for weights that the file of weights cannot fill. */
+/* Recipe and config.json are files too: no memory is taken for weights that their file cannot fill. */
 static heed_status weights_fit(heed_run *r, const char *path, heed_error *err)
 {
     const heed_type input = heed_run_input_type(r, 1);
@@ -56,9 +56,10 @@ static heed_status weights_fit(heed_run *r, const char *path, heed_error *err)
     for (int64_t i = 0; i < heed_safetensors_count(file); i++)
         held += (double)heed_safetensors_bytes(file, i);
     if (wanted > 2 * held + 65536)
-        st = heed__fail_at(err, HEED_ERR_SHAPE, path,
-                           "%s holds %.0f bytes of weights; the model of recipe.yaml and config.json has %.0f", path,
-                           held, wanted);
+        st =
+            heed__fail_at(err, HEED_ERR_SHAPE, path,
+                          "%s holds %.0f bytes of weights; the model of recipe.yaml and config.json has %.0f",
+                          path, held, wanted);
 done:
     heed_graph_free(g);
     heed_safetensors_close(file);
@@ -77,10 +78,11 @@ static heed_status load_weights(heed_run *r, const char *path, heed_error *err)
     TRY(heed_model_load(r->model, path, err));
     TRY(heed_weights_sha256(heed_model_weights(r->model), HEED_WEIGHTS_MODEL, digest, err));
     if (strcmp(digest, r->config.sha256) != 0)
-        return heed__fail_at(err, HEED_ERR_FORMAT, path,
-                             "%s: these are not the weights that config.json names (their SHA-256 is %.12s..., not "
-                             "%.12s...): damaged, or of another run",
-                             path, digest, r->config.sha256);
+        return heed__fail_at(
+            err, HEED_ERR_FORMAT, path,
+            "%s: these are not the weights that config.json names (their SHA-256 is %.12s..., not "
+            "%.12s...): damaged, or of another run",
+            path, digest, r->config.sha256);
     return HEED_OK;
 }
 
@@ -218,9 +220,9 @@ static heed_status check_pictures(const heed_run *r, const heed_type *t, heed_er
 {
     const run_config *c = &r->config;
     const int rank = t->rank;
-    const bool fits = t->dtype == HEED_U8 && heed_type_count(t) >= 0 && (rank == 4 || (rank == 3 && c->channels == 1)) &&
-                      t->dims[rank - 1] == c->width && t->dims[rank - 2] == c->height &&
-                      (rank == 3 || t->dims[1] == c->channels);
+    const bool fits = t->dtype == HEED_U8 && heed_type_count(t) >= 0 &&
+                      (rank == 4 || (rank == 3 && c->channels == 1)) && t->dims[rank - 1] == c->width &&
+                      t->dims[rank - 2] == c->height && (rank == 3 || t->dims[1] == c->channels);
 
     if (fits)
         return HEED_OK;

@@ -118,7 +118,7 @@ static heed_status prepare_data(job *j)
     return name_classes(j);
 }
 
-/* Accuracy on the validation part of always naming the training part's commonest class (the first of equals). */
+/* Accuracy on the validation part of always naming the training part's commonest class (the first one). */
 static heed_status measure_baseline(job *j, double *accuracy)
 {
     int64_t *counts = heed__alloc(j->ctx->heap, (size_t)j->config.classes, sizeof *counts);
@@ -177,10 +177,11 @@ static heed_status prepare_model(job *j)
         TRY(heed_loader_new(&j->validation, j->ctx, j->data, j->held, j->n_held, &loading, j->err));
     j->total_steps = t->epochs * heed_loader_batches(j->train) / t->accumulate;
     if (j->total_steps == 0)
-        return heed__fail_at(j->err, HEED_ERR_SPEC, j->recipe->path,
-                             "%s: train.accumulate is %lld, but there are %lld batches in all: no step would be taken",
-                             j->recipe->path, (long long)t->accumulate,
-                             (long long)t->epochs * (long long)heed_loader_batches(j->train));
+        return heed__fail_at(
+            j->err, HEED_ERR_SPEC, j->recipe->path,
+            "%s: train.accumulate is %lld, but there are %lld batches in all: no step would be taken",
+            j->recipe->path, (long long)t->accumulate,
+            (long long)t->epochs * (long long)heed_loader_batches(j->train));
     if (t->max_steps > 0)
         j->total_steps = i64_min(j->total_steps, t->max_steps);
     j->schedule = (heed_schedule){ .kind = (heed_schedule_kind)t->schedule,
@@ -212,7 +213,8 @@ static heed_status put_weights(job *j)
     return st;
 }
 
-/* The folder, and a log to which every epoch adds a line: where nothing can be written, training does not begin. */
+/* The folder, and a log to which every epoch adds a line: where nothing can be written, training does not
+ * begin. */
 static heed_status start_folder(job *j)
 {
     TRY(heed__folder_make(j->ctx, j->opts->out, j->err));
@@ -231,11 +233,11 @@ static heed_status put_card(job *j, const heed_train_result *r)
     heed__text_add(&t, "# A %s, trained with heed %s\n\n", j->recipe->architecture->name, HEED_VERSION);
     heed__text_add(&t, "%s\n\n| | |\n|---|---|\n| parameters | %lld |\n| training samples | %lld |\n",
                    j->recipe->architecture->doc, (long long)r->parameters, (long long)j->n_train);
-    heed__text_add(&t, "| validation samples | %lld |\n| epochs, steps | %lld, %lld |\n", (long long)j->n_held,
-                   (long long)r->epochs, (long long)r->steps);
+    heed__text_add(&t, "| validation samples | %lld |\n| epochs, steps | %lld, %lld |\n",
+                   (long long)j->n_held, (long long)r->epochs, (long long)r->steps);
     if (r->validation_accuracy >= 0)
-        heed__text_add(&t, "| validation accuracy | %.4f |\n| validation loss | %.4f |\n", r->validation_accuracy,
-                       r->validation_loss);
+        heed__text_add(&t, "| validation accuracy | %.4f |\n| validation loss | %.4f |\n",
+                       r->validation_accuracy, r->validation_loss);
     heed__text_add(&t, "| seed | %lld |\n| SHA-256 of the weights | %s |\n\n",
                    (long long)j->recipe->values->train.seed, r->sha256);
     heed__text_add(&t, "The test part was not read. `heed eval` of this folder reads it.\n");
@@ -291,8 +293,12 @@ static heed_status log_epoch(job *j)
         const char *name;
         double value;
     } numbers[] = {
-        { "train_loss", p->loss }, { "val_loss", p->validation_loss }, { "val_accuracy", p->validation_accuracy },
-        { "lr", p->lr },           { "grad_norm", p->grad_norm },      { "seconds", p->seconds },
+        { "train_loss", p->loss },
+        { "val_loss", p->validation_loss },
+        { "val_accuracy", p->validation_accuracy },
+        { "lr", p->lr },
+        { "grad_norm", p->grad_norm },
+        { "seconds", p->seconds },
     };
     heed_status st;
     text t;

@@ -115,7 +115,8 @@ static heed_status take_item(reader *r, const yaml_event_t *e)
     const char *value = (const char *)e->data.scalar.value;
 
     if (!value[0] || strchr(value, ','))
-        return refuse(r, &e->start_mark, HEED_ERR_FORMAT, "what stands in a list must not be empty and has no comma");
+        return refuse(r, &e->start_mark, HEED_ERR_FORMAT,
+                      "what stands in a list must not be empty and has no comma");
     heed__text_add(&r->list, "%s%s", r->list.size ? "," : "", value);
     return r->list.failed ? heed__fail_memory(r->err, e->data.scalar.length) : HEED_OK;
 }
@@ -136,8 +137,8 @@ static heed_status take_scalar(reader *r, const yaml_event_t *e)
     if (!r->have_key)
         return take_key(r, e);
     if (e->data.scalar.length == 0 && e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
-        return heed__fail_at(r->err, HEED_ERR_FORMAT, r->name, "%s:%d:%d: the key \"%s\" has no value", r->name,
-                             r->pending.line, r->pending.column,
+        return heed__fail_at(r->err, HEED_ERR_FORMAT, r->name, "%s:%d:%d: the key \"%s\" has no value",
+                             r->name, r->pending.line, r->pending.column,
                              heed__shown((char[200]){ 0 }, r->pending.key, strlen(r->pending.key)));
     r->pending.value = heed__arena_string(r->a, value);
     r->pending.value_line = (int)e->start_mark.line + 1;
@@ -228,8 +229,8 @@ static heed_status not_yaml(const reader *r, const char *bytes, size_t size)
             line += bytes[i] == '\n';
         }
     }
-    return heed__fail_at(r->err, HEED_ERR_FORMAT, r->name, "%s:%d:%d: %s", r->name, (int)line + 1, (int)column + 1,
-                         problem);
+    return heed__fail_at(r->err, HEED_ERR_FORMAT, r->name, "%s:%d:%d: %s", r->name, (int)line + 1,
+                         (int)column + 1, problem);
 }
 
 heed_status heed__yaml_flatten(yaml_list *out, heed_context *ctx, arena *a, const char *name,

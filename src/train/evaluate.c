@@ -15,7 +15,7 @@
 typedef struct eval {
     heed_context *ctx;
     heed_model *model;
-    heed_tensor x, logits; /* one whole batch */
+    heed_tensor x, logits;   /* one whole batch */
     float *flipped, *others; /* with mirror: room for as much again */
     double *row;
     int64_t batch, right, right_mirror;
@@ -46,7 +46,8 @@ static heed_status count_batch(eval *v, heed_evaluation *e, const int64_t *label
 static void count_mirrored(eval *v, const heed_evaluation *e, const int64_t *labels, int64_t count)
 {
     for (int64_t i = 0; i < count; i++)
-        v->right_mirror += heed__largest((const float *)v->logits.data + i * e->classes, e->classes) == labels[i];
+        v->right_mirror +=
+            heed__largest((const float *)v->logits.data + i * e->classes, e->classes) == labels[i];
 }
 
 /* Room for whole batches of x's shape and their logits. */

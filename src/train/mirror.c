@@ -66,8 +66,8 @@ static void mirror_rows(float *to, const float *from, int64_t rows, int64_t widt
             to[r * width + i] = from[r * width + width - 1 - i];
 }
 
-heed_status heed__average_mirror(heed_model *m, const heed_tensor *x, const heed_tensor *logits, float *flipped,
-                                 float *others, heed_error *err)
+heed_status heed__average_mirror(heed_model *m, const heed_tensor *x, const heed_tensor *logits,
+                                 float *flipped, float *others, heed_error *err)
 {
     const heed_tensor image = { x->type, flipped }, second = { logits->type, others };
     const int64_t width = x->type.dims[x->type.rank - 1], classes = logits->type.dims[1];

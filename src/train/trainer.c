@@ -1,10 +1,10 @@
 /* The training graph: loss -> gradients -> (sum over processes) -> clip -> one optimiser node for each
  * parameter -> states.
  *
- * One plan runs it for each set of shapes. Loss and gradient norm pass through check_finite before anything is
- * written, so a step that ends in HEED_ERR_NUMERIC leaves weights and moments as they were; the same inputs are then
- * run again node by node to name the first bad one. With accumulation there are two plans over the same
- * weights: `micro` adds gradients up, `update` uses and clears them. */
+ * One plan runs it for each set of shapes. Loss and gradient norm pass through check_finite before anything
+ * is written, so a step that ends in HEED_ERR_NUMERIC leaves weights and moments as they were; the same
+ * inputs are then run again node by node to name the first bad one. With accumulation there are two plans
+ * over the same weights: `micro` adds gradients up, `update` uses and clears them. */
 
 #include "base/context.h"
 #include "base/error.h"
@@ -74,9 +74,10 @@ static heed_status settle_options(heed_trainer_opts *o, heed_error *err)
     if (!(o->lr.value >= 0) || !(o->weight_decay.value >= 0) || !(o->clip_norm >= 0) ||
         !(o->eps.value >= 0) || !(o->beta1.value >= 0 && o->beta1.value < 1) ||
         !(o->beta2.value >= 0 && o->beta2.value < 1) || o->accumulate < 0)
-        return heed__fail(err, HEED_ERR_LIMIT,
-                          "training: lr, weight_decay, clip_norm, eps and accumulate must be 0 or more, betas "
-                          "0 to below 1");
+        return heed__fail(
+            err, HEED_ERR_LIMIT,
+            "training: lr, weight_decay, clip_norm, eps and accumulate must be 0 or more, betas "
+            "0 to below 1");
     if (o->nesterov && o->momentum.value <= 0)
         return heed__fail(err, HEED_ERR_SPEC, "training: nesterov needs a momentum above 0");
     o->accumulate = o->accumulate ? o->accumulate : 1;
@@ -213,7 +214,7 @@ static step_fn *const step_fns[] = {
     [HEED_SGD] = step_sgd, [HEED_RMSPROP] = step_rmsprop, [HEED_ADAM] = step_adam, [HEED_ADAMW] = step_adam
 };
 
-/* sqrt of the sum of all squares, added in the order of the parameters; ends the run when it is not finite. */
+/* sqrt of the sum of all squares, added in the order of the parameters; ends the run when not finite. */
 static heed_value norm_of(heed_builder *b, const heed_value *g, int n)
 {
     heed_value sum = heed_scalar(b, HEED_F32, 0), norm;
@@ -436,12 +437,14 @@ static heed_status run_plan(heed_trainer *t, const step_plan *p, const heed_tens
     const heed_status st = heed_session_run(t->session, p->id, in, n_in, out, n_out, err);
     heed_error where = { 0 };
 
-    if (st == HEED_ERR_NUMERIC && err && heed_session_find_bad(t->session, p->id, in, n_in, &where) == HEED_ERR_NUMERIC)
+    if (st == HEED_ERR_NUMERIC && err &&
+        heed_session_find_bad(t->session, p->id, in, n_in, &where) == HEED_ERR_NUMERIC)
         *err = where;
     return st;
 }
 
-/* Micro-batches whose gradients are summed up; the weights know it, so that a new trainer goes on where this ends. */
+/* Micro-batches whose gradients are summed up; the weights know it, so that a new trainer goes on where this
+ * ends. */
 static int64_t *micro_of(const heed_trainer *t)
 {
     return heed_weights_find(heed_model_weights(t->model), MICRO).data;

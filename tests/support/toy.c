@@ -37,7 +37,8 @@ heed_dataset *toy_dataset(heed_context *ctx, int64_t n, uint32_t seed)
     heed_dataset *d = NULL;
 
     toy_pictures(pixels, labels, n, seed);
-    TOY_OK(heed_dataset_from_memory(&d, ctx, (heed_tensor){ HEED_TYPE(HEED_U8, n, TOY_SIDE, TOY_SIDE), pixels },
+    TOY_OK(heed_dataset_from_memory(&d, ctx,
+                                    (heed_tensor){ HEED_TYPE(HEED_U8, n, TOY_SIDE, TOY_SIDE), pixels },
                                     (heed_tensor){ HEED_TYPE(HEED_I64, n), labels }, TOY_CLASSES, TOY_ERR));
     free(pixels);
     free(labels);
@@ -56,7 +57,8 @@ void toy_write_idx_file(const char *path, const uint32_t *dims, const uint8_t *b
         rank++;
     fwrite((const uint8_t[]){ 0, 0, 8, (uint8_t)rank }, 1, 4, f);
     for (int i = 0; i < rank; i++) {
-        const uint8_t size[4] = { (uint8_t)(dims[i] >> 24), (uint8_t)(dims[i] >> 16), (uint8_t)(dims[i] >> 8), (uint8_t)dims[i] };
+        const uint8_t size[4] = { (uint8_t)(dims[i] >> 24), (uint8_t)(dims[i] >> 16), (uint8_t)(dims[i] >> 8),
+                                  (uint8_t)dims[i] };
 
         fwrite(size, 1, 4, f);
         n *= dims[i];
@@ -122,7 +124,8 @@ void toy_digest(char digest[65], heed_model *m, heed_weights_part part)
     TOY_OK(heed_weights_sha256(heed_model_weights(m), part, digest, TOY_ERR));
 }
 
-void toy_train_digest(char digest[65], heed_context *ctx, heed_build_fn *build, const void *config, int64_t steps)
+void toy_train_digest(char digest[65], heed_context *ctx, heed_build_fn *build, const void *config,
+                      int64_t steps)
 {
     heed_dataset *d = toy_dataset(ctx, 47, 5);
     heed_model *m = NULL;
@@ -131,10 +134,15 @@ void toy_train_digest(char digest[65], heed_context *ctx, heed_build_fn *build, 
     int64_t done = 0;
 
     TOY_OK(heed_model_new(&m, ctx, build, config, &(heed_model_opts){ .seed = 3 }, TOY_ERR));
-    TOY_OK(heed_trainer_new(&t, m, &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .lr = HEED_SET(0.01f), .clip_norm = 1,
-                                                         .decay = HEED_DECAY_MATRICES }, TOY_ERR));
-    TOY_OK(heed_loader_new(&l, ctx, d, NULL, 0,
-                           &(heed_loader_opts){ .batch_size = 10, .seed = 4, .shuffle = true, .mirror = true, .shift = 1 }, TOY_ERR));
+    TOY_OK(heed_trainer_new(
+        &t, m,
+        &(heed_trainer_opts){
+            .optimizer = HEED_ADAMW, .lr = HEED_SET(0.01f), .clip_norm = 1, .decay = HEED_DECAY_MATRICES },
+        TOY_ERR));
+    TOY_OK(heed_loader_new(
+        &l, ctx, d, NULL, 0,
+        &(heed_loader_opts){ .batch_size = 10, .seed = 4, .shuffle = true, .mirror = true, .shift = 1 },
+        TOY_ERR));
     for (int64_t epoch = 0; done < steps; epoch++) {
         TOY_OK(heed_loader_start(l, epoch, 0, TOY_ERR));
         while (done < steps) {

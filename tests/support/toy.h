@@ -1,4 +1,5 @@
-/* Small things to train: pictures that can be told apart, as arrays, data sets and IDX files, and models for them. */
+/* Small things to train: pictures that can be told apart, as arrays, data sets and IDX files, and models for
+ * them. */
 #ifndef TESTS_TOY_H
 #define TESTS_TOY_H
 
@@ -30,19 +31,24 @@ heed_build_fn *toy_conv_attention_build(void);
 /* The context, or the test fails. level HEED_ISA_AUTO: the best. */
 heed_context *toy_context(int threads, heed_isa isa);
 
-/* Trains `steps` batches of 10 of 47 mirrored and shifted pictures (the last of an epoch has 7), and gives the digest of
- * everything in the weights. */
-void toy_train_digest(char digest[65], heed_context *ctx, heed_build_fn *build, const void *config, int64_t steps);
+/* Trains `steps` batches of 10 of 47 mirrored and shifted pictures (the last of an epoch has 7), and gives
+ * the digest of everything in the weights. */
+void toy_train_digest(char digest[65], heed_context *ctx, heed_build_fn *build, const void *config,
+                      int64_t steps);
 
 /* Digest of the weights: all of them, or those of the model. */
 void toy_digest(char digest[65], heed_model *m, heed_weights_part part);
 
 /* The address of a type. */
-#define TYPE_AT(...) (heed_type[1]){ HEED_TYPE(__VA_ARGS__) }
+#define TYPE_AT(...)                                                                                         \
+    (heed_type[1])                                                                                           \
+    {                                                                                                        \
+        HEED_TYPE(__VA_ARGS__)                                                                               \
+    }
 
 /* Fails the test with the error's words. */
 void toy_ok(heed_status st, const heed_error *err);
-#define TOY_OK(call)                                                                                       \
+#define TOY_OK(call)                                                                                         \
     do {                                                                                                     \
         heed_error toy_err_ = { 0 };                                                                         \
         toy_ok((call), &toy_err_);                                                                           \
