@@ -150,8 +150,8 @@ void heed_scope_push(heed_builder *b, const char *name)
     if (heed__poisoned(b))
         return;
     if (m == 0 || n + m + 2 > sizeof b->scope || b->scope_depth == SCOPES_MAX) {
-        heed__poison(b, HEED_ERR_LIMIT, "scope \"%.60s\": a scope's name is 1 to %d bytes, at most %d deep", name ? name : "",
-                     (int)sizeof b->scope - 2, SCOPES_MAX);
+        heed__poison(b, HEED_ERR_LIMIT, "scope \"%.60s\": a scope's name is 1 to %d bytes, at most %d deep",
+                     name ? name : "", (int)sizeof b->scope - 2, SCOPES_MAX);
         return;
     }
     b->scope_ends[b->scope_depth++] = n;
@@ -225,10 +225,11 @@ int64_t heed__random_node(heed_builder *b, const char *name)
         if (b->randoms[i].crc == crc) {
             bool same = strcmp(b->randoms[i].path, path) == 0;
 
-            heed__poison(b, HEED_ERR_USAGE,
-                         same ? "two random operations have the name \"%s\": give each its own"
-                              : "the names \"%s\" and \"%s\" of random operations have the same CRC-32C: rename one",
-                         path, b->randoms[i].path);
+            heed__poison(
+                b, HEED_ERR_USAGE,
+                same ? "two random operations have the name \"%s\": give each its own"
+                     : "the names \"%s\" and \"%s\" of random operations have the same CRC-32C: rename one",
+                path, b->randoms[i].path);
             return 0;
         }
     if (!grow(b, (void **)&b->randoms, &b->room_randoms, b->n_randoms, sizeof *b->randoms))
@@ -289,8 +290,8 @@ heed_status heed__refuse(op_infer *t, heed_status code, const char *format, ...)
 }
 
 /* Checks inputs against the slots and fills the types of the outputs. Also used by verify. */
-heed_status heed__infer_node(const op_def *op, const void *attrs, const heed_type *in, int n_in, heed_type *out,
-                             int n_out, const heed_graph *body, heed_error *err)
+heed_status heed__infer_node(const op_def *op, const void *attrs, const heed_type *in, int n_in,
+                             heed_type *out, int n_out, const heed_graph *body, heed_error *err)
 {
     op_infer t = { op->name, attrs, in, n_in, out, n_out, body, err };
     const int slots = count_slots(op->in);
@@ -316,8 +317,10 @@ heed_status heed__infer_node(const op_def *op, const void *attrs, const heed_typ
             int j = slot_named(op->in, s->same_as);
 
             if (j >= 0 && j < n_in && in[j].rank >= 0 && in[j].dtype != in[i].dtype)
-                return heed__refuse(&t, HEED_ERR_DTYPE, "%s is %s and %s is %s; dtypes do not mix by themselves: use heed_cast",
-                                    s->same_as, heed_dtype_name(in[j].dtype), s->name, heed_dtype_name(in[i].dtype));
+                return heed__refuse(&t, HEED_ERR_DTYPE,
+                                    "%s is %s and %s is %s; dtypes do not mix by themselves: use heed_cast",
+                                    s->same_as, heed_dtype_name(in[j].dtype), s->name,
+                                    heed_dtype_name(in[i].dtype));
         }
     }
     for (int i = n_in; i < slots; i++)
@@ -332,7 +335,8 @@ heed_status heed__infer_node(const op_def *op, const void *attrs, const heed_typ
         TRY(op->infer(&t));
     for (int i = 0; i < n_out; i++)
         if (heed_type_count(&out[i]) < 0)
-            return heed__refuse(&t, HEED_ERR_LIMIT, "the result %s has more elements than 63 bits count, or a negative size",
+            return heed__refuse(&t, HEED_ERR_LIMIT,
+                                "the result %s has more elements than 63 bits count, or a negative size",
                                 op->out[i].name);
     return HEED_OK;
 }
@@ -343,8 +347,8 @@ static void fill_poison(heed_value *out, int n)
         out[i] = (heed_value){ 0 };
 }
 
-static bool add_node(heed_builder *b, const op_def *op, const char *path, const void *attrs, const heed_value *in,
-                     int n_in, const heed_type *out, int n_out)
+static bool add_node(heed_builder *b, const op_def *op, const char *path, const void *attrs,
+                     const heed_value *in, int n_in, const heed_type *out, int n_out)
 {
     heed_graph *g = b->g;
     node *made;
@@ -360,7 +364,13 @@ static bool add_node(heed_builder *b, const op_def *op, const char *path, const 
         return false;
     }
     made = &g->nodes[g->n_nodes];
-    *made = (node){ .op = op, .path = path, .attrs = attrs, .in = inputs, .n_in = n_in, .n_out = n_out, .first_out = g->n_values };
+    *made = (node){ .op = op,
+                    .path = path,
+                    .attrs = attrs,
+                    .in = inputs,
+                    .n_in = n_in,
+                    .n_out = n_out,
+                    .first_out = g->n_values };
     for (int i = 0; i < n_out; i++)
         g->values[g->n_values++] = (value_info){ out[i], g->n_nodes, i };
     g->n_nodes++;
@@ -418,7 +428,8 @@ void heed__nodes_with_body(heed_builder *b, const op_def *op, const void *attrs,
         heed_graph_free(body);
 }
 
-void heed__nodes(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n, heed_value *out)
+void heed__nodes(heed_builder *b, const op_def *op, const void *attrs, const heed_value *in, int n,
+                 heed_value *out)
 {
     (void)make_node(b, op, attrs, in, n, NULL, out);
 }
@@ -437,9 +448,10 @@ heed_value heed__leaf(heed_builder *b, const op_def *op, const char *path, const
 
     if (heed__poisoned(b))
         return (heed_value){ 0 };
-    if (attrs->type.rank < 0 || attrs->type.rank > HEED_MAX_RANK || attrs->type.dtype < 0 || attrs->type.dtype >= HEED_DTYPES ||
-        heed_type_count(&attrs->type) < 0)
-        return heed__poison(b, HEED_ERR_SHAPE, "%s \"%s\": its type is not valid: rank 0 to %d, sizes of 0 or more", op->name,
+    if (attrs->type.rank < 0 || attrs->type.rank > HEED_MAX_RANK || attrs->type.dtype < 0 ||
+        attrs->type.dtype >= HEED_DTYPES || heed_type_count(&attrs->type) < 0)
+        return heed__poison(b, HEED_ERR_SHAPE,
+                            "%s \"%s\": its type is not valid: rank 0 to %d, sizes of 0 or more", op->name,
                             path, HEED_MAX_RANK);
     kept = heed__arena_copy(&b->g->arena, attrs, sizeof *attrs);
     if (!kept)
@@ -459,8 +471,8 @@ static bool taken(const named_value *names, uint32_t n, const char *name)
     return false;
 }
 
-static void add_name(heed_builder *b, named_value **list, uint32_t *n, uint32_t *room, const char *name, heed_value v,
-                     const char *what)
+static void add_name(heed_builder *b, named_value **list, uint32_t *n, uint32_t *room, const char *name,
+                     heed_value v, const char *what)
 {
     if (heed__poisoned(b))
         return;
@@ -508,12 +520,14 @@ void heed_assign(heed_builder *b, heed_value state, heed_value value)
         heed__poison(b, HEED_ERR_USAGE, "assign: a value is missing");
         return;
     }
-    if (!heed__is_leaf(heed__maker(g, state), &heed__op_state) && !heed__is_leaf(heed__maker(g, state), &heed__op_param)) {
+    if (!heed__is_leaf(heed__maker(g, state), &heed__op_state) &&
+        !heed__is_leaf(heed__maker(g, state), &heed__op_param)) {
         heed__poison(b, HEED_ERR_USAGE, "assign: only a state or a parameter can be assigned");
         return;
     }
     if (!heed_type_equal(&g->values[state.id].type, &g->values[value.id].type)) {
-        heed__poison(b, HEED_ERR_SHAPE, "assign: \"%s\" and its new value differ in type", heed__maker(g, state)->path);
+        heed__poison(b, HEED_ERR_SHAPE, "assign: \"%s\" and its new value differ in type",
+                     heed__maker(g, state)->path);
         return;
     }
     for (uint32_t i = 0; i < g->n_assigns; i++)
@@ -529,7 +543,8 @@ void heed_assign(heed_builder *b, heed_value state, heed_value value)
 
 heed_type heed_value_type(const heed_builder *b, heed_value v)
 {
-    return v.id && b->g && v.id < b->g->n_values ? b->g->values[v.id].type : (heed_type){ HEED_F32, 0, { 0 } };
+    return v.id && b->g && v.id < b->g->n_values ? b->g->values[v.id].type
+                                                 : (heed_type){ HEED_F32, 0, { 0 } };
 }
 
 int heed_rank(const heed_builder *b, heed_value v)
@@ -544,7 +559,8 @@ int heed__axis(heed_builder *b, heed_value x, int axis)
     if (heed__poisoned(b) || x.id == 0)
         return 0;
     if (a < 0 || a >= rank) {
-        heed__poison(b, HEED_ERR_SHAPE, "axis %d of a value of rank %d: it must be %d to %d", axis, rank, -rank, rank - 1);
+        heed__poison(b, HEED_ERR_SHAPE, "axis %d of a value of rank %d: it must be %d to %d", axis, rank,
+                     -rank, rank - 1);
         return 0;
     }
     return a;
@@ -599,8 +615,9 @@ void heed__copy_node(heed_builder *b, const node *n, heed_value *map)
         const char *path = heed__arena_string(&b->g->arena, n->path);
 
         if (attrs.data) /* constants: the new graph owns its own copy */
-            attrs.data = heed__arena_copy(&b->g->arena, attrs.data,
-                                          (size_t)heed_type_count(&attrs.type) * heed_dtype_size(attrs.type.dtype));
+            attrs.data =
+                heed__arena_copy(&b->g->arena, attrs.data,
+                                 (size_t)heed_type_count(&attrs.type) * heed_dtype_size(attrs.type.dtype));
         if (!path || (((const leaf_attrs *)n->attrs)->data && !attrs.data))
             heed__poison(b, HEED_ERR_MEMORY, "out of memory for \"%.60s\"", n->path);
         else

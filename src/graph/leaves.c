@@ -14,10 +14,15 @@ static heed_status leaf_infer(op_infer *t)
     return HEED_OK;
 }
 
-#define LEAF(word, more)                                                                                          \
-    const op_def heed__op_##word = {                                                                              \
-        .name = #word, .version = 1, .in = leaf_in, .out = leaf_out, .flags = OP_LEAF | (more),                  \
-        .attrs_size = sizeof(leaf_attrs), .infer = leaf_infer,                                                    \
+#define LEAF(word, more)                                                                                     \
+    const op_def heed__op_##word = {                                                                         \
+        .name = #word,                                                                                       \
+        .version = 1,                                                                                        \
+        .in = leaf_in,                                                                                       \
+        .out = leaf_out,                                                                                     \
+        .flags = OP_LEAF | (more),                                                                           \
+        .attrs_size = sizeof(leaf_attrs),                                                                    \
+        .infer = leaf_infer,                                                                                 \
     }
 
 LEAF(input, 0);
@@ -31,7 +36,8 @@ bool heed__is_leaf(const node *n, const op_def *kind)
 }
 
 /* A leaf named `name` in the current scope; the same path twice is refused. */
-static heed_value named_leaf(heed_builder *b, const op_def *op, const char *path, heed_type type, const heed_init *init)
+static heed_value named_leaf(heed_builder *b, const op_def *op, const char *path, heed_type type,
+                             const heed_init *init)
 {
     if (heed__poisoned(b))
         return (heed_value){ 0 };
@@ -39,8 +45,9 @@ static heed_value named_leaf(heed_builder *b, const op_def *op, const char *path
         const node *n = &b->g->nodes[i];
 
         if (n->op->flags & OP_LEAF && n->op != &heed__op_constant && strcmp(n->path, path) == 0)
-            return heed__poison(b, HEED_ERR_USAGE,
-                                "two leaves have the path \"%s\": rename one, or share it with heed_param_tie", path);
+            return heed__poison(
+                b, HEED_ERR_USAGE,
+                "two leaves have the path \"%s\": rename one, or share it with heed_param_tie", path);
     }
     return heed__leaf(b, op, path, &(leaf_attrs){ .type = type, .init = init ? *init : (heed_init){ 0 } });
 }
@@ -67,7 +74,8 @@ heed_value heed_param_tie(heed_builder *b, const char *path)
     for (uint32_t i = 0; path && i < b->g->n_nodes; i++)
         if (b->g->nodes[i].op == &heed__op_param && strcmp(b->g->nodes[i].path, path) == 0)
             return heed__out(&b->g->nodes[i], 0);
-    return heed__poison(b, HEED_ERR_USAGE, "heed_param_tie: there is no parameter \"%.100s\" yet", path ? path : "");
+    return heed__poison(b, HEED_ERR_USAGE, "heed_param_tie: there is no parameter \"%.100s\" yet",
+                        path ? path : "");
 }
 
 heed_value heed_rng(heed_builder *b)
@@ -75,7 +83,8 @@ heed_value heed_rng(heed_builder *b)
     if (heed__poisoned(b))
         return (heed_value){ 0 };
     if (!b->rng.id)
-        b->rng = named_leaf(b, &heed__op_state, "rng", heed_type_of(HEED_I64, 1, (const int64_t[]){ 2 }), NULL);
+        b->rng =
+            named_leaf(b, &heed__op_state, "rng", heed_type_of(HEED_I64, 1, (const int64_t[]){ 2 }), NULL);
     return b->rng;
 }
 
@@ -88,7 +97,8 @@ heed_value heed_constant(heed_builder *b, heed_tensor tensor)
         return (heed_value){ 0 };
     if (count < 0 || (count > 0 && !tensor.data))
         return heed__poison(b, HEED_ERR_SHAPE, "constant: its type is not valid or its data is missing");
-    data = heed__arena_copy(&b->g->arena, tensor.data ? tensor.data : "", (size_t)count * heed_dtype_size(tensor.type.dtype));
+    data = heed__arena_copy(&b->g->arena, tensor.data ? tensor.data : "",
+                            (size_t)count * heed_dtype_size(tensor.type.dtype));
     if (!data)
         return heed__poison(b, HEED_ERR_MEMORY, "out of memory for a constant");
     return heed__leaf(b, &heed__op_constant, "", &(leaf_attrs){ .type = tensor.type, .data = data });

@@ -58,9 +58,11 @@ static void mark_needed(tape *t, uint32_t begin, uint32_t end)
         if (n->op->flags & OP_NO_GRAD)
             continue;
         for (int j = 0; j < n->n_in && !any; j++)
-            any = n->in[j].id && t->need[n->in[j].id] && DTYPE_BIT(heed__value(g, n->in[j])->type.dtype) & FLOATS;
+            any = n->in[j].id && t->need[n->in[j].id] &&
+                  DTYPE_BIT(heed__value(g, n->in[j])->type.dtype) & FLOATS;
         for (int j = 0; any && j < n->n_out; j++)
-            t->need[n->first_out + (uint32_t)j] |= (DTYPE_BIT(heed__value(g, heed__out(n, j))->type.dtype) & FLOATS) != 0;
+            t->need[n->first_out + (uint32_t)j] |=
+                (DTYPE_BIT(heed__value(g, heed__out(n, j))->type.dtype) & FLOATS) != 0;
     }
 }
 
@@ -72,7 +74,9 @@ static void back_opened(tape *t, const node *n, const heed_value *in, const heed
     const uint32_t first = heed__building(t->b)->n_nodes;
     heed_value out[OP_OUT_MAX] = { { 0 } };
     bool want[OP_OUT_MAX];
-    op_decompose o = { .b = t->b, .attrs = n->attrs, .in = in, .out = out, .want = want, .n_in = n->n_in, .n_out = n->n_out };
+    op_decompose o = {
+        .b = t->b, .attrs = n->attrs, .in = in, .out = out, .want = want, .n_in = n->n_in, .n_out = n->n_out
+    };
 
     for (int i = 0; i < n->n_out; i++)
         want[i] = dout[i].id != 0;
@@ -98,8 +102,16 @@ static void back_node(tape *t, uint32_t index)
     heed_value *many = NULL;
     bool need[OP_IN_MAX], arrives = false, wanted = false;
     heap *h = heed__builder_context(t->b)->heap;
-    op_grad g = { .b = t->b, .attrs = n.attrs, .in = n.in, .out = out, .dout = dout, .din = din, .need = need,
-                  .n_in = n.n_in, .n_out = n.n_out, .body = n.body };
+    op_grad g = { .b = t->b,
+                  .attrs = n.attrs,
+                  .in = n.in,
+                  .out = out,
+                  .dout = dout,
+                  .din = din,
+                  .need = need,
+                  .n_in = n.n_in,
+                  .n_out = n.n_out,
+                  .body = n.body };
     bool *many_need = NULL;
 
     for (int i = 0; i < n.n_out; i++) {
@@ -130,14 +142,16 @@ static void back_node(tape *t, uint32_t index)
     heed__enter_path(t->b, n.path);
     if (n.op->grad) {
         n.op->grad(&g);
-        if (!heed__poisoned(t->b) && tape_room(t)) /* new values do not depend on wrt in this walk: need stays false */
+        if (!heed__poisoned(t->b) &&
+            tape_room(t)) /* new values do not depend on wrt in this walk: need stays false */
             for (int i = 0; i < n.n_in; i++)
                 if (g.need[i])
                     add_gradient(t, n.in[i], g.din[i]);
     } else if (n.op->decompose && !many) {
         back_opened(t, &n, in, dout);
     } else {
-        heed__poison(t->b, HEED_ERR_BUG, "%s has neither a gradient nor a decomposition, and does not say that it has none",
+        heed__poison(t->b, HEED_ERR_BUG,
+                     "%s has neither a gradient nor a decomposition, and does not say that it has none",
                      n.op->name);
     }
     heed__set_path(t->b, NULL);
@@ -162,7 +176,8 @@ static bool is_value(heed_builder *b, heed_value v, const char *what, int i)
 }
 
 /* What is differentiated, by what, and with which upstream. */
-static bool check_request(heed_builder *b, const heed_value *y, const heed_value *dy, int outputs, const heed_value *wrt, int n)
+static bool check_request(heed_builder *b, const heed_value *y, const heed_value *dy, int outputs,
+                          const heed_value *wrt, int n)
 {
     for (int i = 0; i < outputs; i++) {
         heed_type type, upstream;
@@ -171,7 +186,8 @@ static bool check_request(heed_builder *b, const heed_value *y, const heed_value
             return false;
         type = heed_value_type(b, y[i]);
         if (!(DTYPE_BIT(type.dtype) & FLOATS)) {
-            heed__poison(b, HEED_ERR_DTYPE, "heed_grad: the result %d is %s, so it has no derivative", i, heed_dtype_name(type.dtype));
+            heed__poison(b, HEED_ERR_DTYPE, "heed_grad: the result %d is %s, so it has no derivative", i,
+                         heed_dtype_name(type.dtype));
             return false;
         }
         if (!dy[i].id) /* nothing arrives */
@@ -196,8 +212,8 @@ static bool check_request(heed_builder *b, const heed_value *y, const heed_value
     return true;
 }
 
-void heed_grad_of(heed_builder *b, const heed_value *y, const heed_value *dy, int outputs, const heed_value *wrt, int n,
-                  heed_value *dwrt)
+void heed_grad_of(heed_builder *b, const heed_value *y, const heed_value *dy, int outputs,
+                  const heed_value *wrt, int n, heed_value *dwrt)
 {
     heap *h = heed__builder_context(b)->heap;
     tape t = { .b = b };

@@ -11,7 +11,9 @@ static void open_node(rewrite *r, const node *n)
 {
     heed_value in[OP_IN_MAX], out[OP_OUT_MAX] = { { 0 } };
     bool want[OP_OUT_MAX];
-    op_decompose d = { .b = r->b, .attrs = n->attrs, .in = in, .out = out, .want = want, .n_in = n->n_in, .n_out = n->n_out };
+    op_decompose d = {
+        .b = r->b, .attrs = n->attrs, .in = in, .out = out, .want = want, .n_in = n->n_in, .n_out = n->n_out
+    };
 
     for (int i = 0; i < n->n_in; i++)
         in[i] = r->map[n->in[i].id];
@@ -25,14 +27,15 @@ static void open_node(rewrite *r, const node *n)
         const heed_type got = heed_value_type(r->b, out[i]), wanted = heed__value(r->from, v)->type;
 
         if (out[i].id && !heed_type_equal(&got, &wanted))
-            heed__poison(r->b, HEED_ERR_BUG, "%s: output %d of the decomposition has another type", n->op->name, i);
+            heed__poison(r->b, HEED_ERR_BUG, "%s: output %d of the decomposition has another type",
+                         n->op->name, i);
         r->map[v.id] = out[i];
     }
 }
 
 /* One round; *opened says whether anything was. */
-static heed_status open_once(heed_graph **out, const heed_graph *g, serves_fn *serves, const void *user, bool *opened,
-                             heed_error *err)
+static heed_status open_once(heed_graph **out, const heed_graph *g, serves_fn *serves, const void *user,
+                             bool *opened, heed_error *err)
 {
     rewrite r;
 
@@ -53,7 +56,8 @@ static heed_status open_once(heed_graph **out, const heed_graph *g, serves_fn *s
     return heed__rewrite_end(&r, out, err);
 }
 
-heed_status heed__pass_open(heed_graph **out, const heed_graph *g, serves_fn *serves, const void *user, heed_error *err)
+heed_status heed__pass_open(heed_graph **out, const heed_graph *g, serves_fn *serves, const void *user,
+                            heed_error *err)
 {
     heed_graph *now = NULL;
     bool opened;

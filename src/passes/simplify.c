@@ -34,7 +34,8 @@ static bool same_node(const node *n, const op_def *op, const void *attrs, const 
         const leaf_attrs *a = n->attrs, *c = attrs;
 
         return heed_type_equal(&a->type, &c->type) &&
-               memcmp(a->data, c->data, (size_t)heed_type_count(&a->type) * heed_dtype_size(a->type.dtype)) == 0;
+               memcmp(a->data, c->data, (size_t)heed_type_count(&a->type) * heed_dtype_size(a->type.dtype)) ==
+                   0;
     }
     if (n_in > 0 && memcmp(n->in, in, (size_t)n_in * sizeof *in) != 0)
         return false;
@@ -71,8 +72,8 @@ heed_status heed__pass_simplify(heed_graph **out, const heed_graph *g, heed_erro
         heed__poison(r.b, HEED_ERR_MEMORY, "out of memory for %u nodes", (unsigned)room);
     for (uint32_t i = 0; table && i < g->n_nodes; i++) {
         const node *n = &g->nodes[i];
-        const bool can_merge = (!(n->op->flags & OP_LEAF) || n->op == &heed__op_constant) && n->n_in <= OP_IN_MAX && !n->body &&
-                               !(n->op->flags & OP_EFFECT);
+        const bool can_merge = (!(n->op->flags & OP_LEAF) || n->op == &heed__op_constant) &&
+                               n->n_in <= OP_IN_MAX && !n->body && !(n->op->flags & OP_EFFECT);
         heed_value in[OP_IN_MAX];
         uint32_t hash, at;
 
@@ -95,7 +96,8 @@ heed_status heed__pass_simplify(heed_graph **out, const heed_graph *g, heed_erro
                 break;
         if (table[at].made) {
             for (int j = 0; j < n->n_out; j++)
-                r.map[n->first_out + (uint32_t)j] = heed__out(&heed__building(r.b)->nodes[table[at].made - 1], j);
+                r.map[n->first_out + (uint32_t)j] =
+                    heed__out(&heed__building(r.b)->nodes[table[at].made - 1], j);
             continue;
         }
         heed__copy_node(r.b, n, r.map);

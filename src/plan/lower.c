@@ -48,7 +48,8 @@ static heed_status check_taps(const heed_graph *g, const char *const *taps, heed
         for (uint32_t i = 0; i < g->n_taps && !found; i++)
             found = asked_by(one, g->taps[i].name) == 0;
         if (!found)
-            return heed__fail(err, HEED_ERR_USAGE, "there is no tap \"%.100s\" in this model: heed info lists them", *taps);
+            return heed__fail(err, HEED_ERR_USAGE,
+                              "there is no tap \"%.100s\" in this model: heed info lists them", *taps);
     }
     return HEED_OK;
 }
@@ -79,7 +80,8 @@ static heed_status keep_taps(heed_graph **out, const heed_graph *g, const char *
     return heed__rewrite_end(&r, out, err);
 }
 
-heed_status heed__plan_lower(heed_graph **out, const heed_graph *g, heed_context *ctx, const heed_plan_opts *opts, heed_error *err)
+heed_status heed__plan_lower(heed_graph **out, const heed_graph *g, heed_context *ctx,
+                             const heed_plan_opts *opts, heed_error *err)
 {
     const serving s = { ctx, opts ? opts->kernels : HEED_KERNELS_FAST };
     heed_graph *kept = NULL, *opened = NULL;

@@ -42,10 +42,12 @@ static bool whole_and_alone(const heed_plan *p, const step *s, int j, const oper
 
     for (int k = 0; k < s->n_in; k++)
         if (k != j && s->in[k].storage != NO_STORAGE && heed__storage_root(p, s->in[k].storage) == root &&
-            (s->in[k].offset != 0 || !heed__view_dense(&s->in[k].view) || !heed_type_equal(&s->in[k].view.type, &in->view.type)))
+            (s->in[k].offset != 0 || !heed__view_dense(&s->in[k].view) ||
+             !heed_type_equal(&s->in[k].view.type, &in->view.type)))
             return false;
     for (int k = 0; k < s->n_out; k++)
-        if (s->out[k].storage != NO_STORAGE && &s->out[k] != out && heed__storage_root(p, s->out[k].storage) == root)
+        if (s->out[k].storage != NO_STORAGE && &s->out[k] != out &&
+            heed__storage_root(p, s->out[k].storage) == root)
             return false;
     return true;
 }
@@ -56,11 +58,12 @@ static bool can_overwrite(const heed_plan *p, const step *s, int32_t now, int j,
     const operand *in = &s->in[j];
     const storage *from;
 
-    if (in->storage == NO_STORAGE || out->storage == NO_STORAGE || !heed_type_equal(&in->view.type, &out->view.type))
+    if (in->storage == NO_STORAGE || out->storage == NO_STORAGE ||
+        !heed_type_equal(&in->view.type, &out->view.type))
         return false;
     from = &p->storages[heed__storage_root(p, in->storage)];
-    if (from->kind != STORAGE_BLOCK || from->last > now || in->offset != 0 || from->bytes != p->storages[out->storage].bytes ||
-        !heed__view_dense(&in->view))
+    if (from->kind != STORAGE_BLOCK || from->last > now || in->offset != 0 ||
+        from->bytes != p->storages[out->storage].bytes || !heed__view_dense(&in->view))
         return false;
     return whole_and_alone(p, s, j, out);
 }
@@ -127,10 +130,12 @@ static void write_through(heed_plan *p)
         int32_t made;
         int slot = 0;
 
-        if (strcmp(copy->op->name, "copy") != 0 || state == NO_STORAGE || p->storages[state].kind != STORAGE_WEIGHT ||
+        if (strcmp(copy->op->name, "copy") != 0 || state == NO_STORAGE ||
+            p->storages[state].kind != STORAGE_WEIGHT ||
             p->storages[copy->in[0].storage].kind != STORAGE_BLOCK ||
             p->storages[copy->in[0].storage].merged != copy->in[0].storage || copy->in[0].offset != 0 ||
-            !heed__view_dense(&copy->in[0].view) || p->storages[copy->in[0].storage].bytes != p->storages[state].bytes)
+            !heed__view_dense(&copy->in[0].view) ||
+            p->storages[copy->in[0].storage].bytes != p->storages[state].bytes)
             continue;
         made = maker_of(p, copy->in[0].storage, &slot);
         if (made < earliest)
@@ -140,7 +145,8 @@ static void write_through(heed_plan *p)
             bool read_later = false;
 
             if (!(overwritable(&p->steps[made], slot) >> j & 1) || in->storage != state || in->offset != 0 ||
-                !heed__view_dense(&in->view) || !heed_type_equal(&in->view.type, &p->steps[made].out[slot].view.type))
+                !heed__view_dense(&in->view) ||
+                !heed_type_equal(&in->view.type, &p->steps[made].out[slot].view.type))
                 continue;
             for (uint32_t later = (uint32_t)made + 1; later < p->n_steps; later++)
                 for (int k = 0; k < p->steps[later].n_in; k++)
@@ -212,7 +218,8 @@ static heed_status pack(heed_plan *p, heed_error *err)
             for (uint32_t j = 0; j < i; j++) {
                 const storage *o = &p->storages[order[j]];
 
-                if (alive_together(s, o) && s->offset < o->offset + o->bytes && o->offset < s->offset + s->bytes) {
+                if (alive_together(s, o) && s->offset < o->offset + o->bytes &&
+                    o->offset < s->offset + s->bytes) {
                     s->offset = o->offset + o->bytes;
                     moved = true;
                 }

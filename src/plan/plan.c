@@ -30,11 +30,15 @@ static bool grow(heed_plan *p, void **array, uint32_t *room, uint32_t used, size
     return true;
 }
 
-static heed_status new_storage(heed_plan *p, uint32_t *out, storage_kind kind, uint64_t bytes, heed_error *err)
+static heed_status new_storage(heed_plan *p, uint32_t *out, storage_kind kind, uint64_t bytes,
+                               heed_error *err)
 {
     if (!grow(p, (void **)&p->storages, &p->room_storages, p->n_storages, sizeof *p->storages))
         return heed__fail_memory(err, 0);
-    p->storages[p->n_storages] = (storage){ .kind = kind, .bytes = bytes, .first = (int32_t)p->n_steps, .last = (int32_t)p->n_steps,
+    p->storages[p->n_storages] = (storage){ .kind = kind,
+                                            .bytes = bytes,
+                                            .first = (int32_t)p->n_steps,
+                                            .last = (int32_t)p->n_steps,
                                             .merged = p->n_storages };
     *out = p->n_storages++;
     return HEED_OK;
@@ -44,7 +48,8 @@ static heed_status type_bytes(uint64_t *out, const heed_type *type, heed_error *
 {
     size_t bytes;
 
-    if (!heed__size_mul(&bytes, (size_t)heed_type_count(type), heed_dtype_size(type->dtype)) || bytes > PLAN_BYTES_MOST)
+    if (!heed__size_mul(&bytes, (size_t)heed_type_count(type), heed_dtype_size(type->dtype)) ||
+        bytes > PLAN_BYTES_MOST)
         return heed__fail(err, HEED_ERR_LIMIT, "a tensor of this plan has more bytes than can be addressed");
     *out = bytes;
     return HEED_OK;
@@ -60,16 +65,23 @@ static heed_status new_value(heed_plan *p, operand *out, const heed_type *type, 
     return new_storage(p, &out->storage, STORAGE_BLOCK, bytes, err);
 }
 
-static heed_status new_step(heed_plan *p, step **out, const op_def *op, const op_kernel *kernel, const void *attrs,
-                            const char *path, int n_in, int n_out, heed_error *err)
+static heed_status new_step(heed_plan *p, step **out, const op_def *op, const op_kernel *kernel,
+                            const void *attrs, const char *path, int n_in, int n_out, heed_error *err)
 {
     step *s;
 
     if (!grow(p, (void **)&p->steps, &p->room_steps, p->n_steps, sizeof *p->steps))
         return heed__fail_memory(err, 0);
     s = &p->steps[p->n_steps];
-    *s = (step){ .op = op, .kernel = kernel, .attrs = attrs, .path = path, .n_in = n_in, .n_out = n_out,
-                 .scratch = NO_STORAGE, .shared = NO_STORAGE, .partial = NO_STORAGE };
+    *s = (step){ .op = op,
+                 .kernel = kernel,
+                 .attrs = attrs,
+                 .path = path,
+                 .n_in = n_in,
+                 .n_out = n_out,
+                 .scratch = NO_STORAGE,
+                 .shared = NO_STORAGE,
+                 .partial = NO_STORAGE };
     s->in = heed__arena_alloc(&p->arena, (size_t)n_in, sizeof *s->in);
     s->out = heed__arena_alloc(&p->arena, (size_t)n_out, sizeof *s->out);
     if (!s->in || !s->out)
@@ -100,8 +112,14 @@ static heed_status finish_step(heed_plan *p, step *s, heed_error *err)
         in[i] = s->in[i].view;
     for (int i = 0; i < s->n_out; i++)
         out[i] = s->out[i].view;
-    c = (op_call){ .attrs = s->attrs, .in = in, .out = out, .n_in = s->n_in, .n_out = s->n_out, .isa = p->ctx->isa,
-                   .row = heed__row_ops(p->ctx->isa), .gemm = heed__gemm_ops(p->ctx->isa) };
+    c = (op_call){ .attrs = s->attrs,
+                   .in = in,
+                   .out = out,
+                   .n_in = s->n_in,
+                   .n_out = s->n_out,
+                   .isa = p->ctx->isa,
+                   .row = heed__row_ops(p->ctx->isa),
+                   .gemm = heed__gemm_ops(p->ctx->isa) };
     s->count = without_work(s) ? 0 : s->kernel->count ? s->kernel->count(&c) : heed_type_count(&out[0].type);
     s->chunk = s->kernel->chunk_of ? s->kernel->chunk_of(&c) : s->kernel->chunk;
     s->chunk = i64_max(1, s->chunk ? s->chunk : s->count);
@@ -110,23 +128,30 @@ static heed_status finish_step(heed_plan *p, step *s, heed_error *err)
     s->scratch_bytes = s->kernel->scratch ? s->kernel->scratch(&c) : 0;
     s->shared_bytes = s->kernel->shared ? s->kernel->shared(&c) : 0;
     s->partial_stride = s->kernel->partial ? s->kernel->partial(&c) : 0;
-    s->flops = s->op->flops ? s->op->flops(&c) : s->op->flags & OP_VIEW ? 0 : (double)heed_type_count(&out[0].type);
+    s->flops = s->op->flops             ? s->op->flops(&c)
+               : s->op->flags & OP_VIEW ? 0
+                                        : (double)heed_type_count(&out[0].type);
     heed__release(p->ctx->heap, in);
-    if (s->scratch_bytes > PLAN_BYTES_MOST || s->shared_bytes > PLAN_BYTES_MOST || s->partial_stride > PLAN_BYTES_MOST)
-        return heed__fail(err, HEED_ERR_LIMIT, "%s: scratch memory has more bytes than can be addressed", s->op->name);
+    if (s->scratch_bytes > PLAN_BYTES_MOST || s->shared_bytes > PLAN_BYTES_MOST ||
+        s->partial_stride > PLAN_BYTES_MOST)
+        return heed__fail(err, HEED_ERR_LIMIT, "%s: scratch memory has more bytes than can be addressed",
+                          s->op->name);
     s->scratch_bytes = (s->scratch_bytes + 63) & ~(uint64_t)63;
     s->partial_stride = (s->partial_stride + 63) & ~(uint64_t)63;
     if (s->scratch_bytes) {
-        if (!heed__size_mul(&bytes, s->scratch_bytes, (size_t)SCRATCH_AREAS * (size_t)heed__pool_threads(p->ctx->pool)) ||
+        if (!heed__size_mul(&bytes, s->scratch_bytes,
+                            (size_t)SCRATCH_AREAS * (size_t)heed__pool_threads(p->ctx->pool)) ||
             bytes > PLAN_BYTES_MOST)
-            return heed__fail(err, HEED_ERR_LIMIT, "%s: scratch memory has more bytes than can be addressed", s->op->name);
+            return heed__fail(err, HEED_ERR_LIMIT, "%s: scratch memory has more bytes than can be addressed",
+                              s->op->name);
         TRY(new_storage(p, &s->scratch, STORAGE_BLOCK, bytes, err));
     }
     if (s->shared_bytes)
         TRY(new_storage(p, &s->shared, STORAGE_BLOCK, s->shared_bytes, err));
     if (s->partial_stride) {
         if (!heed__size_mul(&bytes, s->partial_stride, (size_t)s->chunks) || bytes > PLAN_BYTES_MOST)
-            return heed__fail(err, HEED_ERR_LIMIT, "%s: partial sums have more bytes than can be addressed", s->op->name);
+            return heed__fail(err, HEED_ERR_LIMIT, "%s: partial sums have more bytes than can be addressed",
+                              s->op->name);
         TRY(new_storage(p, &s->partial, STORAGE_BLOCK, bytes, err));
     }
     p->report.flops += s->flops;
@@ -140,7 +165,9 @@ static heed_status add_copy(heed_plan *p, const operand *from, operand *to, cons
 {
     const op_def *copy = heed__op_find("copy");
     view in = from->view, out = to->view;
-    op_call c = { .in = &in, .out = &out, .n_in = 1, .n_out = 1, .isa = p->ctx->isa, .row = heed__row_ops(p->ctx->isa) };
+    op_call c = {
+        .in = &in, .out = &out, .n_in = 1, .n_out = 1, .isa = p->ctx->isa, .row = heed__row_ops(p->ctx->isa)
+    };
     const op_kernel *kernel = copy ? heed__plan_kernel(copy, &c, HEED_KERNELS_FAST, NULL) : NULL;
     step *s;
 
@@ -164,7 +191,8 @@ static bool layout_fits(const view *v, enum kernel_layout layout)
 }
 
 /* The value as the kernel takes it: itself, or its one dense copy. */
-static heed_status fitting(planner *w, operand *out, heed_value v, enum kernel_layout layout, const char *path, heed_error *err)
+static heed_status fitting(planner *w, operand *out, heed_value v, enum kernel_layout layout,
+                           const char *path, heed_error *err)
 {
     if (layout_fits(&w->place[v.id].view, layout)) {
         *out = w->place[v.id];
@@ -217,7 +245,8 @@ static bool try_view(planner *w, const node *n, const operand *from)
 
     if (!n->op->view(n->attrs, &from->view, &out, &offset))
         return false;
-    *at = (operand){ .view = out, .storage = from->storage,
+    *at = (operand){ .view = out,
+                     .storage = from->storage,
                      .offset = from->offset + offset * (int64_t)heed_dtype_size(out.type.dtype) };
     return true;
 }
@@ -227,7 +256,8 @@ static heed_status plan_view(planner *w, const node *n, heed_error *err)
     uint64_t bytes;
     operand from;
 
-    TRY(type_bytes(&bytes, &heed__value(w->g, heed__out(n, 0))->type, err)); /* a kernel may go by the size it sees */
+    TRY(type_bytes(&bytes, &heed__value(w->g, heed__out(n, 0))->type,
+                   err)); /* a kernel may go by the size it sees */
     if (try_view(w, n, &w->place[n->in[0].id]))
         return HEED_OK;
     TRY(fitting(w, &from, n->in[0], DENSE, n->path, err));
@@ -260,12 +290,14 @@ static heed_status plan_node(planner *w, const node *n, heed_error *err)
     if (lost)
         return heed__fail_memory(err, 0);
     if (!kernel)
-        return heed__fail_at(err, HEED_ERR_MISSING, n->path, "%s of %s: no kernel serves this; cast to f32 first", n->op->name,
+        return heed__fail_at(err, HEED_ERR_MISSING, n->path,
+                             "%s of %s: no kernel serves this; cast to f32 first", n->op->name,
                              heed_dtype_name(out[0].type.dtype));
     for (int i = 0; i < n->n_in; i++) {
         operands[i] = (operand){ .storage = NO_STORAGE, .view.type.rank = -1 };
         if (n->in[i].id)
-            TRY(fitting(w, &operands[i], n->in[i], i < 32 && kernel->dense_in >> i & 1 ? DENSE : kernel->layout, n->path, err));
+            TRY(fitting(w, &operands[i], n->in[i],
+                        i < 32 && kernel->dense_in >> i & 1 ? DENSE : kernel->layout, n->path, err));
     }
     TRY(new_step(p, &s, n->op, kernel, n->attrs, n->path, n->n_in, n->n_out, err));
     s->passed_over = made.passed_over;
@@ -331,7 +363,8 @@ static heed_status plan_assigns(planner *w, heed_error *err)
         return heed__fail_memory(err, g->n_assigns * sizeof *from);
     for (uint32_t i = 0; i < g->n_assigns; i++) {
         from[i] = w->place[g->assigns[i].value.id];
-        if (is_assigned(g, w->p, from[i].storage) && !is_itself(&from[i], &w->place[g->assigns[i].state.id])) {
+        if (is_assigned(g, w->p, from[i].storage) &&
+            !is_itself(&from[i], &w->place[g->assigns[i].state.id])) {
             operand saved;
 
             TRY(new_value(w->p, &saved, &from[i].view.type, err));
@@ -375,7 +408,8 @@ static heed_status plan_steps(planner *w, heed_error *err)
     return plan_assigns(w, err);
 }
 
-heed_status heed_plan_new(heed_plan **out, heed_context *ctx, const heed_graph *g, const heed_plan_opts *opts, heed_error *err)
+heed_status heed_plan_new(heed_plan **out, heed_context *ctx, const heed_graph *g, const heed_plan_opts *opts,
+                          heed_error *err)
 {
     heap *h = ctx->heap;
     heed_plan *p = heed__alloc(h, 1, sizeof *p);
@@ -458,10 +492,12 @@ const char *heed_plan_output_name(const heed_plan *p, int i)
 
 heed_type heed_plan_input_type(const heed_plan *p, int i)
 {
-    return i >= 0 && i < (int)p->n_inputs ? p->inputs[i].operand.view.type : (heed_type){ HEED_F32, 0, { 0 } };
+    return i >= 0 && i < (int)p->n_inputs ? p->inputs[i].operand.view.type
+                                          : (heed_type){ HEED_F32, 0, { 0 } };
 }
 
 heed_type heed_plan_output_type(const heed_plan *p, int i)
 {
-    return i >= 0 && i < (int)p->n_outputs ? p->outputs[i].operand.view.type : (heed_type){ HEED_F32, 0, { 0 } };
+    return i >= 0 && i < (int)p->n_outputs ? p->outputs[i].operand.view.type
+                                           : (heed_type){ HEED_F32, 0, { 0 } };
 }

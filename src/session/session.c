@@ -21,8 +21,8 @@ struct op_fault {
 /* A plan's operands with their memory. */
 typedef struct bound {
     const heed_plan *plan;
-    view *views;         /* all operands of all steps, inputs before outputs */
-    uint32_t *first;     /* by step: its first view */
+    view *views;     /* all operands of all steps, inputs before outputs */
+    uint32_t *first; /* by step: its first view */
     heed_tensor *weights;
     const void **inputs; /* pointers of this run */
 } bound;
@@ -39,7 +39,8 @@ struct heed_session {
     op_fault fault;
 };
 
-heed_status heed_session_new(heed_session **out, heed_context *ctx, heed_weights *w, const heed_session_opts *opts, heed_error *err)
+heed_status heed_session_new(heed_session **out, heed_context *ctx, heed_weights *w,
+                             const heed_session_opts *opts, heed_error *err)
 {
     heed_session *s;
 
@@ -182,7 +183,8 @@ static heed_status bind(heed_session *s, bound *b, const heed_plan *p, heed_erro
         views += (uint32_t)(p->steps[i].n_in + p->steps[i].n_out);
     }
     for (uint32_t i = 0; i < p->n_weights; i++)
-        TRY(heed__weights_ensure(s->weights, p->weights[i].path, &p->weights[i].attrs, s->seed, &b->weights[i], err));
+        TRY(heed__weights_ensure(s->weights, p->weights[i].path, &p->weights[i].attrs, s->seed,
+                                 &b->weights[i], err));
     TRY(make_block(s, p->report.block_bytes, err));
     resolve(s, b);
     return HEED_OK;
@@ -246,7 +248,8 @@ typedef struct job {
 static void set_scratch(op_call *c, const job *j, int worker)
 {
     for (int i = 0; j->scratch && i < SCRATCH_AREAS; i++)
-        c->scratch[i] = j->scratch + ((uint64_t)worker * SCRATCH_AREAS + (uint64_t)i) * j->step->scratch_bytes;
+        c->scratch[i] =
+            j->scratch + ((uint64_t)worker * SCRATCH_AREAS + (uint64_t)i) * j->step->scratch_bytes;
 }
 
 static void run_chunk(void *user, int worker, int64_t chunk)
@@ -278,14 +281,24 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
 {
     const step *t = &b->plan->steps[index];
     const view *v = &b->views[b->first[index]];
-    job j = { .step = t, .scratch = block_at(s, b->plan, t->scratch), .partial = block_at(s, b->plan, t->partial) };
+    job j = { .step = t,
+              .scratch = block_at(s, b->plan, t->scratch),
+              .partial = block_at(s, b->plan, t->partial) };
 
     if (t->chunks == 0 && !t->kernel->finish)
         return HEED_OK;
-    j.call = (op_call){ .attrs = t->attrs, .in = v, .out = v + t->n_in, .n_in = t->n_in, .n_out = t->n_out, .isa = s->ctx->isa,
-                        .row = heed__row_ops(s->ctx->isa), .gemm = heed__gemm_ops(s->ctx->isa),
-                        .shared = block_at(s, b->plan, t->shared), .partial_stride = (int64_t)t->partial_stride,
-                        .chunks = t->chunks, .fault = &s->fault };
+    j.call = (op_call){ .attrs = t->attrs,
+                        .in = v,
+                        .out = v + t->n_in,
+                        .n_in = t->n_in,
+                        .n_out = t->n_out,
+                        .isa = s->ctx->isa,
+                        .row = heed__row_ops(s->ctx->isa),
+                        .gemm = heed__gemm_ops(s->ctx->isa),
+                        .shared = block_at(s, b->plan, t->shared),
+                        .partial_stride = (int64_t)t->partial_stride,
+                        .chunks = t->chunks,
+                        .fault = &s->fault };
     if (j.partial)
         memset(j.partial, 0, t->partial_stride * (uint64_t)t->chunks);
     if (t->kernel->prepare && t->prepare_count > 0)
@@ -300,16 +313,20 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
         const int64_t item = atomic_load_explicit(&s->fault.item, memory_order_relaxed);
 
         if (!(t->op->flags & OP_FAULTS)) /* the planner let states be written before this step */
-            return heed__fail_at(err, HEED_ERR_BUG, t->path, "%s ends a run, but its op does not say OP_FAULTS", t->op->name);
+            return heed__fail_at(err, HEED_ERR_BUG, t->path,
+                                 "%s ends a run, but its op does not say OP_FAULTS", t->op->name);
         if (s->fault.code == HEED_ERR_NUMERIC)
-            return heed__fail_at(err, s->fault.code, t->path, "%s: element %lld is NaN or infinite", t->op->name, (long long)item);
-        return heed__fail_at(err, s->fault.code, t->path, "%s: element %lld has the value %lld, which is out of range", t->op->name,
+            return heed__fail_at(err, s->fault.code, t->path, "%s: element %lld is NaN or infinite",
+                                 t->op->name, (long long)item);
+        return heed__fail_at(err, s->fault.code, t->path,
+                             "%s: element %lld has the value %lld, which is out of range", t->op->name,
                              (long long)item, (long long)s->fault.value);
     }
     return HEED_OK;
 }
 
-static heed_status begin_run(heed_session *s, int id, const heed_tensor *inputs, int n_inputs, bound **out, heed_error *err)
+static heed_status begin_run(heed_session *s, int id, const heed_tensor *inputs, int n_inputs, bound **out,
+                             heed_error *err)
 {
     bound *b;
 
@@ -317,15 +334,18 @@ static heed_status begin_run(heed_session *s, int id, const heed_tensor *inputs,
         return heed__fail(err, HEED_ERR_USAGE, "session_run: there is no plan %d in this session", id);
     b = &s->plans[id];
     if (n_inputs != (int)b->plan->n_inputs)
-        return heed__fail(err, HEED_ERR_USAGE, "session_run: the plan has %d inputs, %d were given", (int)b->plan->n_inputs, n_inputs);
+        return heed__fail(err, HEED_ERR_USAGE, "session_run: the plan has %d inputs, %d were given",
+                          (int)b->plan->n_inputs, n_inputs);
     for (int i = 0; i < n_inputs; i++) {
         const heed_type *type = &b->plan->inputs[i].operand.view.type;
 
         if (!heed_type_equal(type, &inputs[i].type))
             return heed__fail(err, type->dtype != inputs[i].type.dtype ? HEED_ERR_DTYPE : HEED_ERR_SHAPE,
-                              "session_run: input \"%s\" has another type than the plan's", b->plan->inputs[i].name);
+                              "session_run: input \"%s\" has another type than the plan's",
+                              b->plan->inputs[i].name);
         if (!inputs[i].data && heed_type_count(type) > 0)
-            return heed__fail(err, HEED_ERR_USAGE, "session_run: input \"%s\" has no data", b->plan->inputs[i].name);
+            return heed__fail(err, HEED_ERR_USAGE, "session_run: input \"%s\" has no data",
+                              b->plan->inputs[i].name);
         b->inputs[i] = inputs[i].data;
     }
     resolve_inputs(s, b);
@@ -334,8 +354,8 @@ static heed_status begin_run(heed_session *s, int id, const heed_tensor *inputs,
     return HEED_OK;
 }
 
-heed_status heed_session_run(heed_session *s, int id, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
-                             int n_outputs, heed_error *err)
+heed_status heed_session_run(heed_session *s, int id, const heed_tensor *inputs, int n_inputs,
+                             const heed_tensor *outputs, int n_outputs, heed_error *err)
 {
     uint64_t saved;
     heed_status st = HEED_OK;
@@ -343,11 +363,12 @@ heed_status heed_session_run(heed_session *s, int id, const heed_tensor *inputs,
 
     TRY(begin_run(s, id, inputs, n_inputs, &b, err));
     if (n_outputs > (int)b->plan->n_outputs)
-        return heed__fail(err, HEED_ERR_USAGE, "session_run: the plan has %d outputs, %d were given", (int)b->plan->n_outputs,
-                          n_outputs);
+        return heed__fail(err, HEED_ERR_USAGE, "session_run: the plan has %d outputs, %d were given",
+                          (int)b->plan->n_outputs, n_outputs);
     for (int i = 0; i < n_outputs; i++)
         if (outputs[i].data && !heed_type_equal(&outputs[i].type, &b->plan->outputs[i].operand.view.type))
-            return heed__fail(err, HEED_ERR_SHAPE, "session_run: output \"%s\" has another type than the plan's",
+            return heed__fail(err, HEED_ERR_SHAPE,
+                              "session_run: output \"%s\" has another type than the plan's",
                               b->plan->outputs[i].name);
     saved = heed__os_float_enter();
     for (uint32_t i = 0; i < b->plan->n_steps && st == HEED_OK; i++)
@@ -389,7 +410,8 @@ static size_t weight_bytes(const heed_tensor *x)
 }
 
 /* Keeps the weights that step t writes, unless they are kept already. */
-static heed_status keep_written(heed_session *s, const bound *b, const step *t, kept_weights *k, heed_error *err)
+static heed_status keep_written(heed_session *s, const bound *b, const step *t, kept_weights *k,
+                                heed_error *err)
 {
     for (int j = 0; j < t->n_out; j++) {
         const storage *at;
@@ -430,12 +452,14 @@ static heed_status look_at_step(heed_session *s, const bound *b, uint32_t index,
     heed__os_float_leave(saved);
     for (int j = 0; j < t->n_out; j++)
         if (!finite(&b->views[b->first[index] + (uint32_t)(t->n_in + j)]))
-            return heed__fail_at(err, HEED_ERR_NUMERIC, t->path, "%s in \"%s\" is the first to give a NaN or an infinity",
-                                 t->op->name, t->path);
+            return heed__fail_at(err, HEED_ERR_NUMERIC, t->path,
+                                 "%s in \"%s\" is the first to give a NaN or an infinity", t->op->name,
+                                 t->path);
     return st == HEED_OK ? HEED_OK : heed__fail_at(err, st, stopped.path, "%s", stopped.text);
 }
 
-heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *inputs, int n_inputs, heed_error *err)
+heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *inputs, int n_inputs,
+                                  heed_error *err)
 {
     kept_weights kept = { NULL };
     heed_status st = HEED_OK;
@@ -446,15 +470,15 @@ heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *in
         const view v = { b->weights[i].data, b->weights[i].type, { 0 } };
 
         if (!finite(&v))
-            return heed__fail_at(err, HEED_ERR_NUMERIC, b->plan->weights[i].path, "the tensor \"%s\" holds a NaN or an infinity",
-                                 b->plan->weights[i].path);
+            return heed__fail_at(err, HEED_ERR_NUMERIC, b->plan->weights[i].path,
+                                 "the tensor \"%s\" holds a NaN or an infinity", b->plan->weights[i].path);
     }
     for (uint32_t i = 0; i < b->plan->n_inputs; i++) {
         const view v = { inputs[i].data, inputs[i].type, { 0 } };
 
         if (!finite(&v))
-            return heed__fail_at(err, HEED_ERR_NUMERIC, b->plan->inputs[i].name, "the input \"%s\" holds a NaN or an infinity",
-                                 b->plan->inputs[i].name);
+            return heed__fail_at(err, HEED_ERR_NUMERIC, b->plan->inputs[i].name,
+                                 "the input \"%s\" holds a NaN or an infinity", b->plan->inputs[i].name);
     }
     kept.bytes = heed__alloc(s->ctx->heap, (size_t)b->plan->n_weights + 1, sizeof *kept.bytes);
     if (!kept.bytes)

@@ -68,7 +68,8 @@ static weight *find(const heed_weights *w, const char *name)
 
     if (!w->index_room)
         return NULL;
-    for (at = heed__crc32c_string(name) & (w->index_room - 1); w->index[at]; at = (at + 1) & (w->index_room - 1))
+    for (at = heed__crc32c_string(name) & (w->index_room - 1); w->index[at];
+         at = (at + 1) & (w->index_room - 1))
         if (strcmp(w->list[w->index[at] - 1].name, name) == 0)
             return &w->list[w->index[at] - 1];
     return NULL;
@@ -121,7 +122,8 @@ static bool make_room(heed_weights *w, uint32_t more)
     return true;
 }
 
-static heed_status add(heed_weights *w, const char *name, const heed_type *type, weight **out, heed_error *err)
+static heed_status add(heed_weights *w, const char *name, const heed_type *type, weight **out,
+                       heed_error *err)
 {
     heap *h = w->ctx->heap;
     const int64_t count = heed_type_count(type);
@@ -145,11 +147,12 @@ static heed_status add(heed_weights *w, const char *name, const heed_type *type,
 static heed_status same_type(const weight *have, const heed_type *type, heed_error *err)
 {
     if (have->tensor.type.dtype != type->dtype)
-        return heed__fail_at(err, HEED_ERR_DTYPE, have->name, "weight \"%.100s\" is %s in the store, %s was given", have->name,
+        return heed__fail_at(err, HEED_ERR_DTYPE, have->name,
+                             "weight \"%.100s\" is %s in the store, %s was given", have->name,
                              heed_dtype_name(have->tensor.type.dtype), heed_dtype_name(type->dtype));
     if (!heed_type_equal(&have->tensor.type, type))
-        return heed__fail_at(err, HEED_ERR_SHAPE, have->name, "weight \"%.100s\" has other sizes in the store than those given",
-                             have->name);
+        return heed__fail_at(err, HEED_ERR_SHAPE, have->name,
+                             "weight \"%.100s\" has other sizes in the store than those given", have->name);
     return HEED_OK;
 }
 
@@ -158,18 +161,21 @@ heed_status heed_weights_put(heed_weights *w, const char *name, heed_tensor tens
     weight *at;
 
     if (!name || !*name || (heed_type_count(&tensor.type) > 0 && !tensor.data))
-        return heed__fail(err, HEED_ERR_USAGE, "weight \"%.100s\": its name or its data is missing", name ? name : "");
+        return heed__fail(err, HEED_ERR_USAGE, "weight \"%.100s\": its name or its data is missing",
+                          name ? name : "");
     at = find(w, name);
     if (at)
         TRY(same_type(at, &tensor.type, err));
     else
         TRY(add(w, name, &tensor.type, &at, err));
     if (heed_type_count(&tensor.type) > 0)
-        memcpy(at->tensor.data, tensor.data, (size_t)heed_type_count(&tensor.type) * heed_dtype_size(tensor.type.dtype));
+        memcpy(at->tensor.data, tensor.data,
+               (size_t)heed_type_count(&tensor.type) * heed_dtype_size(tensor.type.dtype));
     return HEED_OK;
 }
 
-heed_status heed__weights_add(heed_weights *w, const char *name, const heed_type *type, heed_tensor *out, heed_error *err)
+heed_status heed__weights_add(heed_weights *w, const char *name, const heed_type *type, heed_tensor *out,
+                              heed_error *err)
 {
     weight *at = find(w, name);
 
@@ -273,14 +279,15 @@ static void start(heed_tensor *t, const heed_init *init, uint64_t seed, const ch
             heed__rng_quad(words, &r, row, column / 2);
             x = l.a + l.b * (double)heed__normal(words[2 * (column % 2)], words[2 * (column % 2) + 1]);
         }
-        if (init->zero_row.set && t->type.rank > 0 && i / i64_max(1, count / i64_max(1, t->type.dims[0])) == init->zero_row.value)
+        if (init->zero_row.set && t->type.rank > 0 &&
+            i / i64_max(1, count / i64_max(1, t->type.dims[0])) == init->zero_row.value)
             x = 0;
         heed__number_put(t->type.dtype, t->data, i, x);
     }
 }
 
-heed_status heed__weights_ensure(heed_weights *w, const char *path, const leaf_attrs *leaf, uint64_t seed, heed_tensor *out,
-                                 heed_error *err)
+heed_status heed__weights_ensure(heed_weights *w, const char *path, const leaf_attrs *leaf, uint64_t seed,
+                                 heed_tensor *out, heed_error *err)
 {
     weight *at = find(w, path);
 
@@ -313,7 +320,8 @@ bool heed_weights_in_model(const char *name)
     return strcmp(name, "rng") != 0 && strncmp(name, "optimizer.", 10) != 0 && strncmp(name, "ema.", 4) != 0;
 }
 
-heed_status heed__weights_sorted(const heed_weights *w, heed_weights_part part, uint32_t **out, uint32_t *n, heed_error *err)
+heed_status heed__weights_sorted(const heed_weights *w, heed_weights_part part, uint32_t **out, uint32_t *n,
+                                 heed_error *err)
 {
     uint32_t *order = heed__alloc(w->ctx->heap, (size_t)w->n + 1, sizeof *order), used = 0;
 
@@ -345,9 +353,11 @@ heed_status heed_weights_sha256(const heed_weights *w, heed_weights_part part, c
         const weight *x = &w->list[order[i]];
 
         heed__sha256_add(&s, x->name, strlen(x->name) + 1);
-        heed__sha256_add(&s, heed_dtype_name(x->tensor.type.dtype), strlen(heed_dtype_name(x->tensor.type.dtype)) + 1);
+        heed__sha256_add(&s, heed_dtype_name(x->tensor.type.dtype),
+                         strlen(heed_dtype_name(x->tensor.type.dtype)) + 1);
         heed__sha256_add(&s, x->tensor.type.dims, (size_t)x->tensor.type.rank * sizeof *x->tensor.type.dims);
-        heed__sha256_add(&s, x->tensor.data, (size_t)heed_type_count(&x->tensor.type) * heed_dtype_size(x->tensor.type.dtype));
+        heed__sha256_add(&s, x->tensor.data,
+                         (size_t)heed_type_count(&x->tensor.type) * heed_dtype_size(x->tensor.type.dtype));
     }
     heed__sha256_end(&s, digest);
     heed__hex(out, digest, sizeof digest);
