@@ -332,6 +332,7 @@ static void fork_and_join_cost_is_printed(void **state)
         atomic_store(&j.started, 0);
         heed__pool_run(j.p, meet, &j, 2);
         seconds[i] = heed__os_seconds() - start;
+        assert_int_equal(atomic_load(&j.started), 2); /* timed is only what was done */
     }
     print_times("2 chunks that wait for each other, 2 threads", seconds, 2000);
     for (size_t i = 0; i < 100; i++) {
@@ -341,6 +342,7 @@ static void fork_and_join_cost_is_printed(void **state)
         atomic_store(&j.started, 0);
         heed__pool_run(j.p, meet, &j, 2);
         seconds[i] = heed__os_seconds() - start;
+        assert_int_equal(atomic_load(&j.started), 2); /* timed is only what was done */
     }
     print_times("the same after a sleep", seconds, 100);
     heed__pool_free(j.p);
