@@ -1,5 +1,6 @@
 /* heed/heed.h: everything. One page to start from: base.h (contexts, errors), tensor.h, graph.h (building), ops.h,
- * attention.h, nn.h (layers), session.h (running), model.h, train.h, data.h, formats.h, task.h, bench.h. */
+ * attention.h, nn.h (layers), session.h (running), model.h, metrics.h, train.h, data.h, image.h, formats.h,
+ * explain.h, task.h, bench.h. */
 #ifndef HEED_H
 #define HEED_H
 
@@ -12,8 +13,11 @@
 #include <heed/session.h>
 #include <heed/model.h>
 #include <heed/formats.h>
+#include <heed/image.h>
 #include <heed/data.h>
+#include <heed/metrics.h>
 #include <heed/train.h>
+#include <heed/explain.h>
 #include <heed/task.h>
 #include <heed/bench.h>
 

@@ -5,7 +5,10 @@
 #ifndef HEED_TASK_H
 #define HEED_TASK_H
 
+#include <heed/explain.h>
 #include <heed/formats.h>
+#include <heed/image.h>
+#include <heed/metrics.h>
 #include <heed/train.h>
 
 #ifdef __cplusplus
@@ -92,6 +95,31 @@ HEED_MUST_CHECK HEED_API heed_status heed_run_evaluate(heed_evaluation *out, hee
  * mean probability). */
 HEED_MUST_CHECK HEED_API heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average,
                                                       float *logits, heed_error *err);
+
+/* ---- pictures to look at ---- */
+
+/** Pictures for a run, one after the other: IDX files ("f.idx.gz[0:100]" takes some), picture files, folders (every
+ * picture below, in the order of names). Each becomes what the run was trained on: its channels and its size, fitted
+ * as the run's data were. */
+typedef struct heed_inputs heed_inputs;
+/** paths ended by NULL, "-" is standard input read by the caller and not allowed here. skip_bad: so many bad pictures
+ * are passed over (0: the first one is the error); heed_inputs_skipped tells how many were. */
+HEED_MUST_CHECK HEED_API heed_status heed_inputs_open(heed_inputs **out, heed_run *r, const char *const *paths,
+                                                      int64_t skip_bad, heed_error *err);
+HEED_API void heed_inputs_close(heed_inputs *in);
+/** Up to `most` pictures more: *pictures u8 [n,C,H,W], n 0 at the end; names[i] "cat.png" or "f.idx[7]". Borrowed
+ * until the next call. */
+HEED_MUST_CHECK HEED_API heed_status heed_inputs_next(heed_inputs *in, int64_t most, heed_tensor *pictures,
+                                                      const char *const **names, heed_error *err);
+HEED_API int64_t heed_inputs_skipped(const heed_inputs *in);
+
+/** f32 [n,C,H,W] of u8 [n,C,H,W], normalised as the run was trained; `to` has room for as many. */
+HEED_API void heed_run_normalise(const heed_run *r, heed_tensor pictures, float *to);
+
+/** Explains the run's answer to picture u8 [C,H,W]. truth -1: not known. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_explain(heed_explanation **out, heed_run *r, heed_tensor picture,
+                                                      const char *name, int64_t truth, const heed_explain_opts *opts,
+                                                      heed_error *err);
 
 #ifdef __cplusplus
 }

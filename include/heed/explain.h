@@ -1,0 +1,137 @@
+/* heed/explain.h: what a model attends to, drawn on its input, and how far to trust that picture.
+ *
+ * Attention weights are mixing weights, not causes. So every map comes with a deletion test: the parts it calls
+ * important are removed first and the probability of the class is watched, against removal in random order. */
+#ifndef HEED_EXPLAIN_H
+#define HEED_EXPLAIN_H
+
+#include <heed/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Where keys of an attention lie on the picture: keys [first, first + rows * cols) are cells, row by row; those
+ * before are class tokens. rows 0: no place on the picture. */
+typedef struct heed_token_grid {
+    int64_t first, rows, cols;
+} heed_token_grid;
+
+/** The weights of one attention of the model on this input, as the model computes them in evaluation. */
+typedef struct heed_attention_record {
+    const char *path; /**< scope of the attention: "block.0.self_attn", "pool" */
+    int64_t heads, queries, keys;
+    const float *weights;  /**< [heads, queries, keys], rows sum to one */
+    const float *gradient; /**< d logit[target] / d weights, the same shape */
+    heed_token_grid grid;
+} heed_attention_record;
+
+typedef enum heed_explain_method {
+    HEED_EXPLAIN_RAW = 0,   /**< weights of one attention, mean over heads, of the query that is read (or all) */
+    HEED_EXPLAIN_ROLLOUT,   /**< product over layers of rows of (A + I) / 2. Abnar, Zuidema 2020 */
+    HEED_EXPLAIN_GRADIENT,  /**< product over layers of I + mean over heads of max(0, A * dA). Chefer 2021 */
+    HEED_EXPLAIN_RECEIVED,  /**< what each key receives: column sums, mean over heads and layers */
+    HEED_EXPLAIN_OCCLUSION, /**< fall of the class's log probability when the cell is blanked: no attention in it */
+    HEED_EXPLAIN_METHODS
+} heed_explain_method;
+/** "raw", "rollout", "gradient", "received", "occlusion". */
+HEED_API const char *heed_explain_method_name(heed_explain_method m);
+
+typedef enum heed_verdict {
+    HEED_FAITHFUL = 0,    /**< area below that of at least 95 of 100 random orders */
+    HEED_NO_BETTER,       /**< than random: do not trust the map */
+    HEED_WORSE            /**< above at least 95 of 100: it points away from what counts */
+} heed_verdict;
+
+/** The deletion test. Cells are replaced by the mean picture, most important first; probability[i] is that of the
+ * target after share i / (points - 1) of the cells is gone. area: mean of the curve; low is good. */
+typedef struct heed_faithfulness {
+    int64_t points, orders;
+    const float *probability;                        /**< [points] by the map */
+    const float *random, *random_low, *random_high;  /**< [points] mean, 5th and 95th percentile of random orders */
+    double area, random_area, random_std;
+    double rank;       /**< share of random orders whose area is lower than the map's: 0 best, 1 worst */
+    heed_verdict verdict;
+} heed_faithfulness;
+
+/** What one method says. */
+typedef struct heed_saliency {
+    heed_explain_method method;
+    const char *about; /**< "pool, mean of 4 heads": which weights went in; for people */
+    int64_t rows, cols;
+    const float *map;  /**< [rows, cols], >= 0, sum one; all zero when the method finds nothing */
+    heed_faithfulness faithful;
+} heed_saliency;
+
+typedef struct heed_explanation {
+    const char *input;         /**< name of what was explained */
+    heed_tensor picture;       /**< u8 [C,H,W], as the model saw it, before normalisation */
+    int64_t classes, target, predicted;
+    int64_t truth;             /**< -1 when not known */
+    const char *const *class_names; /**< [classes] */
+    const float *probability;  /**< [classes] */
+    int64_t n_attentions;
+    const heed_attention_record *attentions; /**< in the order in which the model computes them */
+    int n_maps;
+    const heed_saliency *maps; /**< in the order asked for */
+    const char *model;         /**< "conv-attention, runs/fa"; for people */
+    const char *edit;          /**< what was edited in the model; "" for nothing */
+    struct heed_explanation_inside *inside;
+} heed_explanation;
+
+typedef struct heed_explain_opts {
+    unsigned methods;        /**< bits 1u << HEED_EXPLAIN_...; 0: all */
+    heed_maybe_i64 layer;    /**< number of an attention: RAW takes it, others go from the input to it; default the last */
+    heed_maybe_i64 head;     /**< only that head; default the mean */
+    heed_maybe_i64 target;   /**< class explained; default the predicted one */
+    int64_t orders;          /**< random orders of the deletion test; 0: 100 */
+    int64_t points;          /**< of its curve; 0: at most 21, one for each cell when there are fewer */
+    uint64_t seed;           /**< of the random orders */
+} heed_explain_opts;
+
+/** What is explained: a picture as the model saw it and as it was. Names are copied. */
+typedef struct heed_explain_input {
+    heed_tensor x;           /**< f32 [1,C,H,W], normalised */
+    heed_tensor picture;     /**< u8 [C,H,W]; data NULL: none to draw on */
+    const float *blank;      /**< [C] value of a removed pixel after normalisation; NULL: 0, the mean */
+    const char *name, *model;
+    const char *const *class_names; /**< [classes]; NULL: numbers */
+    heed_maybe_i64 truth;
+} heed_explain_input;
+
+/** Explains the model's output [1,classes] on one input. Every attention op of the model is found by itself; the
+ * model runs as it does in evaluation, so probability has the bits of heed_model_run. HEED_ERR_SPEC with a sentence
+ * when the model has no attention and a method needs one. *out is given back by heed_explanation_free. */
+HEED_MUST_CHECK HEED_API heed_status heed_explain(heed_explanation **out, heed_model *m, const heed_explain_input *in,
+                                                  const heed_explain_opts *opts, heed_error *err);
+HEED_API void heed_explanation_free(heed_context *ctx, heed_explanation *e);
+
+/* ---- drawing ---- */
+
+typedef enum heed_explain_format {
+    HEED_EXPLAIN_PNG = 0, /**< the maps over the picture, side by side */
+    HEED_EXPLAIN_SVG,
+    HEED_EXPLAIN_HTML,    /**< one self-contained page: grid of layers and heads, numbers, deletion curves */
+    HEED_EXPLAIN_NPZ,     /**< an array for each attention under its path, f32 [1, heads, queries, keys] */
+    HEED_EXPLAIN_JSON,
+    HEED_EXPLAIN_FORMATS
+} heed_explain_format;
+
+/** Writes one file, atomically. HEED_ERR_MISSING names the package (libpng, libzip). The bytes depend on the
+ * explanation only. */
+HEED_MUST_CHECK HEED_API heed_status heed_explanation_write(heed_context *ctx, const heed_explanation *e,
+                                                            heed_explain_format format, const char *path,
+                                                            heed_error *err);
+/** The explanation for a terminal: blocks in 256 colours (colour) or ASCII, at most `width` columns. Given back by
+ * heed_text_free. */
+typedef enum heed_terminal { HEED_TERMINAL_ASCII = 0, HEED_TERMINAL_256 } heed_terminal;
+HEED_MUST_CHECK HEED_API heed_status heed_explanation_text(char **out, heed_context *ctx, const heed_explanation *e,
+                                                           heed_terminal terminal, int width, heed_error *err);
+/** The explanation as one JSON object. Given back by heed_text_free. */
+HEED_MUST_CHECK HEED_API heed_status heed_explanation_json(char **out, heed_context *ctx, const heed_explanation *e,
+                                                           heed_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
