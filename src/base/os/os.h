@@ -21,6 +21,11 @@ typedef struct file_ops {
     int (*rename)(void *user, const char *from, const char *to);
     int (*unlink)(void *user, const char *path);
     int (*mkdir)(void *user, const char *path);
+    int (*rmdir)(void *user, const char *path); /* of an empty folder */
+    int (*list)(void *user, const char *path, void (*each)(void *to, const char *name), void *to); /* no . and .. */
+    /* A file that is made when missing, and locked until it is closed or the process ends: nobody else can open it
+     * so. errno EBUSY when another holds it; this process' id is written into it. */
+    int (*open_lock)(void *user, const char *path);
     void *user;
 } file_ops;
 
@@ -29,6 +34,7 @@ int64_t heed__os_free_bytes(const char *path);   /* room on that file system; -1
 bool heed__os_separates(char c);                 /* does it end a folder's name in a path */
 bool heed__os_disk_full(int error);              /* an errno: no room, or the quota is used up */
 int heed__os_process(void);                      /* the id of this process */
+bool heed__os_lock_file(int fd);                 /* takes the file for this opening of it; false: another has it */
 void heed__os_error_text(char *to, size_t size, int error); /* the system's words for an errno */
 int heed__os_cpus(void);                         /* CPUs this process may use, at least 1 */
 double heed__os_seconds(void);                   /* monotonic clock */
