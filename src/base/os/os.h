@@ -29,6 +29,7 @@ int64_t heed__os_free_bytes(const char *path);   /* room on that file system; -1
 bool heed__os_separates(char c);                 /* does it end a folder's name in a path */
 bool heed__os_disk_full(int error);              /* an errno: no room, or the quota is used up */
 int heed__os_process(void);                      /* the id of this process */
+void heed__os_host(char name[64]);               /* of this machine, as the system says it; "" unknown */
 void heed__os_error_text(char *to, size_t size, int error); /* the system's words for an errno */
 int heed__os_cpus(void);                         /* CPUs this process may use, at least 1 */
 double heed__os_seconds(void);                   /* monotonic clock */
