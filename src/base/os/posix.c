@@ -6,6 +6,7 @@
 #define _FILE_OFFSET_BITS 64
 #include "base/os/os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
@@ -106,6 +107,43 @@ static int os_mkdir(void *user, const char *path)
     return mkdir(path, 0777);
 }
 
+/* d_type is no part of POSIX, and a link must be followed anyway. */
+static os_entry os_entry_of(int folder, const char *name)
+{
+    struct stat s;
+
+    if (fstatat(folder, name, &s, 0) != 0)
+        return OS_OTHER; /* a link to nowhere, or gone meanwhile */
+    return S_ISDIR(s.st_mode) ? OS_FOLDER : S_ISREG(s.st_mode) ? OS_FILE : OS_OTHER;
+}
+
+static int os_list(void *user, const char *path, os_entry_fn *each, void *to)
+{
+    DIR *folder = opendir(path);
+    int error = 0;
+
+    (void)user;
+    if (!folder)
+        return -1;
+    for (;;) {
+        const struct dirent *e;
+
+        errno = 0;
+        e = readdir(folder); /* NOLINT(concurrency-mt-unsafe): a stream of our own */
+        if (!e) {
+            error = errno;
+            break;
+        }
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        if (!each(to, e->d_name, os_entry_of(dirfd(folder), e->d_name)))
+            break;
+    }
+    (void)closedir(folder); /* it was only read */
+    errno = error;
+    return error ? -1 : 0;
+}
+
 const file_ops *heed__file_ops(void)
 {
     static const file_ops ops = {
@@ -121,6 +159,7 @@ const file_ops *heed__file_ops(void)
         .rename = os_rename,
         .unlink = os_unlink,
         .mkdir = os_mkdir,
+        .list = os_list,
     };
 
     return &ops;
@@ -134,6 +173,13 @@ int64_t heed__os_free_bytes(const char *path)
     if (statvfs(path, &s) != 0 || __builtin_mul_overflow((uint64_t)s.f_bavail, (uint64_t)s.f_frsize, &bytes))
         return -1;
     return bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
+}
+
+bool heed__os_same(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 int heed__os_process(void)
