@@ -1,4 +1,4 @@
-/* heed/formats.h: files that others read and write: safetensors, ONNX. Strict, limited, atomic. */
+/* heed/formats.h: files that others read and write: safetensors, ONNX, NPY and NPZ. Strict, limited, atomic. */
 #ifndef HEED_FORMATS_H
 #define HEED_FORMATS_H
 
@@ -46,6 +46,24 @@ typedef struct heed_pair {
  *  failure. */
 HEED_MUST_CHECK HEED_API heed_status heed_safetensors_write(heed_context *ctx, const char *path, const heed_named_tensor *tensors, int64_t n,
                                                             const heed_pair *metadata, int64_t pairs, heed_error *err);
+
+/* ---- NPY and NPZ, the formats of NumPy ---- */
+
+#define HEED_NPY_HEADER_MOST 384 /**< bytes; a multiple of 64, as every header is */
+
+/** The header that numpy.save writes before an array of this type, byte for byte: version 1.0, C order, padded so that the data begin at
+ *  a multiple of 64. The data follow as they lie in memory, little-endian; NumPy has no bfloat16, so bf16 is announced as f32 and has to
+ *  be widened. *size: bytes written to `to`. HEED_ERR_SHAPE, HEED_ERR_DTYPE for a type that is none. */
+HEED_MUST_CHECK HEED_API heed_status heed_npy_header(uint8_t to[HEED_NPY_HEADER_MOST], size_t *size, const heed_type *type, heed_error *err);
+/** One tensor as an NPY file, atomically; bf16 is widened to f32. */
+HEED_MUST_CHECK HEED_API heed_status heed_npy_write(heed_context *ctx, const char *path, heed_tensor tensor, heed_error *err);
+
+/** Tensors as an NPZ file: a zip archive of "NAME.npy" in the order given, stored, not compressed, so that the file can be mapped; atomic.
+ *  Names are UTF-8 without control characters and differ (HEED_ERR_USAGE); n is at least 1 and at most 65,535. The bytes depend on the
+ *  tensors and the version of libzip only. While it is written the archive lies in memory once more, beside the tensors: HEED_ERR_MEMORY
+ *  when the context's limit does not allow it. HEED_ERR_MISSING when built without libzip. */
+HEED_MUST_CHECK HEED_API heed_status heed_npz_write(heed_context *ctx, const char *path, const heed_named_tensor *tensors, int64_t n,
+                                                    heed_error *err);
 
 /* ---- weights and models ---- */
 
