@@ -41,6 +41,7 @@ bool heed__os_separates(char c);                 /* does it end a folder's name 
 bool heed__os_disk_full(int error);              /* an errno: no room, or the quota is used up */
 int heed__os_process(void);                      /* the id of this process */
 bool heed__os_lock_file(int fd);                 /* takes the file for this opening of it; false: another has it */
+void heed__os_host(char name[64]);               /* of this machine, as the system says it; "" unknown */
 void heed__os_error_text(char *to, size_t size, int error); /* the system's words for an errno */
 int heed__os_cpus(void);                         /* CPUs this process may use, at least 1 */
 double heed__os_seconds(void);                   /* monotonic clock */

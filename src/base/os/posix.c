@@ -233,6 +233,13 @@ int heed__os_process(void)
     return (int)getpid();
 }
 
+void heed__os_host(char name[64])
+{
+    if (gethostname(name, 64) != 0)
+        name[0] = '\0';
+    name[63] = '\0'; /* a cut name need not be ended */
+}
+
 /* newlocale("C") hands out a constant of glibc and musl: no allocation, nothing to free. */
 int heed__os_format(char *to, size_t size, const char *format, va_list args)
 {

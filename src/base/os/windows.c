@@ -369,6 +369,14 @@ int heed__os_process(void)
     return (int)(GetCurrentProcessId() & INT32_MAX);
 }
 
+void heed__os_host(char name[64])
+{
+    DWORD size = 64;
+
+    if (!GetComputerNameA(name, &size))
+        name[0] = '\0';
+}
+
 void heed__os_error_text(char *to, size_t size, int error)
 {
     if (strerror_s(to, size, error) != 0)
