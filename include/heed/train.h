@@ -85,6 +85,7 @@ typedef struct heed_evaluation {
     float *probability;        /**< [n * classes] in the loader's order, of one pass; NULL when n is 0 */
     float *probability_mirror; /**< the same, mean over picture and mirror image; NULL: not asked for */
     int64_t *labels;           /**< [n] */
+    char part[256];            /**< which samples these are, for people: heed_run_evaluate says; else "" */
 } heed_evaluation;
 typedef enum heed_average { HEED_AVERAGE_NONE = 0, HEED_AVERAGE_MIRROR } heed_average;
 /** Runs the model over the loader's samples in order: 4 * classes bytes of memory a sample (8 with the mirror). */
