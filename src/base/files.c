@@ -351,7 +351,7 @@ void heed__file_cancel(file_writer *w)
     files_writer_free(w);
 }
 
-/* Makes names in a folder durable. File systems without this notion say EINVAL. */
+/* Makes names in a folder durable. File systems without this notion say EINVAL. `path` is what messages name. */
 static heed_status files_sync_folder(heed_context *ctx, const char *folder, const char *path, heed_error *err)
 {
     const file_ops *f = ctx->files;
@@ -439,6 +439,96 @@ heed_status heed__file_append(heed_context *ctx, const char *path, const void *b
     if (files_close(f, fd) != 0 && st == HEED_OK)
         st = files_fail(err, path, "the file cannot be closed", errno);
     return st;
+}
+
+heed_status heed__folder_sync(heed_context *ctx, const char *path, heed_error *err)
+{
+    return files_sync_folder(ctx, path, path, err);
+}
+
+heed_status heed__file_sync(heed_context *ctx, const char *path, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    const int fd = files_open(f, f->open_append, path);
+    int error = 0;
+
+    if (fd < 0)
+        return files_fail(err, path, "the file cannot be opened", errno);
+    if (files_sync(f, fd) != 0)
+        error = errno;
+    if (files_close(f, fd) != 0 && !error)
+        error = errno;
+    return error ? files_fail(err, path, "the file cannot be made durable (fsync)", error) : HEED_OK;
+}
+
+static heed_status files_drop(heed_context *ctx, int (*drop)(void *user, const char *path), const char *path,
+                              const char *what, heed_error *err)
+{
+    int failed = -1;
+
+    for (int i = 0; i < FILES_RETRIES; i++) {
+        failed = drop(ctx->files->user, path);
+        if (!failed || errno != EINTR)
+            break;
+    }
+    return failed && errno != ENOENT ? files_fail(err, path, what, errno) : HEED_OK;
+}
+
+heed_status heed__file_remove(heed_context *ctx, const char *path, heed_error *err)
+{
+    return files_drop(ctx, ctx->files->unlink, path, "the file cannot be removed", err);
+}
+
+heed_status heed__folder_remove(heed_context *ctx, const char *path, heed_error *err)
+{
+    return files_drop(ctx, ctx->files->rmdir, path, "the folder cannot be removed", err);
+}
+
+heed_status heed__file_move(heed_context *ctx, const char *from, const char *to, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    int failed = -1;
+
+    for (int i = 0; i < FILES_RETRIES; i++) {
+        failed = f->rename(f->user, from, to);
+        if (!failed || errno != EINTR)
+            break;
+    }
+    return failed ? files_fail(err, to, "a file cannot be moved to this name", errno) : HEED_OK;
+}
+
+/* The number that a lock file begins with; 0 when there is none. */
+static int files_lock_holder(heed_context *ctx, const char *path)
+{
+    file_bytes bytes = { 0 };
+    int id = 0;
+
+    if (heed__file_read(&bytes, ctx, path, 64, NULL) == HEED_OK)
+        for (size_t i = 0; i < bytes.size && bytes.data[i] >= '0' && bytes.data[i] <= '9' && id < 100000000; i++)
+            id = id * 10 + (bytes.data[i] - '0');
+    heed__release(ctx->heap, bytes.data);
+    return id;
+}
+
+heed_status heed__file_lock(int *lock, heed_context *ctx, const char *path, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    const int fd = files_open(f, f->open_lock, path);
+
+    if (fd < 0 && errno == EBUSY)
+        return heed__fail_at(err, HEED_ERR_EXISTS, path,
+                             "another training (process %d) works in this folder; wait for it, or choose another one",
+                             files_lock_holder(ctx, path));
+    if (fd < 0)
+        return files_fail(err, path, "the file cannot be made", errno);
+    *lock = fd;
+    return HEED_OK;
+}
+
+void heed__file_unlock(int lock, heed_context *ctx, const char *path)
+{
+    files_unlink(ctx->files, path); /* while it is held: see open_lock */
+    (void)files_close(ctx->files, lock);
 }
 
 bool heed__folder_exists(heed_context *ctx, const char *path)

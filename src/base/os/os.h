@@ -27,6 +27,10 @@ typedef struct file_ops {
     int (*mkdir)(void *user, const char *path);
     /* Tells every name but . and .. in the system's order; -1 when the folder cannot be read to its end. */
     int (*list)(void *user, const char *path, os_entry_fn *each, void *to);
+    int (*rmdir)(void *user, const char *path); /* of an empty folder */
+    /* A file that is made when missing, and locked until it is closed or the process ends: nobody else can open it
+     * so. errno EBUSY when another holds it; this process' id is written into it. */
+    int (*open_lock)(void *user, const char *path);
     void *user;
 } file_ops;
 
@@ -36,6 +40,8 @@ bool heed__os_same(const char *a, const char *b); /* both are there and are the 
 bool heed__os_separates(char c);                 /* does it end a folder's name in a path */
 bool heed__os_disk_full(int error);              /* an errno: no room, or the quota is used up */
 int heed__os_process(void);                      /* the id of this process */
+bool heed__os_lock_file(int fd);                 /* takes the file for this opening of it; false: another has it */
+void heed__os_host(char name[64]);               /* of this machine, as the system says it; "" unknown */
 void heed__os_error_text(char *to, size_t size, int error); /* the system's words for an errno */
 int heed__os_cpus(void);                         /* CPUs this process may use, at least 1 */
 double heed__os_seconds(void);                   /* monotonic clock */
