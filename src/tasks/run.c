@@ -9,6 +9,7 @@
 #include "tasks/recipe.h"
 #include "train/mirror.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct heed_run {
@@ -136,6 +137,11 @@ void heed_run_free(heed_run *r)
     heed__release(h, r);
 }
 
+heed_context *heed_run_context(const heed_run *r)
+{
+    return r->ctx;
+}
+
 heed_model *heed_run_model(heed_run *r)
 {
     return r->model;
@@ -199,6 +205,7 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
                              .std = r->config.std },
         err));
     STEP(heed_evaluate(out, r->model, l, r->config.mirror ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE, err));
+    (void)snprintf(out->part, sizeof out->part, "test part of %s", folder);
 done:
     heed_loader_free(l);
     heed_dataset_free(d);
