@@ -52,7 +52,8 @@ static void planted(heed_context *ctx, heed_build_fn *build, const void *config,
         heed_explanation *e = NULL;
         planted_normalise(x, pixels + i * PLANTED_PIXELS);
         TOY_OK(heed_explain(&e, m, &(heed_explain_input){ .x = { HEED_TYPE(HEED_F32, 1, 1, PLANTED_SIDE, PLANTED_SIDE), x } },
-                            &(heed_explain_opts){ .orders = 100 }, TOY_ERR));
+                            &(heed_explain_opts){ .orders = 100, .points = 37 }, TOY_ERR));
+        if (i < 3) for (int k = 0; k < 5; k+=4) { printf("cell %d top %g:", (int)cells[i], e->maps[k].map[cells[i]]); for (int c = 0; c < 21; c++) printf(" %.2f/%.2f", e->maps[k].faithful.probability[c], e->maps[k].faithful.random[c]); printf("\n"); }
         for (int k = 0; k < e->n_maps; k++) {
             int best = 0;
             for (int c = 1; c < e->maps[k].rows * e->maps[k].cols; c++)

@@ -80,20 +80,39 @@ void planted_normalise(float *x, const uint8_t *pixels)
         x[i] = ((float)pixels[i] / 255 - PLANTED_MEAN) / PLANTED_STD;
 }
 
+/* Cells of noise go, a share of them drawn for each picture; the object stays. */
+static void thin_out(float *x, int64_t cell, uint32_t *state)
+{
+    const uint32_t share = planted_random(state);
+
+    for (int64_t c = 0; c < PLANTED_CELLS * PLANTED_CELLS; c++) {
+        float *at = x + c / PLANTED_CELLS * CELL * PLANTED_SIDE + c % PLANTED_CELLS * CELL;
+
+        if (planted_random(state) >= share || c == cell)
+            continue;
+        for (int i = 0; i < CELL * CELL; i++)
+            at[i / CELL * PLANTED_SIDE + i % CELL] = 0;
+    }
+}
+
 void planted_train(heed_model *m, int64_t steps, float lr)
 {
     static uint8_t pixels[BATCH * PLANTED_PIXELS];
     static float x[BATCH * PLANTED_PIXELS];
-    int64_t labels[BATCH];
+    int64_t labels[BATCH], cells[BATCH];
+    uint32_t state = 1;
     const heed_tensor in = { HEED_TYPE(HEED_F32, BATCH, 1, PLANTED_SIDE, PLANTED_SIDE), x },
                       target = { HEED_TYPE(HEED_I64, BATCH), labels };
     heed_trainer *t = NULL;
 
     TOY_OK(heed_trainer_new(&t, m, &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(lr) }, TOY_ERR));
     for (int64_t step = 0; step < steps; step++) {
-        planted_pictures(pixels, labels, NULL, BATCH, (uint32_t)step + 1000);
-        for (int i = 0; i < BATCH; i++)
+        planted_pictures(pixels, labels, cells, BATCH, (uint32_t)step + 1000);
+        for (int i = 0; i < BATCH; i++) {
             planted_normalise(x + i * PLANTED_PIXELS, pixels + i * PLANTED_PIXELS);
+            if (i % 2)
+                thin_out(x + i * PLANTED_PIXELS, cells[i], &state);
+        }
         heed_trainer_set_lr(t, lr * (step < steps / 2 ? 1 : 2 * (1 - (float)step / (float)steps)));
         TOY_OK(heed_trainer_step(t, &in, 1, &target, NULL, TOY_ERR));
     }

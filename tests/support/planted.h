@@ -27,7 +27,8 @@ void planted_pictures(uint8_t *pixels, int64_t *labels, int64_t *cells, int64_t 
 /* One picture normalised. */
 void planted_normalise(float *x, const uint8_t *pixels);
 
-/* Trains `steps` batches of 32 fresh pictures with Adam. */
+/* Trains `steps` batches of 32 fresh pictures with Adam. In every second one cells of noise are blanked, so that the
+ * deletion test shows the model nothing that it has not seen. */
 void planted_train(heed_model *m, int64_t steps, float lr);
 
 /* Share of n pictures that the model names rightly. */
