@@ -100,6 +100,46 @@ HEED_MUST_CHECK HEED_API heed_status heed_onnx_write(heed_context *ctx, const ch
 HEED_MUST_CHECK HEED_API heed_status heed_model_onnx(heed_model *m, const heed_type *inputs, int n_inputs, const char *path,
                                                      const heed_onnx_opts *opts, heed_error *err);
 
+/* ---- TensorBoard event files ---- */
+
+/** A file of measurements by step, for TensorBoard and its like. Records wait in memory and are appended every ten
+ * seconds, after a mebibyte and at the end. One thread at a time. All calls: HEED_ERR_MISSING without protobuf-c. */
+typedef struct heed_events heed_events;
+
+typedef struct heed_events_opts {
+    double (*clock)(void *user); /**< seconds since 1970; NULL: the system's */
+    void *user;
+    heed_maybe_i64 resumed;      /**< training goes on after this step: readers forget what older files of the folder say of
+                                      later ones; not set: a new training, they forget all */
+} heed_events_opts;
+
+/** Begins a file "events.out.tfevents.<seconds>.<host>.<process>.<n>" in the folder, which is made when it is not there.
+ * *out is ended by heed_events_close. HEED_ERR_IO when nothing can be written. */
+HEED_MUST_CHECK HEED_API heed_status heed_events_open(heed_events **out, heed_context *ctx, const char *folder,
+                                                      const heed_events_opts *opts, heed_error *err);
+/** Adds a value. A tag ("train/loss"; slashes make groups) is UTF-8 and holds one kind of value: HEED_ERR_USAGE
+ * otherwise. Numbers are kept as f32; NaN and infinities too. */
+HEED_MUST_CHECK HEED_API heed_status heed_events_scalar(heed_events *e, const char *tag, int64_t step, double value,
+                                                        heed_error *err);
+/** A picture as the bytes of a PNG, borrowed during the call. */
+typedef struct heed_event_image {
+    const void *png;
+    size_t size;
+    int64_t width, height;
+} heed_event_image;
+/** 1 to 256 pictures of one size (HEED_ERR_LIMIT). */
+HEED_MUST_CHECK HEED_API heed_status heed_events_image(heed_events *e, const char *tag, int64_t step,
+                                                       const heed_event_image *images, int n, heed_error *err);
+/** A text; TensorBoard reads it as Markdown. */
+HEED_MUST_CHECK HEED_API heed_status heed_events_text(heed_events *e, const char *tag, int64_t step, const char *words,
+                                                      heed_error *err);
+/** Appends what waits. After a failed write every call fails: what stands behind a torn record is never read. */
+HEED_MUST_CHECK HEED_API heed_status heed_events_flush(heed_events *e, heed_error *err);
+/** Path of the file; borrowed. */
+HEED_API const char *heed_events_path(const heed_events *e);
+/** Flushes, and frees in any case. NULL is fine. */
+HEED_API heed_status heed_events_close(heed_events *e, heed_error *err);
+
 #ifdef __cplusplus
 }
 #endif
