@@ -3,6 +3,7 @@
 #ifndef EXPLAIN_DRAW_H
 #define EXPLAIN_DRAW_H
 
+#include "base/context.h"
 #include "base/text.h"
 #include "explain/colour.h"
 #include <heed/explain.h>

@@ -108,7 +108,7 @@ static heed_status svg_picture(const sheet *s, heed_context *ctx, heed_error *er
         size_t n = 0;
 
         while (n < size && n < 18)
-            n += i64_max(1, (int64_t)heed__utf8_length(heed__class_name(e, i) + n, size - n));
+            n += (size_t)i64_max(1, (int64_t)heed__utf8_length(heed__class_name(e, i) + n, size - n));
         memcpy(part, heed__class_name(e, i), n);
         part[n] = 0;
         svg_text(s, 0, y, i == e->target ? "class=\"f-chart-ink\" font-weight=\"700\"" : "class=\"f-chart-ink\"", part);
