@@ -178,16 +178,17 @@ static heed_status html_map(const html *h, int i, heed_error *err)
     const heed_saliency *m = &h->e->maps[i];
 
     heed__text_add(h->t, "<article class=\"card map\" data-map=\"%d\">\n", i);
-    html_say(h, "h3", heed__method_words(m->method)->title);
-    heed__text_add(h->t, "<div class=\"cells\">");
+    heed__text_add(h->t, "<div class=\"where\"><div class=\"cells\">");
     TRY(html_image(h, "class=\"overlay\"", m, err));
-    heed__text_add(h->t, "</div>\n<output class=\"readout\" aria-live=\"polite\"></output>\n<p class=\"about\">");
+    heed__text_add(h->t, "</div>\n<output class=\"readout\" aria-live=\"polite\"></output></div>\n<div class=\"what\">");
+    html_say(h, "h3", heed__method_words(m->method)->title);
+    heed__text_add(h->t, "<p class=\"about\">");
     heed__page_say(h->t, "span", heed__method_words(m->method)->about, NULL, 0);
     heed__text_put(h->t, " ", 1);
     html_name(h, "small", m->about);
     heed__text_add(h->t, "</p>\n");
     html_verdict(h, &m->faithful);
-    heed__text_add(h->t, "<div class=\"chart\">");
+    heed__text_add(h->t, "</div>\n<div class=\"chart\">");
     heed__draw_deletion(h->t, m, false);
     heed__text_add(h->t, "</div>\n</article>\n");
     return HEED_OK;
@@ -200,10 +201,9 @@ static heed_status html_maps(const html *h, heed_error *err)
     html_say(h, "p",
              "The deletion test replaces cells by the mean picture, those that a map marks first, and watches the class. A map "
              "that knows what counts makes it fall sooner than removing cells in random order.");
-    heed__text_add(h->t, "<div class=\"cards\">\n");
     for (int i = 0; i < h->e->n_maps; i++)
         TRY(html_map(h, i, err));
-    heed__text_add(h->t, "</div>\n</section>\n");
+    heed__text_add(h->t, "</section>\n");
     return HEED_OK;
 }
 

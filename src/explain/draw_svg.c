@@ -13,7 +13,7 @@
 #define SVG_IN_ROW 3
 #define SVG_LINE 16
 #define SVG_LETTERS 48 /* of 12 px in a column, about */
-#define SVG_WORDS 9    /* lines of text between picture and chart */
+#define SVG_WORDS 8    /* lines of text between picture and chart */
 #define SVG_CHART 188  /* height: that of heed__chart_svg at this width */
 #define SVG_TOP 76
 #define SVG_CLASSES 5
@@ -113,7 +113,7 @@ static heed_status svg_picture(const sheet *s, heed_context *ctx, heed_error *er
         part[n] = 0;
         svg_text(s, 0, y, i == e->target ? "class=\"f-chart-ink\" font-weight=\"700\"" : "class=\"f-chart-ink\"", part);
         heed__text_add(s->t, "<rect x=\"118\" y=\"%lld\" width=\"%lld\" height=\"12\" fill=\"%s\"/>\n", (long long)y - 10,
-                       (long long)floor(p * 120 + 0.5) + 1, i == e->target ? "#c4560a" : "#8a8d93");
+                       (long long)floor(p * 120 + 0.5) + 1, i == e->target ? "#2456c4" : "#8a8d93");
         heed__text_add(s->t, "<text x=\"%lld\" y=\"%lld\" class=\"f-chart-ink\">%.4f%s</text>\n",
                        (long long)floor(p * 120 + 0.5) + 125, (long long)y, p, i == e->truth ? " *" : "");
     }
@@ -127,7 +127,7 @@ static heed_status svg_map(const sheet *s, heed_context *ctx, const heed_salienc
     static const char *const styles[] = { "class=\"f-good\" font-weight=\"600\"", "class=\"f-warn\" font-weight=\"600\"",
                                           "class=\"f-bad\" font-weight=\"600\"" };
     const int verdict = m->faithful.verdict <= HEED_WORSE ? (int)m->faithful.verdict : HEED_NO_BETTER;
-    const int64_t chart = s->picture + 12 + SVG_WORDS * SVG_LINE + 20;
+    const int64_t chart = s->picture + 12 + SVG_WORDS * SVG_LINE + 8;
     text words;
     int64_t y;
 
@@ -168,7 +168,7 @@ heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e
 
     heed__draw_size(e, &w, &h);
     s.picture = i64_max(1, (int64_t)floor((double)SVG_COLUMN * (double)h / (double)w + 0.5));
-    row = s.picture + SVG_WORDS * SVG_LINE + SVG_CHART + 60;
+    row = s.picture + SVG_WORDS * SVG_LINE + SVG_CHART + 50;
     heed__text_add(t, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%lld\" height=\"%lld\" viewBox=\"0 0 %lld %lld\" "
                       "font-family=\"system-ui, 'Noto Sans', 'Noto Sans CJK SC', sans-serif\" font-size=\"12\">\n",
                    (long long)page, (long long)(SVG_TOP + rows * row + SVG_MARGIN), (long long)page,

@@ -93,6 +93,15 @@ static int text_columns(const char *name)
     return columns;
 }
 
+/* Signs of ours that ASCII has not. */
+static void text_plain(const screen *s, text *words)
+{
+    char *at;
+
+    while (!s->colours && !words->failed && (at = strstr(words->data, "\xc2\xb1")) != NULL)
+        memcpy(at, "+-", 2); /* as many bytes as the plus-minus sign */
+}
+
 /* Words broken into lines of the screen, each moved in by `indent`; a word that is longer than a line is cut. */
 static void text_prose(const screen *s, int indent, const char *words)
 {
@@ -121,6 +130,16 @@ static void text_prose(const screen *s, int indent, const char *words)
         words += strspn(words, " ");
     }
     heed__text_put(s->t, "\n", 1);
+}
+
+/* The end of a line, without the spaces before it. */
+static void text_end(const screen *s)
+{
+    text *t = s->t;
+
+    while (!t->failed && t->size && t->data[t->size - 1] == ' ')
+        t->data[--t->size] = 0;
+    heed__text_put(t, "\n", 1);
 }
 
 static void text_style(const screen *s, const char *code)
@@ -185,14 +204,14 @@ static void text_row_of_tiles(const screen *s, const tile *tiles, int64_t from, 
         text_name(s->t, tiles[i].name, (int)s->tile_width);
         text_style(s, "0");
     }
-    heed__text_put(s->t, "\n", 1);
+    text_end(s);
     for (int64_t y = 0; y < s->tile_height; y += 2) {
         for (int64_t i = from; i < to; i++) {
             if (i > from)
                 heed__text_add(s->t, "%*s", TEXT_GAP, "");
             text_line_of(s, &tiles[i], y);
         }
-        heed__text_put(s->t, "\n", 1);
+        text_end(s);
     }
     heed__text_put(s->t, "\n", 1);
 }
@@ -274,7 +293,7 @@ static void text_bar(const screen *s, int64_t i, int name)
     if (i == e->target)
         text_style(s, "0");
     heed__text_add(s->t, " %.4f ", p);
-    text_style(s, i == e->target ? "38;5;208" : "38;5;245");
+    text_style(s, i == e->target ? "38;5;75" : "38;5;245");
     for (int k = 0; k < full; k++)
         heed__text_put(s->t, s->colours ? "\xe2\x96\x88" : "#", s->colours ? 3 : 1);
     text_style(s, "0");
@@ -328,6 +347,7 @@ static void text_verdicts(const screen *s)
         text_style(s, "0");
         heed__text_clear(&words);
         heed__verdict_put(&words, &m->faithful);
+        text_plain(s, &words);
         text_prose(s, 2, words.data);
         if (words.failed && !s->t->failed)
             s->t->failed = words.failed;

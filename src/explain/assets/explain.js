@@ -82,6 +82,11 @@
     "cells of the picture": "图片的格子"
   });
 
+  /* All words of these charts are ours; what is left are numbers. */
+  document.querySelectorAll(".map .chart text, .map .chart title").forEach(function (e) {
+    if (isNaN(Number(e.textContent))) e.dataset.i18n = "";
+  });
+
   const data = JSON.parse(document.getElementById("data").textContent);
   const say = heed.say;
   const ratio = Math.max(1, window.devicePixelRatio || 1);
@@ -320,7 +325,7 @@
   const state = { attention: shown < 0 ? 0 : shown, head: -1, query: shown < 0 ? -1 : all[shown].query, key: -1 };
   const place = document.getElementById("attention");
 
-  function headName(head) { return head < 0 ? say("heads, mean") : say("head {0}", head + 1); }
+  function headName(head) { return head < 0 ? say("heads, mean") : say("head {0}", head); }
 
   function mini(i, head, chosen) {
     const a = all[i], box = element("div", { "class": "cells" });
@@ -346,9 +351,9 @@
   function overview() {
     const heads = all.reduce(function (most, a) { return Math.max(most, a.heads); }, 0);
     const body = element("tbody"), top = element("tr", {}, [element("th", {}, [say("attention")]), element("th", {}, [say("mean")])]);
-    for (let h = 0; h < heads; h++) top.append(element("th", {}, [say("head {0}", h + 1)]));
+    for (let h = 0; h < heads; h++) top.append(element("th", {}, [say("head {0}", h)]));
     all.forEach(function (a, i) {
-      const line = element("tr", {}, [element("th", { "class": "path" }, [a.path])]);
+      const line = element("tr", {}, [element("th", { "class": "path" }, [i + ": " + a.path])]);
       for (let h = -1; h < a.heads && a.kept !== "none"; h++)
         line.append(element("td", {}, [mini(i, h, i === state.attention && h === state.head)]));
       body.append(line);
