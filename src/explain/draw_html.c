@@ -36,7 +36,7 @@ static void html_say(const html *h, const char *tag, const char *words)
 static void html_name(const html *h, const char *tag, const char *name)
 {
     heed__text_add(h->t, "<%s>", tag);
-    heed__text_markup(h->t, name);
+    heed__page_escape(h->t, name);
     heed__text_add(h->t, "</%.*s>", (int)strcspn(tag, " "), tag);
 }
 
@@ -69,9 +69,9 @@ static void html_bar(const html *h, int64_t i)
     const double p = fmin(fmax((double)e->probability[i], 0), 1);
 
     heed__text_add(h->t, "<div%s><dt title=\"", i == e->target ? " class=\"chosen\"" : "");
-    heed__text_markup(h->t, heed__class_name(e, i));
+    heed__page_escape(h->t, heed__class_name(e, i));
     heed__text_add(h->t, "\">");
-    heed__text_markup(h->t, heed__class_name(e, i));
+    heed__page_escape(h->t, heed__class_name(e, i));
     heed__text_add(h->t, "</dt><dd><i style=\"width:%.1f%%\"></i><span>%.4f</span>", p * 75, p);
     if (i == e->truth)
         heed__page_say(h->t, "small", "true class", NULL, 0);
@@ -111,7 +111,7 @@ static heed_status html_image(const html *h, const char *attributes, const heed_
         STEP(heed__draw_picture(&p, h->ctx, h->e, scale, err));
     heed__text_add(h->t, "<svg %s role=\"img\" viewBox=\"0 0 %lld %lld\" preserveAspectRatio=\"none\" style=\"aspect-ratio:%lld/%lld\" aria-label=\"",
                    attributes, (long long)p.width, (long long)p.height, (long long)p.width, (long long)p.height);
-    heed__text_markup(h->t, map ? heed__method_words(map->method)->title : h->e->input);
+    heed__page_escape(h->t, map ? heed__method_words(map->method)->title : h->e->input);
     heed__text_add(h->t, "\"><g%s>", map ? "" : " id=\"pixels\"");
     STEP(heed__draw_image(h->t, h->ctx, &p, err));
     heed__text_add(h->t, "</g></svg>\n");
@@ -130,7 +130,7 @@ static heed_status html_summary(const html *h, heed_error *err)
     heed__text_add(h->t, "<section class=\"summary\" aria-labelledby=\"answer\">\n<figure class=\"input\">\n");
     TRY(html_image(h, "id=\"picture\" class=\"picture\"", NULL, err));
     heed__text_add(h->t, "<figcaption>");
-    heed__text_markup(h->t, e->input);
+    heed__page_escape(h->t, e->input);
     heed__text_add(h->t, "</figcaption></figure>\n<div>\n");
     heed__page_say(h->t, "h2 id=\"answer\"",
                    !known  ? "The model says: {0}"

@@ -27,7 +27,7 @@ typedef struct sheet {
 static void svg_text(const sheet *s, int x, int64_t y, const char *style, const char *words)
 {
     heed__text_add(s->t, "<text x=\"%d\" y=\"%lld\" %s>", x, (long long)y, style);
-    heed__text_markup(s->t, words);
+    heed__page_escape(s->t, words);
     heed__text_add(s->t, "</text>\n");
 }
 
@@ -71,7 +71,7 @@ static heed_status svg_image(const sheet *s, heed_context *ctx, const heed_salie
         STEP(heed__draw_picture(&p, ctx, s->e, heed__draw_scale(s->e), err));
     heed__text_add(s->t, "<svg y=\"12\" width=\"%d\" height=\"%lld\" viewBox=\"0 0 %lld %lld\" role=\"img\" aria-label=\"", SVG_COLUMN,
                    (long long)s->picture, (long long)p.width, (long long)p.height);
-    heed__text_markup(s->t, map ? heed__method_words(map->method)->title : s->e->input);
+    heed__page_escape(s->t, map ? heed__method_words(map->method)->title : s->e->input);
     heed__text_add(s->t, "\">\n");
     STEP(heed__draw_image(s->t, ctx, &p, err));
     heed__text_add(s->t, "</svg>\n");

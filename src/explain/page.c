@@ -28,6 +28,33 @@ void heed__page_base64(text *t, const void *bytes, size_t n)
     heed__text_put(t, out, used);
 }
 
+/* Runs of plain bytes are put whole: pages are mostly such runs. */
+void heed__page_escape(text *t, const char *words)
+{
+    const size_t n = strlen(words);
+    size_t plain = 0, at = 0;
+
+    while (at < n && !t->failed) {
+        const unsigned char c = (unsigned char)words[at];
+        const size_t length = heed__utf8_length(words + at, n - at);
+        const bool control = (length == 1 && (c < 0x20 || c == 0x7f) && c != '\n' && c != '\t') ||
+                             (length == 2 && c == 0xc2 && (unsigned char)words[at + 1] < 0xa0);
+
+        if (length && !control && !strchr("<>&\"'", c)) {
+            at += length;
+            continue;
+        }
+        heed__text_put(t, words + plain, at - plain);
+        if (!length || control)
+            heed__text_put(t, "\xef\xbf\xbd", 3); /* U+FFFD */
+        else
+            heed__text_add(t, "&#%d;", c);
+        at += length ? length : 1;
+        plain = at;
+    }
+    heed__text_put(t, words + plain, at - plain);
+}
+
 void heed__page_fill(text *t, const char *words, const char *const *args, int n_args)
 {
     const char *at = words;
@@ -49,7 +76,7 @@ static void page_put_markup(text *t, const text *words)
 {
     if (words->failed && !t->failed)
         t->failed = words->failed;
-    heed__text_markup(t, words->data);
+    heed__page_escape(t, words->data);
 }
 
 /* The attributes that let the script say the same again in another language. */
@@ -62,7 +89,7 @@ static void page_key(text *t, const char *words, const char *const *args, int n_
         return;
     }
     heed__text_add(t, " data-i18n=\"");
-    heed__text_markup(t, words);
+    heed__page_escape(t, words);
     heed__text_init(&json, t->heap, 0);
     for (int i = 0; i < n_args; i++) {
         heed__text_put(&json, i ? "," : "[", 1);

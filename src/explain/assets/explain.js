@@ -82,11 +82,6 @@
     "cells of the picture": "图片的格子"
   });
 
-  /* All words of these charts are ours; what is left are numbers. */
-  document.querySelectorAll(".map .chart text, .map .chart title").forEach(function (e) {
-    if (isNaN(Number(e.textContent))) e.dataset.i18n = "";
-  });
-
   const data = JSON.parse(document.getElementById("data").textContent);
   const say = heed.say;
   const ratio = Math.max(1, window.devicePixelRatio || 1);
