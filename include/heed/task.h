@@ -5,6 +5,7 @@
 #ifndef HEED_TASK_H
 #define HEED_TASK_H
 
+#include <heed/doctor.h>
 #include <heed/explain.h>
 #include <heed/formats.h>
 #include <heed/image.h>
@@ -87,6 +88,16 @@ HEED_API const char *heed_run_class(const heed_run *r, int64_t i); /**< name of 
 HEED_API int64_t heed_run_classes(const heed_run *r);
 HEED_API heed_type heed_run_input_type(const heed_run *r, int64_t batch); /**< f32 [batch,C,H,W] */
 HEED_API bool heed_run_mirrors(const heed_run *r); /**< was trained on mirrored pictures */
+
+/** Runs the self-test that training wrote into config.json: HEED_SELF_TEST_NONE for runs without one. A recipe or a
+ * normalisation that was changed after training, or a build that computes otherwise, is HEED_SELF_TEST_OTHER. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_error *err);
+
+/** Looks at the run with all rules of heed/doctor.h: model, self-test, metrics.jsonl, and the recipe's data with the
+ * run's split. *missing is a sentence on what could not be looked at ("" when all could), given back by
+ * heed_text_free; may be NULL. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r,
+                                                     const heed_doctor_opts *opts, heed_error *err);
 
 /** Evaluates on the run's test part, or on that of `data` (a folder) when given; out->part names it. Where training
  * mirrored pictures the mean over picture and mirror image is made as well. Classes that are not those of the run are

@@ -105,6 +105,7 @@ struct cli {
     bool log_terminal;
     const char **lists[LISTS_MOST]; /* owned: what cli_strings point to */
     int n_lists, words;             /* words of the command line */
+    bool findings; /* a check found something: exit code 1, though nothing failed */
     uint64_t given; /* bit i: row i of the command's table stood on the command line */
 };
 

@@ -5,20 +5,11 @@
 #include "base/sizes.h"
 #include "data/normal.h"
 #include "graph/graph.h"
-#include "tasks/config.h"
-#include "tasks/recipe.h"
+#include "tasks/run.h"
 #include "train/mirror.h"
 
 #include <stdio.h>
 #include <string.h>
-
-struct heed_run {
-    heed_context *ctx;
-    arena arena;
-    heed_recipe *recipe;
-    heed_model *model;
-    run_config config;
-};
 
 static heed_status in_folder(char **out, heed_context *ctx, const char *folder, const char *name,
                              heed_error *err)
@@ -102,6 +93,11 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
                            "%s: there is no such folder; a run is what heed train --out makes", folder);
         goto done;
     }
+    r->folder = heed__arena_string(&r->arena, folder);
+    if (!r->folder) {
+        st = heed__fail_memory(err, strlen(folder));
+        goto done;
+    }
     STEP(in_folder(&recipe, ctx, folder, "recipe.yaml", err));
     STEP(in_folder(&weights, ctx, folder, "model.safetensors", err));
     STEP(heed__config_read(&r->config, ctx, &r->arena, folder, err));
@@ -171,6 +167,16 @@ heed_type heed_run_input_type(const heed_run *r, int64_t batch)
 {
     return heed_type_of(HEED_F32, 4,
                         (const int64_t[]){ batch, r->config.channels, r->config.height, r->config.width });
+}
+
+heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_error *err)
+{
+    const heed_self_test_inputs in = { .type = heed_run_input_type(r, SELF_TEST_SAMPLES),
+                                       .seed = (uint64_t)r->config.self_test_seed,
+                                       .mean = r->config.mean,
+                                       .std = r->config.std };
+
+    return heed_model_self_test(out, r->model, &in, &r->config.self_test, err);
 }
 
 heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data, heed_error *err)
