@@ -20,6 +20,7 @@
 #define CURVES_MOST 6
 #define CONFUSIONS_MOST 12
 #define BINS 15
+#define NONE "\xe2\x80\x93" /* a dash: no number */
 #define TENSORS_OPEN 24 /* more are folded */
 
 typedef struct writer {
@@ -42,12 +43,15 @@ static const char *kept(writer *w, const char *words)
 
 static const char *percent(writer *w, double share)
 {
-    return isfinite(share) ? kept(w, heed__arena_format(&w->arena, "%.1f\xc2\xa0%%", 100 * share)) : "\xe2\x80\x93";
+    if (!isfinite(share))
+        return NONE;
+    return kept(w, heed__arena_format(&w->arena, share > 0 && share < 0.001 ? "%.1g\xc2\xa0%%" : "%.1f\xc2\xa0%%",
+                                      100 * share));
 }
 
 static const char *decimal(writer *w, double value)
 {
-    return isfinite(value) ? kept(w, heed__arena_format(&w->arena, "%.3f", value)) : "\xe2\x80\x93";
+    return isfinite(value) ? kept(w, heed__arena_format(&w->arena, "%.3f", value)) : NONE;
 }
 
 /* 65,018 */
@@ -128,18 +132,9 @@ static void put_rival(writer *w, const char *name, bool ours, double accuracy, c
         put(w, "th scope=\"row\"", name);
     put(w, "td", percent(w, accuracy));
     put(w, "td", interval);
-    put(w, "td", parameters > 0 ? counted(w, parameters) : "\xe2\x80\x93");
+    put(w, "td", parameters > 0 ? counted(w, parameters) : NONE);
     put(w, "td", source);
     raw(w, "</tr>\n");
-}
-
-static int64_t all_parameters(const report *r)
-{
-    int64_t n = 0;
-
-    for (int64_t i = 0; i < r->n_tensors; i++)
-        n += r->tensors[i].count;
-    return n;
 }
 
 static const char *around(writer *w, double low, double high)
@@ -155,16 +150,16 @@ static void put_rivals(writer *w, double low, double high)
     open_wide(w, "Comparison");
     raw(w, "<table class=\"data\">");
     columns(w, (const char *const[]){ "Model", "Accuracy", "95 % interval", "Parameters", "From", NULL });
-    put_rival(w, "This run", true, r->metrics->accuracy, around(w, low, high), all_parameters(r), r->run);
+    put_rival(w, "This run", true, r->metrics->accuracy, around(w, low, high), r->parameters, r->run);
     if (isfinite(r->majority))
-        put_rival(w, "Always the commonest class", true, r->majority, "\xe2\x80\x93", 0,
+        put_rival(w, "Always the commonest class", true, r->majority, NONE, 0,
                   r->majority_name ? r->majority_name : "");
     for (int64_t i = 0; i < r->n_rivals; i++) {
         const report_rival *o = &r->rivals[i];
 
         put_rival(w, o->name, false, o->accuracy,
                   isfinite(o->interval) ? around(w, o->accuracy - o->interval, o->accuracy + o->interval)
-                                        : "\xe2\x80\x93",
+                                        : NONE,
                   o->parameters, o->source);
     }
     raw(w, "</tbody></table></div>\n");
@@ -625,7 +620,7 @@ static heed_status put_mistakes(writer *w)
     open_section(w, "mistakes", "Worst mistakes");
     SAY(w, "p", "{0} pictures were named wrongly. These are the ones where the model gave the right class least.",
         counted(w, r->all_mistakes));
-    raw(w, "<div class=\"cards\">\n");
+    raw(w, "<div class=\"cards mistakes\">\n");
     for (int64_t i = 0; i < r->n_mistakes; i++)
         TRY(put_mistake(w, &r->mistakes[i]));
     raw(w, "</div>\n</section>\n");
@@ -649,6 +644,15 @@ static void put_pairs(writer *w, const char *label, const report_pair *pairs, in
     raw(w, "</tbody></table></div>\n");
 }
 
+static int64_t all_numbers(const report *r)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < r->n_tensors; i++)
+        n += r->tensors[i].count;
+    return n;
+}
+
 static void put_model(writer *w)
 {
     const report *r = w->r;
@@ -664,10 +668,10 @@ static void put_model(writer *w)
     put_pairs(w, "Cost", r->cost, r->n_cost);
     if (r->n_tensors > 0) {
         heed__text_add(w->t, "<details%s>", r->n_tensors <= TENSORS_OPEN ? " open" : "");
-        SAY(w, "summary", "{0} parameters in {1} tensors", counted(w, all_parameters(r)), counted(w, r->n_tensors));
+        SAY(w, "summary", "{0} numbers in {1} tensors", counted(w, all_numbers(r)), counted(w, r->n_tensors));
         open_wide(w, "Parameters");
         raw(w, "<table class=\"data names\">");
-        columns(w, (const char *const[]){ "Tensor", "Shape", "Parameters", NULL });
+        columns(w, (const char *const[]){ "Tensor", "Shape", "Numbers", NULL });
         for (int64_t i = 0; i < r->n_tensors; i++) {
             raw(w, "<tr>");
             put(w, "th scope=\"row\"", r->tensors[i].name);
@@ -700,7 +704,7 @@ static void put_data(writer *w)
             raw(w, "<tr>");
             put(w, "th scope=\"row\"", class_name(w, c));
             for (int64_t i = 0; i < r->n_parts; i++)
-                put(w, "td", r->parts[i].per_class ? counted(w, r->parts[i].per_class[c]) : "\xe2\x80\x93");
+                put(w, "td", r->parts[i].per_class ? counted(w, r->parts[i].per_class[c]) : NONE);
             raw(w, "</tr>\n");
         }
         raw(w, "</tbody>\n<tfoot><tr>");

@@ -59,7 +59,8 @@ typedef struct report {
     int64_t n_history;
     const report_mistake *mistakes; /* the worst first */
     int64_t n_mistakes, all_mistakes;
-    const report_tensor *tensors;
+    int64_t parameters;             /* trained numbers */
+    const report_tensor *tensors;   /* of the weights: trained numbers and running statistics */
     int64_t n_tensors;
     const report_part *parts;
     int64_t n_parts;

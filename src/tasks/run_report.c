@@ -291,7 +291,7 @@ static heed_status describe_data(press *p)
     const char *folder = p->opts->data ? p->opts->data : p->run->recipe->values->data.path;
 
     TRY(DATA(p, "Folder", "%s", folder ? folder : ""));
-    TRY(DATA(p, "Pictures", "%lld \xc3\x97 %lld, %lld %s", (long long)c->height, (long long)c->width,
+    TRY(DATA(p, "Size of a picture", "%lld \xc3\x97 %lld, %lld %s", (long long)c->height, (long long)c->width,
              (long long)c->channels, c->channels == 1 ? "channel" : "channels"));
     TRY(DATA(p, "Classes", "%lld", (long long)c->classes));
     if (s->training) {
@@ -343,9 +343,9 @@ static const char *bytes_of(press *p, double n)
 static heed_status describe_cost(press *p)
 {
     const heed_history_row *last = p->r.n_history ? &p->history[p->r.n_history - 1] : NULL;
-    const int64_t parameters = heed_model_parameters(p->run->model);
 
-    TRY(COST(p, "Trained numbers", "%lld", (long long)parameters));
+    p->r.parameters = heed_model_parameters(p->run->model);
+    TRY(COST(p, "Trained numbers", "%lld", (long long)p->r.parameters));
     if (last) {
         TRY(COST(p, "Epochs", "%lld", (long long)last->epoch));
         if (isfinite(last->seconds))
