@@ -81,6 +81,7 @@ typedef struct heed_run heed_run;
 HEED_MUST_CHECK HEED_API heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
                                                    heed_error *err);
 HEED_API void heed_run_free(heed_run *r);
+HEED_API heed_context *heed_run_context(const heed_run *r);
 HEED_API heed_model *heed_run_model(heed_run *r); /**< borrowed */
 HEED_API const heed_recipe *heed_run_recipe(const heed_run *r);
 HEED_API const char *heed_run_class(const heed_run *r, int64_t i); /**< name of class i; borrowed */
@@ -98,9 +99,17 @@ HEED_MUST_CHECK HEED_API heed_status heed_run_self_test(heed_self_test_result *o
 HEED_MUST_CHECK HEED_API heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r,
                                                      const heed_doctor_opts *opts, heed_error *err);
 
-/** Evaluates on the run's test part, or on `data` (a folder) when given. */
+/** Evaluates on the run's test part, or on that of `data` (a folder) when given; out->part names it. Where training
+ * mirrored pictures the mean over picture and mirror image is made as well. Classes that are not those of the run are
+ * HEED_ERR_SHAPE with both lists. *out: heed_evaluation_release. */
 HEED_MUST_CHECK HEED_API heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data,
                                                        heed_error *err);
+
+/** Curves of each class against the others (heed_curve_make), from what heed_evaluation_tensors gives, into a folder that is
+ * made when missing: roc.csv and pr.csv (class, x, y, threshold; a row for each point), roc.svg and pr.svg (of many classes
+ * the ten with the smallest area). Each file is written atomically. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_curves(const heed_run *r, const char *folder, heed_tensor probability,
+                                                     heed_tensor labels, heed_error *err);
 
 typedef struct heed_report_opts {
     const char *data;            /**< folder whose test part is evaluated; NULL: the recipe's data */
