@@ -111,6 +111,21 @@ HEED_MUST_CHECK HEED_API heed_status heed_run_evaluate(heed_evaluation *out, hee
 HEED_MUST_CHECK HEED_API heed_status heed_run_curves(const heed_run *r, const char *folder, heed_tensor probability,
                                                      heed_tensor labels, heed_error *err);
 
+typedef struct heed_report_opts {
+    const char *data;            /**< folder whose test part is evaluated; NULL: the recipe's data */
+    const char *const *compare;  /**< files of results (docs/results/NAME.json) to compare with, ended by NULL; those of
+                                      RUN/compare are taken in any case. NULL: none */
+    heed_maybe_i64 mistakes;     /**< wrongly named pictures that are shown; default 12 */
+    heed_maybe_i64 explained;    /**< of them with maps of attention; default 6; none when the model has no attention */
+    bool force;                  /**< overwrite a report that is there */
+} heed_report_opts;
+/** Evaluates the run's test part and writes one page: what was reached and against what, curves, classes, confusions, the
+ * worst mistakes, model, data, recipe and how to repeat it. The page loads nothing. path NULL: RUN/report.html. Data
+ * that are not there any more leave the evaluation out, and the page says so, unless opts->data names them.
+ * HEED_ERR_EXISTS when there is such a file and no force. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_report(heed_run *r, const char *path, const heed_report_opts *opts,
+                                                     heed_error *err);
+
 /** Logits f32 [n, classes] of u8 pictures [n,H,W] or [n,C,H,W]; average: over picture and mirror (log of the
  * mean probability). */
 HEED_MUST_CHECK HEED_API heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average,
