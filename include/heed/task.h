@@ -68,6 +68,7 @@ typedef struct heed_train_opts {
     bool force;      /**< overwrite a run that is there */
     heed_progress_fn *progress;
     void *user;
+    heed_profile *profile; /**< records training steps and evaluations; NULL: nothing */
 } heed_train_opts;
 
 /** Trains the recipe and writes the run. The test part is never read. HEED_ERR_EXISTS when there is a run and
