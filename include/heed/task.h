@@ -5,6 +5,7 @@
 #ifndef HEED_TASK_H
 #define HEED_TASK_H
 
+#include <heed/doctor.h>
 #include <heed/explain.h>
 #include <heed/formats.h>
 #include <heed/image.h>
@@ -67,6 +68,7 @@ typedef struct heed_train_opts {
     bool force;      /**< overwrite a run that is there */
     heed_progress_fn *progress;
     void *user;
+    heed_profile *profile; /**< records training steps and evaluations; NULL: nothing */
 } heed_train_opts;
 
 /** Trains the recipe and writes the run. The test part is never read. HEED_ERR_EXISTS when there is a run and
@@ -88,6 +90,16 @@ HEED_API int64_t heed_run_classes(const heed_run *r);
 HEED_API heed_type heed_run_input_type(const heed_run *r, int64_t batch); /**< f32 [batch,C,H,W] */
 HEED_API bool heed_run_mirrors(const heed_run *r); /**< was trained on mirrored pictures */
 
+/** Runs the self-test that training wrote into config.json: HEED_SELF_TEST_NONE for runs without one. A recipe or a
+ * normalisation that was changed after training, or a build that computes otherwise, is HEED_SELF_TEST_OTHER. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_error *err);
+
+/** Looks at the run with all rules of heed/doctor.h: model, self-test, metrics.jsonl, and the recipe's data with the
+ * run's split. *missing is a sentence on what could not be looked at ("" when all could), given back by
+ * heed_text_free; may be NULL. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r,
+                                                     const heed_doctor_opts *opts, heed_error *err);
+
 /** Evaluates on the run's test part, or on that of `data` (a folder) when given; out->part names it. Where training
  * mirrored pictures the mean over picture and mirror image is made as well. Classes that are not those of the run are
  * HEED_ERR_SHAPE with both lists. *out: heed_evaluation_release. */
@@ -99,6 +111,21 @@ HEED_MUST_CHECK HEED_API heed_status heed_run_evaluate(heed_evaluation *out, hee
  * the ten with the smallest area). Each file is written atomically. */
 HEED_MUST_CHECK HEED_API heed_status heed_run_curves(const heed_run *r, const char *folder, heed_tensor probability,
                                                      heed_tensor labels, heed_error *err);
+
+typedef struct heed_report_opts {
+    const char *data;            /**< folder whose test part is evaluated; NULL: the recipe's data */
+    const char *const *compare;  /**< files of results (docs/results/NAME.json) to compare with, ended by NULL; those of
+                                      RUN/compare are taken in any case. NULL: none */
+    heed_maybe_i64 mistakes;     /**< wrongly named pictures that are shown; default 12 */
+    heed_maybe_i64 explained;    /**< of them with maps of attention; default 6; none when the model has no attention */
+    bool force;                  /**< overwrite a report that is there */
+} heed_report_opts;
+/** Evaluates the run's test part and writes one page: what was reached and against what, curves, classes, confusions, the
+ * worst mistakes, model, data, recipe and how to repeat it. The page loads nothing. path NULL: RUN/report.html. Data
+ * that are not there any more leave the evaluation out, and the page says so, unless opts->data names them.
+ * HEED_ERR_EXISTS when there is such a file and no force. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_report(heed_run *r, const char *path, const heed_report_opts *opts,
+                                                     heed_error *err);
 
 /** Logits f32 [n, classes] of u8 pictures [n,H,W] or [n,C,H,W]; average: over picture and mirror (log of the
  * mean probability). */

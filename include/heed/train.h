@@ -51,6 +51,8 @@ HEED_API void heed_trainer_set_lr(heed_trainer *t, float lr);
 HEED_API float heed_trainer_lr(const heed_trainer *t);
 HEED_API float heed_trainer_grad_norm(const heed_trainer *t); /**< of the last step, before clipping */
 HEED_API int64_t heed_trainer_steps(const heed_trainer *t);   /**< whole steps since the trainer was made */
+/** Records later steps in the profile (borrowed); NULL: nothing. */
+HEED_API void heed_trainer_profile(heed_trainer *t, heed_profile *p);
 /** Bytes of the training plan for the shapes of the last step. */
 HEED_API heed_plan_report heed_trainer_report(const heed_trainer *t);
 

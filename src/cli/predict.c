@@ -16,7 +16,7 @@
 #define MEBIBYTE ((uint64_t)1 << 20)
 
 typedef struct predict_args {
-    const char *run, *out, *npz;
+    const char *run, *out, *npz, *profile;
     cli_strings files, tap;
     int64_t top_k, skip_bad, tap_memory, threads;
     int average, isa;
@@ -43,6 +43,7 @@ static const cli_option predict_table[] = {
     FORCE_OPTION(predict_args, "writes over files that are there"),
     THREADS_OPTION(predict_args),
     ISA_OPTION(predict_args),
+    PROFILE_OPTION(predict_args),
     JSON_OPTION(predict_args, "a JSON object a line, in the order of the input"),
     OPTIONS_END,
 };
@@ -363,11 +364,14 @@ static heed_status predict_run(cli *c, const void *args)
     predict_job j = { .c = c, .a = a };
     const char **paths = calloc((size_t)a->files.n + 1, sizeof *paths);
     const char *term = getenv("TERM");
+    heed_profile *profile = NULL;
     heed_status st;
 
     STEP(predict_check(c, a));
     STEP(heed__cli_open(c, a->threads, a->isa));
+    STEP(heed__cli_profile_begin(c, &profile, a->profile, a->force));
     STEP(heed_run_open(&j.run, c->ctx, a->run, &c->err));
+    heed_model_profile(heed_run_model(j.run), profile);
     j.p.classes = heed_run_classes(j.run);
     j.p.stdin_name = j.spooled;
     j.logits = calloc((size_t)j.p.classes * PREDICT_BATCH, sizeof *j.logits);
@@ -393,6 +397,7 @@ static heed_status predict_run(cli *c, const void *args)
     j.live = c->log_terminal && !(term && strcmp(term, "dumb") == 0) && (a->out || isatty(STDOUT_FILENO) != 1);
     j.began = predict_seconds();
     STEP(predict_loop(&j));
+    STEP(heed__cli_profile_end(c, profile, a->profile));
 done:
     if (st != HEED_OK && j.live && j.drawn > 0)
         fputs("\r\033[K", stderr);
@@ -400,6 +405,7 @@ done:
     heed_taps_close(j.taps);
     heed_inputs_close(j.inputs);
     heed_run_free(j.run);
+    heed_profile_free(profile);
     heed__cli_forget(c, j.spooled);
     free(paths);
     free(j.logits);

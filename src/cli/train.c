@@ -16,6 +16,7 @@ static const cli_option train_table[] = {
           .doc = "threads that compute: train.threads of the recipe; 0 takes one for each CPU"),
     ISA_OPTION(train_args),
     FORCE_OPTION(train_args, "writes over a run that is there"),
+    PROFILE_OPTION(train_args),
     SWITCH(train_args, print_config, .doc = "prints every value and where it came from, and trains nothing"),
     JSON_OPTION(train_args, "a JSON object a line: one an epoch, then one for the run"),
     OPTIONS_END,
@@ -141,6 +142,7 @@ heed_status heed__cli_train_run(cli *c, const train_args *a)
 {
     heed_recipe *recipe = NULL;
     heed_train_result result = { 0 };
+    heed_profile *profile = NULL;
     watcher w = { .json = a->json };
     char *shown = NULL;
     int64_t threads;
@@ -156,17 +158,24 @@ heed_status heed__cli_train_run(cli *c, const train_args *a)
         fputs(shown, stdout);
         goto done;
     }
+    STEP(heed__cli_profile_begin(c, &profile, a->profile, a->force));
     heed__progress_init(&w.progress, c);
     heed__progress_catch();
     st = heed_train(
         &result, c->ctx, recipe,
-        &(heed_train_opts){ .out = a->out, .force = a->force, .progress = train_watch, .user = &w }, &c->err);
+        &(heed_train_opts){ .out = a->out, .force = a->force, .progress = train_watch, .user = &w, .profile = profile },
+        &c->err);
     heed__progress_end(&w.progress);
     if (result.steps > 0 && a->json) /* a stopped training has a result too */
         train_json(a, &result);
     else if (result.steps > 0)
         train_text(c, a, &result);
+    if (st == HEED_OK)
+        st = heed__cli_profile_end(c, profile, a->profile);
+    else if (result.steps > 0)
+        (void)heed__cli_profile_end(c, profile, a->profile); /* the first error stays */
 done:
+    heed_profile_free(profile);
     heed_text_free(c->ctx, shown);
     heed_recipe_free(recipe);
     return st;

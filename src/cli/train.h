@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 
 typedef struct train_args {
-    const char *recipe, *out;
+    const char *recipe, *out, *profile;
     cli_strings set;
     heed_maybe_i64 seed, threads;
     int isa;

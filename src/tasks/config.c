@@ -29,6 +29,23 @@ static void put_numbers(text *t, const char *key, const float *x, int64_t n)
     heed__text_add(t, "]");
 }
 
+/* Seed and digest, and the numbers for those who compute at another level. */
+static void put_self_test(text *t, const run_config *c)
+{
+    const heed_self_test *s = &c->self_test;
+
+    if (s->n == 0)
+        return;
+    heed__text_add(t, "  \"self_test\": {\n    \"seed\": %lld,\n    \"isa\": \"%s\",\n    \"sha256\": \"%s\",\n",
+                   (long long)c->self_test_seed, heed_isa_name(s->isa), s->sha256);
+    heed__text_add(t, "    \"outputs\": [");
+    for (int64_t i = 0; i < s->n; i++) {
+        heed__text_add(t, "%s", i ? ", " : "");
+        heed__text_float(t, s->outputs[i]);
+    }
+    heed__text_add(t, "]\n  },\n");
+}
+
 static heed_status write_model(heed_context *ctx, const char *folder, const run_config *c, heed_error *err)
 {
     heed_status st;
@@ -49,6 +66,7 @@ static heed_status write_model(heed_context *ctx, const char *folder, const run_
                    c->mirror ? "true" : "false", (long long)c->seed, (long long)c->steps);
     heed__text_add(&t, "  \"train_samples\": %lld,\n  \"validation_samples\": %lld,\n",
                    (long long)c->train_samples, (long long)c->validation_samples);
+    put_self_test(&t, c);
     heed__text_add(&t, "  \"isa\": \"%s\",\n  \"weights_sha256\": \"%s\"\n}\n", c->isa, c->sha256);
     st = put_file(ctx, folder, "config.json", &t, err);
     heed__text_release(&t);
@@ -79,13 +97,7 @@ heed_status heed__config_write(heed_context *ctx, const char *folder, const run_
     return write_model(ctx, folder, c, err);
 }
 
-#if defined(HEED_HAVE_JSON) && HEED_HAVE_JSON
-
-#include <jansson.h>
-#include <math.h>
-
-/* Deepest nesting of brackets outside strings; jansson's parser recurses, so this is asked before. */
-static uint64_t depth_of(const char *p, size_t n)
+uint64_t heed__json_depth(const char *p, size_t n)
 {
     uint64_t depth = 0, most = 0;
     bool in_string = false;
@@ -103,12 +115,17 @@ static uint64_t depth_of(const char *p, size_t n)
     return most;
 }
 
+#if defined(HEED_HAVE_JSON) && HEED_HAVE_JSON
+
+#include <jansson.h>
+#include <math.h>
+
 static heed_status load(json_t **out, heed_context *ctx, const file_bytes *file, const char *path,
                         heed_error *err)
 {
     json_error_t why;
 
-    if (depth_of((const char *)file->data, file->size) > ctx->limits.nesting)
+    if (heed__json_depth((const char *)file->data, file->size) > ctx->limits.nesting)
         return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: brackets are nested deeper than %llu", path,
                              (unsigned long long)ctx->limits.nesting);
     *out = json_loadb((const char *)file->data, file->size, JSON_REJECT_DUPLICATES, &why);
@@ -179,6 +196,34 @@ static heed_status read_names(run_config *c, arena *a, const json_t *from, const
     return HEED_OK;
 }
 
+/* Runs of older versions have none. */
+static heed_status read_self_test(run_config *c, arena *a, const json_t *j, const char *path, heed_error *err)
+{
+    const json_t *outputs = json_object_get(j, "outputs");
+    const char *isa, *digest;
+    float *numbers;
+
+    if (!j)
+        return HEED_OK;
+    if (!json_is_object(j) || !json_is_array(outputs) || json_array_size(outputs) < 1 ||
+        json_array_size(outputs) > SELF_TEST_SAMPLES * (1u << 20))
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"self_test\" has no list of \"outputs\"", path);
+    TRY(get_int(&c->self_test_seed, json_object_get(j, "seed"), "self_test.seed", path, 0, INT64_MAX, err));
+    TRY(get_string(&isa, a, json_object_get(j, "isa"), "self_test.isa", path, err));
+    TRY(get_string(&digest, a, json_object_get(j, "sha256"), "self_test.sha256", path, err));
+    if (strlen(digest) != 64)
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"self_test.sha256\" is no SHA-256", path);
+    TRY(heed_isa_from_name(&c->self_test.isa, isa, err));
+    memcpy(c->self_test.sha256, digest, 65);
+    numbers = heed__arena_alloc(a, json_array_size(outputs), sizeof *numbers);
+    if (!numbers)
+        return heed__fail_memory(err, json_array_size(outputs) * sizeof *numbers);
+    TRY(get_numbers(numbers, outputs, "self_test.outputs", (int64_t)json_array_size(outputs), path, err));
+    c->self_test.outputs = numbers;
+    c->self_test.n = (int64_t)json_array_size(outputs);
+    return HEED_OK;
+}
+
 static heed_status read_model(run_config *c, arena *a, const json_t *j, const char *path, heed_error *err)
 {
     const json_t *size = json_object_get(j, "image_size"), *mirror = json_object_get(j, "train_mirror");
@@ -196,6 +241,7 @@ static heed_status read_model(run_config *c, arena *a, const json_t *j, const ch
         return heed__fail_at(err, HEED_ERR_FORMAT, path,
                              "%s: \"train_mirror\" is missing or neither true nor false", path);
     c->mirror = json_is_true(mirror);
+    TRY(read_self_test(c, a, json_object_get(j, "self_test"), path, err));
     return read_names(c, a, json_object_get(j, "id2label"), path, err);
 }
 

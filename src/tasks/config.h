@@ -6,9 +6,10 @@
 #include "base/context.h"
 #include "base/error.h"
 #include "base/files.h"
-#include <heed/tensor.h>
+#include <heed/model.h>
 
 #define CHANNELS_MAX 16
+#define SELF_TEST_SAMPLES 3
 
 typedef struct run_config {
     const char *architecture; /* "conv-attention" */
@@ -18,6 +19,8 @@ typedef struct run_config {
     bool mirror;
     const char *sha256, *isa;
     int64_t seed, train_samples, validation_samples, steps;
+    int64_t self_test_seed;
+    heed_self_test self_test; /* n 0: none */
 } run_config;
 
 /* config.json last: a folder that has it is whole. */
@@ -35,5 +38,8 @@ typedef struct config_files {
 } config_files;
 heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, const config_files *files,
                                heed_error *err);
+
+/* Deepest nesting of brackets outside strings: asked before jansson, whose parser recurses. */
+uint64_t heed__json_depth(const char *p, size_t n);
 
 #endif

@@ -91,6 +91,11 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
                            "%s: there is no such folder; a run is what heed train --out makes", folder);
         goto done;
     }
+    r->folder = heed__arena_string(&r->arena, folder);
+    if (!r->folder) {
+        st = heed__fail_memory(err, strlen(folder));
+        goto done;
+    }
     STEP(in_folder(&recipe, ctx, folder, "recipe.yaml", err));
     STEP(in_folder(&weights, ctx, folder, "model.safetensors", err));
     STEP(heed__config_read(&r->config, ctx, &r->arena, folder, err));
@@ -160,6 +165,16 @@ heed_type heed_run_input_type(const heed_run *r, int64_t batch)
 {
     return heed_type_of(HEED_F32, 4,
                         (const int64_t[]){ batch, r->config.channels, r->config.height, r->config.width });
+}
+
+heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_error *err)
+{
+    const heed_self_test_inputs in = { .type = heed_run_input_type(r, SELF_TEST_SAMPLES),
+                                       .seed = (uint64_t)r->config.self_test_seed,
+                                       .mean = r->config.mean,
+                                       .std = r->config.std };
+
+    return heed_model_self_test(out, r->model, &in, &r->config.self_test, err);
 }
 
 picture_fit heed__run_fit(const heed_run *r)

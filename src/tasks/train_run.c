@@ -37,6 +37,8 @@ static heed_status prepare_model(job *j)
                                                .accumulate = t->accumulate,
                                                .label_smoothing = t->label_smoothing },
                          j->err));
+    heed_model_profile(j->model, j->opts->profile);
+    heed_trainer_profile(j->trainer, j->opts->profile);
     training.shuffle = true;
     training.mirror = v->data.mirror;
     training.shift = v->data.shift;
