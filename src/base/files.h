@@ -54,12 +54,22 @@ heed_status heed__file_append(heed_context *ctx, const char *path, const void *b
 bool heed__file_exists(heed_context *ctx, const char *path);
 bool heed__folder_exists(heed_context *ctx, const char *path);
 
+/* The names in a folder, in bytewise order; a link counts as what it leads to. */
+typedef struct folder_entry {
+    const char *name;
+    os_entry kind;
+} folder_entry;
+typedef struct folder_list {
+    folder_entry *entries; /* owned */
+    char *names;           /* owned: the bytes behind them */
+    uint32_t n;
+} folder_list;
+/* HEED_ERR_IO: no such folder, a file, not readable; HEED_ERR_LIMIT from 2^24 names on. */
+heed_status heed__folder_list(folder_list *out, heed_context *ctx, const char *path, heed_error *err);
+void heed__folder_list_release(heed_context *ctx, folder_list *list);
+
 /* Makes a folder with its parents; fine when it exists. */
 heed_status heed__folder_make(heed_context *ctx, const char *path, heed_error *err);
-
-/* Names in a folder, files and folders alike, in the system's order. */
-typedef void file_name_fn(void *to, const char *name);
-heed_status heed__folder_list(heed_context *ctx, const char *path, file_name_fn *each, void *to, heed_error *err);
 
 /* Each of these changes names only; heed__folder_sync makes the names of a folder durable. */
 heed_status heed__file_remove(heed_context *ctx, const char *path, heed_error *err);   /* fine when it is missing */

@@ -123,7 +123,7 @@ static int fault_rmdir(void *user, const char *path)
     return fault_now(f) ? -1 : f->real->rmdir(f->real->user, path);
 }
 
-static int fault_list(void *user, const char *path, void (*each)(void *to, const char *name), void *to)
+static int fault_list(void *user, const char *path, os_entry_fn *each, void *to)
 {
     fault_files *f = user;
     return fault_now(f) ? -1 : f->real->list(f->real->user, path, each, to);

@@ -114,10 +114,20 @@ static int os_rmdir(void *user, const char *path)
     return rmdir(path);
 }
 
-static int os_list(void *user, const char *path, void (*each)(void *to, const char *name), void *to)
+/* d_type is no part of POSIX, and a link must be followed anyway. */
+static os_entry os_entry_of(int folder, const char *name)
+{
+    struct stat s;
+
+    if (fstatat(folder, name, &s, 0) != 0)
+        return OS_OTHER; /* a link to nowhere, or gone meanwhile */
+    return S_ISDIR(s.st_mode) ? OS_FOLDER : S_ISREG(s.st_mode) ? OS_FILE : OS_OTHER;
+}
+
+static int os_list(void *user, const char *path, os_entry_fn *each, void *to)
 {
     DIR *folder = opendir(path);
-    int error;
+    int error = 0;
 
     (void)user;
     if (!folder)
@@ -126,15 +136,17 @@ static int os_list(void *user, const char *path, void (*each)(void *to, const ch
         const struct dirent *e;
 
         errno = 0;
-        e = readdir(folder);
-        if (!e)
+        e = readdir(folder); /* NOLINT(concurrency-mt-unsafe): a stream of our own */
+        if (!e) {
+            error = errno;
             break;
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            each(to, e->d_name);
+        }
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        if (!each(to, e->d_name, os_entry_of(dirfd(folder), e->d_name)))
+            break;
     }
-    error = errno;
-    if (closedir(folder) != 0 && !error)
-        error = errno;
+    (void)closedir(folder); /* it was only read */
     errno = error;
     return error ? -1 : 0;
 }
@@ -209,9 +221,23 @@ int64_t heed__os_free_bytes(const char *path)
     return bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
 }
 
+bool heed__os_same(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 int heed__os_process(void)
 {
     return (int)getpid();
+}
+
+void heed__os_host(char name[64])
+{
+    if (gethostname(name, 64) != 0)
+        name[0] = '\0';
+    name[63] = '\0'; /* a cut name need not be ended */
 }
 
 /* newlocale("C") hands out a constant of glibc and musl: no allocation, nothing to free. */

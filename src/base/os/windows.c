@@ -228,28 +228,49 @@ static int windows_rmdir(void *user, const char *path)
     return RemoveDirectoryW(wide) ? 0 : windows_fail();
 }
 
-static int windows_list(void *user, const char *path, void (*each)(void *to, const char *name), void *to)
+/* A name of the system as UTF-8; what has no such form is passed over: no call could open it. */
+static bool windows_entry(const WIN32_FIND_DATAW *found, os_entry_fn *each, void *to)
+{
+    char name[3 * MAX_PATH + 1];
+    const DWORD what = found->dwFileAttributes;
+
+    if (wcscmp(found->cFileName, L".") == 0 || wcscmp(found->cFileName, L"..") == 0 ||
+        WideCharToMultiByte(CP_UTF8, WC_ERR_INVALID_CHARS, found->cFileName, -1, name, sizeof name, NULL,
+                            NULL) <= 0)
+        return true;
+    return each(to, name,
+                what & FILE_ATTRIBUTE_DIRECTORY ? OS_FOLDER
+                : what & FILE_ATTRIBUTE_DEVICE  ? OS_OTHER
+                                                : OS_FILE);
+}
+
+static int windows_list(void *user, const char *path, os_entry_fn *each, void *to)
 {
     wchar_t wide[WINDOWS_PATH];
-    char pattern[WINDOWS_PATH], name[4 * MAX_PATH];
     WIN32_FIND_DATAW found;
     HANDLE h;
+    size_t n;
+    bool more = true;
 
     (void)user;
-    if ((size_t)snprintf(pattern, sizeof pattern, "%s/*", path) >= sizeof pattern) {
+    if (!windows_path(wide, path))
+        return -1;
+    n = wcslen(wide);
+    if (n + 3 > WINDOWS_PATH) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    if (!windows_path(wide, pattern))
-        return -1;
+    wcscpy(wide + n, L"\\*");
     h = FindFirstFileW(wide, &found);
     if (h == INVALID_HANDLE_VALUE)
         return windows_fail();
-    do {
-        if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) > 0 &&
-            strcmp(name, ".") != 0 && strcmp(name, "..") != 0)
-            each(to, name);
-    } while (FindNextFileW(h, &found));
+    while (more && windows_entry(&found, each, to))
+        more = FindNextFileW(h, &found);
+    if (!more && GetLastError() != ERROR_NO_MORE_FILES) {
+        (void)windows_fail();
+        FindClose(h);
+        return -1;
+    }
     FindClose(h);
     return 0;
 }
@@ -326,9 +347,34 @@ bool heed__os_disk_full(int error)
     return error == ENOSPC;
 }
 
+bool heed__os_same(const char *a, const char *b)
+{
+    const int x = windows_open(a, FILE_READ_ATTRIBUTES, OPEN_EXISTING, _O_RDONLY),
+              y = windows_open(b, FILE_READ_ATTRIBUTES, OPEN_EXISTING, _O_RDONLY);
+    BY_HANDLE_FILE_INFORMATION i, j;
+    const bool same = x >= 0 && y >= 0 && GetFileInformationByHandle(windows_handle(x), &i) &&
+                      GetFileInformationByHandle(windows_handle(y), &j) &&
+                      i.dwVolumeSerialNumber == j.dwVolumeSerialNumber &&
+                      i.nFileIndexHigh == j.nFileIndexHigh && i.nFileIndexLow == j.nFileIndexLow;
+
+    if (x >= 0)
+        _close(x);
+    if (y >= 0)
+        _close(y);
+    return same;
+}
+
 int heed__os_process(void)
 {
     return (int)(GetCurrentProcessId() & INT32_MAX);
+}
+
+void heed__os_host(char name[64])
+{
+    DWORD size = 64;
+
+    if (!GetComputerNameA(name, &size))
+        name[0] = '\0';
 }
 
 void heed__os_error_text(char *to, size_t size, int error)
