@@ -87,11 +87,11 @@ typedef struct heed_schedule {
 HEED_API double heed_schedule_lr(const heed_schedule *s, int64_t step);
 
 /** PyTorch's ReduceLROnPlateau, relative threshold: lr becomes max(least, lr * factor) after more than `patience` values
- * in a row that were not better than the best one. The zero of an option is its default. */
+ * in a row that were not better than the best one. */
 typedef struct heed_plateau {
-    double factor;           /**< 0: 0.1 */
-    heed_maybe_i64 patience; /**< 10 */
-    heed_maybe_f32 threshold; /**< 1e-4: better is below best (1 - threshold), or with `rises` above best (1 + threshold) */
+    double factor;    /**< PyTorch: 0.1 */
+    int64_t patience; /**< PyTorch: 10 */
+    double threshold; /**< better is below best (1 - threshold), or with `rises` above best (1 + threshold); PyTorch: 1e-4 */
     double least;
     bool rises;    /**< the value is one that should rise, such as accuracy */
     double lr;     /**< the rate now; set it before the first value */

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "data/normal.h"
 #include "formats/json_read.h"
+#include "tasks/run_folder.h"
 
 #include <string.h>
 
@@ -216,15 +217,14 @@ heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, con
 heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
                               heed_error *err)
 {
-    char *model = heed__path_join(ctx, folder, "config.json");
-    char *picture = heed__path_join(ctx, folder, "preprocessor_config.json");
-    config_files files = { .model_path = model, .picture_path = picture };
+    char *model = NULL, *picture = NULL;
+    config_files files = { .model_path = NULL };
     heed_status st;
 
-    if (!model || !picture) {
-        st = heed__fail_memory(err, 0);
-        goto done;
-    }
+    STEP(heed__run_file(&model, ctx, folder, RUN_CONFIG, err));
+    STEP(heed__run_file(&picture, ctx, folder, "preprocessor_config.json", err));
+    files.model_path = model;
+    files.picture_path = picture;
     STEP(heed__file_read(&files.model, ctx, model, ctx->limits.json_bytes, err));
     STEP(heed__file_read(&files.picture, ctx, picture, ctx->limits.json_bytes, err));
     STEP(heed__config_parse(out, ctx, a, &files, err));

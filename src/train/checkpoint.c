@@ -12,6 +12,7 @@
 #include <heed/formats.h>
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #define FORMAT 1
@@ -34,10 +35,8 @@ typedef struct set_name {
 } set_name;
 
 typedef struct set_list {
-    heap *heap;
-    set_name *sets; /* oldest first */
-    size_t n, room;
-    bool failed;
+    set_name *sets; /* oldest first; owned */
+    size_t n;
 } set_list;
 
 /* Digits without a leading zero; -1 when there are none, or too many. */
@@ -78,30 +77,6 @@ static bool set_before(const set_name *a, const set_name *b)
     return a->step != b->step ? a->step < b->step : a->serial < b->serial;
 }
 
-static void set_add(void *to, const char *name)
-{
-    set_list *l = to;
-    set_name s;
-    size_t at;
-
-    if (l->failed || !set_of_name(&s, name))
-        return;
-    if (l->n == l->room) {
-        const size_t room = 2 * l->room + 8;
-        set_name *sets = heed__resize(l->heap, l->sets, room, sizeof *sets);
-
-        if (!sets) {
-            l->failed = true;
-            return;
-        }
-        l->sets = sets;
-        l->room = room;
-    }
-    for (at = l->n++; at > 0 && set_before(&s, &l->sets[at - 1]); at--)
-        l->sets[at] = l->sets[at - 1];
-    l->sets[at] = s;
-}
-
 static char *set_path(const checkpoint_place *at, const set_name *s)
 {
     text t;
@@ -128,24 +103,44 @@ static heed_status set_has(bool *out, heed_context *ctx, const char *set, const 
     return HEED_OK;
 }
 
+/* The sets of a listing, in order. */
+static heed_status set_sort(set_list *l, heed_context *ctx, const folder_list *names, heed_error *err)
+{
+    l->sets = heed__alloc(ctx->heap, names->n, sizeof *l->sets);
+    if (!l->sets)
+        return heed__fail_memory(err, names->n * sizeof *l->sets);
+    for (uint32_t i = 0; i < names->n; i++) {
+        set_name s;
+        size_t at;
+
+        if (names->entries[i].kind != OS_FOLDER || !set_of_name(&s, names->entries[i].name))
+            continue;
+        for (at = l->n++; at > 0 && set_before(&s, &l->sets[at - 1]); at--)
+            l->sets[at] = l->sets[at - 1];
+        l->sets[at] = s;
+    }
+    return HEED_OK;
+}
+
 /* Every set of the folder, half written ones too. l->sets is the caller's, also on failure. */
 static heed_status set_find_all(set_list *l, const checkpoint_place *at, heed_error *err)
 {
-    *l = (set_list){ .heap = at->ctx->heap };
+    folder_list names = { .n = 0 };
+    heed_status st;
+
+    *l = (set_list){ .n = 0 };
     if (!heed__folder_exists(at->ctx, at->folder))
         return HEED_OK;
-    TRY(heed__folder_list(at->ctx, at->folder, set_add, l, err));
-    if (l->failed)
-        return heed__fail_memory(err, l->room * sizeof *l->sets);
-    for (size_t i = 0; i < l->n; i++) {
+    TRY(heed__folder_list(&names, at->ctx, at->folder, err));
+    st = set_sort(l, at->ctx, &names, err);
+    for (size_t i = 0; i < l->n && st == HEED_OK; i++) {
         char *path = set_path(at, &l->sets[i]);
-        heed_status st =
-            path ? set_has(&l->sets[i].whole, at->ctx, path, MANIFEST, err) : heed__fail_memory(err, 0);
 
+        st = path ? set_has(&l->sets[i].whole, at->ctx, path, MANIFEST, err) : heed__fail_memory(err, 0);
         heed__release(at->ctx->heap, path);
-        TRY(st);
     }
-    return HEED_OK;
+    heed__folder_list_release(at->ctx, &names);
+    return st;
 }
 
 static void set_notice(const checkpoint_place *at, const text *t)
@@ -156,43 +151,36 @@ static void set_notice(const checkpoint_place *at, const text *t)
 
 /* ---- removing ---- */
 
-typedef struct set_sweep {
-    heed_context *ctx;
-    const char *set;
-    heed_error *err;
-    heed_status st;
-} set_sweep;
-
-static void set_remove_file(void *to, const char *name)
+static heed_status set_remove_file(heed_context *ctx, const char *set, const char *name, heed_error *err)
 {
-    set_sweep *s = to;
-    char *path = heed__path_join(s->ctx, s->set, name);
-    const heed_status st = path ? heed__file_remove(s->ctx, path, s->err) : heed__fail_memory(s->err, 0);
+    char *path = heed__path_join(ctx, set, name);
+    const heed_status st = path ? heed__file_remove(ctx, path, err) : heed__fail_memory(err, 0);
 
-    if (s->st == HEED_OK)
-        s->st = st;
-    heed__release(s->ctx->heap, path);
+    heed__release(ctx->heap, path);
+    return st;
 }
 
 /* The manifest first, and that durable: what is left after a crash in between is no set, not a damaged one. */
 static heed_status set_remove(const checkpoint_place *at, const set_name *s, heed_error *err)
 {
+    heed_context *ctx = at->ctx;
     char *path = set_path(at, s);
-    set_sweep sweep = { at->ctx, path, err, HEED_OK };
-    heed_status st = HEED_OK;
+    folder_list files = { .n = 0 };
+    heed_status st;
 
     if (!path)
         return heed__fail_memory(err, 0);
     if (s->whole) {
-        set_remove_file(&sweep, MANIFEST);
-        STEP(sweep.st);
-        STEP(heed__folder_sync(at->ctx, path, err));
+        STEP(set_remove_file(ctx, path, MANIFEST, err));
+        STEP(heed__folder_sync(ctx, path, err));
     }
-    STEP(heed__folder_list(at->ctx, path, set_remove_file, &sweep, err));
-    STEP(sweep.st);
-    STEP(heed__folder_remove(at->ctx, path, err));
+    STEP(heed__folder_list(&files, ctx, path, err));
+    for (uint32_t i = 0; i < files.n; i++)
+        STEP(set_remove_file(ctx, path, files.entries[i].name, err));
+    STEP(heed__folder_remove(ctx, path, err));
 done:
-    heed__release(at->ctx->heap, path);
+    heed__folder_list_release(ctx, &files);
+    heed__release(ctx->heap, path);
     return st;
 }
 
@@ -205,7 +193,7 @@ heed_status heed__checkpoint_clear(const checkpoint_place *at, heed_error *err)
         st = set_remove(at, &l.sets[i], err);
     if (st == HEED_OK && l.n > 0)
         st = heed__folder_sync(at->ctx, at->folder, err);
-    heed__release(l.heap, l.sets);
+    heed__release(at->ctx->heap, l.sets);
     return st;
 }
 
@@ -218,7 +206,7 @@ heed_status heed__checkpoint_newest(int64_t *step, const checkpoint_place *at, h
         *step = -1;
     for (size_t i = 0; i < l.n && st == HEED_OK; i++)
         *step = l.sets[i].whole ? l.sets[i].step : *step;
-    heed__release(l.heap, l.sets);
+    heed__release(at->ctx->heap, l.sets);
     return st;
 }
 
@@ -476,6 +464,16 @@ done:
     return st;
 }
 
+/* Numbers that no JSON has would make a set that nobody can read. */
+static heed_status state_check(const checkpoint_state *s, heed_error *err)
+{
+    for (const field *f = state_fields; f->kind != FIELD_END_; f++)
+        if (f->kind == FIELD_F64_ && !isfinite(*(const double *)(const void *)((const char *)s + f->offset)))
+            return heed__fail(err, HEED_ERR_NUMERIC, "a checkpoint whose %s is NaN or infinite is not written",
+                              f->name);
+    return HEED_OK;
+}
+
 /* ---- writing a set ---- */
 
 static heed_status put_weights(heed_context *ctx, const heed_weights *w, heed_weights_part part, const char *set,
@@ -555,6 +553,7 @@ heed_status heed__checkpoint_save(const checkpoint_place *at, const checkpoint_s
     set_list l = { .n = 0 };
     heed_status st;
 
+    STEP(state_check(s, err));
     STEP(heed__folder_make(at->ctx, at->folder, err));
     STEP(set_find_all(&l, at, err));
     for (size_t i = 0; i < l.n; i++)
@@ -625,7 +624,7 @@ heed_status heed__checkpoint_find(char **set, checkpoint_state *out, const check
         st = heed__fail_at(err, newest.code, at->folder,
                            "no checkpoint in %s can be used (the newest: %s); --fresh begins anew", at->folder,
                            newest.text);
-    heed__release(l.heap, l.sets);
+    heed__release(at->ctx->heap, l.sets);
     return st;
 }
 
@@ -639,13 +638,16 @@ static heed_status take_weights(heed_context *ctx, heed_weights *w, heed_weights
     return st;
 }
 
-heed_status heed__checkpoint_load(const char *set, heed_context *ctx, heed_weights *w, heed_weights *best,
-                                  heed_error *err)
+heed_status heed__checkpoint_load(const char *set, heed_context *ctx, heed_weights *w, heed_error *err)
 {
-    bool has_best = false;
-
     TRY(take_weights(ctx, w, HEED_WEIGHTS_MODEL, set, set_files[0], err));
-    TRY(take_weights(ctx, w, HEED_WEIGHTS_STATE, set, set_files[1], err));
-    TRY(set_has(&has_best, ctx, set, BEST, err));
-    return has_best ? take_weights(ctx, best, HEED_WEIGHTS_MODEL, set, BEST, err) : HEED_OK;
+    return take_weights(ctx, w, HEED_WEIGHTS_STATE, set, set_files[1], err);
+}
+
+heed_status heed__checkpoint_load_best(const char *set, heed_context *ctx, heed_weights *best, heed_error *err)
+{
+    bool there = false;
+
+    TRY(set_has(&there, ctx, set, BEST, err));
+    return there ? take_weights(ctx, best, HEED_WEIGHTS_MODEL, set, BEST, err) : HEED_OK;
 }

@@ -50,9 +50,9 @@ heed_status heed__checkpoint_save(const checkpoint_place *at, const checkpoint_s
 heed_status heed__checkpoint_find(char **set, checkpoint_state *out, const checkpoint_place *at, arena *a,
                                   heed_error *err);
 
-/* Loads a set into weights of the same names and types; into best what the set has as the best, else nothing. */
-heed_status heed__checkpoint_load(const char *set, heed_context *ctx, heed_weights *w, heed_weights *best,
-                                  heed_error *err);
+/* Loads a set into weights of the same names and types; and what it has as the best, where it has it. */
+heed_status heed__checkpoint_load(const char *set, heed_context *ctx, heed_weights *w, heed_error *err);
+heed_status heed__checkpoint_load_best(const char *set, heed_context *ctx, heed_weights *best, heed_error *err);
 
 /* Step of the newest set, whole or not, -1 when there is none; and all sets removed, those half written too. */
 heed_status heed__checkpoint_newest(int64_t *step, const checkpoint_place *at, heed_error *err);

@@ -66,15 +66,14 @@ static double one_cycle(const heed_schedule *s, int64_t step)
 
 double heed_plateau_next(heed_plateau *p, double value)
 {
-    const double threshold = p->threshold.set ? (double)p->threshold.value : 1e-4;
-    const double bound = p->best * (p->rises ? 1 + threshold : 1 - threshold);
-    const double lower = p->lr * (p->factor > 0 ? p->factor : 0.1);
+    const double bound = p->best * (p->rises ? 1 + p->threshold : 1 - p->threshold);
+    const double lower = p->lr * p->factor;
 
     if (!p->begun || (p->rises ? value > bound : value < bound)) {
         p->best = value;
         p->bad = 0;
         p->begun = true;
-    } else if (++p->bad > (p->patience.set ? p->patience.value : 10)) {
+    } else if (++p->bad > p->patience) {
         const double lr = lower > p->least ? lower : p->least;
 
         p->bad = 0;
