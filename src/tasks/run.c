@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-
 /* Bytes of the model's own tensors in a graph. */
 static double graph_bytes(const heed_graph *g)
 {
