@@ -34,6 +34,13 @@ heed_status heed__job_data(job *j);
 /* Accuracy on the validation part of always naming the training part's commonest class; -1 without one. */
 heed_status heed__job_baseline(job *j, double *accuracy);
 
+/* job_init.c. Patterns of train.freeze, each of which names a parameter; in the arena. NULL: none. */
+heed_status heed__job_frozen(job *j, const char *const **out);
+/* Fills train.init into the fresh model. */
+heed_status heed__job_init(job *j);
+/* The loss of train.class_weights into opts; plain cross-entropy is left alone. */
+heed_status heed__job_loss(job *j, heed_trainer_opts *opts);
+
 /* job_write.c. Refuses a folder that holds a run, unless forced. */
 heed_status heed__job_check_folder(const job *j);
 /* The folder, and a log to which every epoch adds a line. */
