@@ -19,17 +19,26 @@
 
 /* ---- where keys lie ---- */
 
+/* Sizes within a tenth of the picture's ratio. */
+static bool has_ratio(const int64_t size[2], int64_t height, int64_t width)
+{
+    const double a = (double)size[0] * (double)width, b = (double)size[1] * (double)height;
+
+    return a > 0 && b > 0 && a <= 1.1 * b && b <= 1.1 * a;
+}
+
 /* One whole step s from token to token makes rows x cols = H/s x W/s, both rounded down (pooling) or both up
  * (padded convolution). */
 static bool grid_of(heed_token_grid *g, int64_t cells, int64_t height, int64_t width)
 {
-    for (int64_t s = 1; s <= i64_max(height, width); s++) {
-        const int64_t down = (height / s) * (width / s);
-        const int64_t up = i64_ceil_div(height, s) * i64_ceil_div(width, s);
+    for (int64_t s = 1; s <= i64_min(height, width); s++) {
+        const int64_t down[2] = { height / s, width / s };
+        const int64_t up[2] = { i64_ceil_div(height, s), i64_ceil_div(width, s) };
+        const int64_t *size = down[0] * down[1] == cells ? down : up;
 
-        if (down == cells || up == cells) {
-            g->rows = down == cells ? height / s : i64_ceil_div(height, s);
-            g->cols = cells / g->rows;
+        if (size[0] * size[1] == cells && has_ratio(size, height, width)) {
+            g->rows = size[0];
+            g->cols = size[1];
             return true;
         }
     }

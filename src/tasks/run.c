@@ -6,16 +6,12 @@
 #include "data/normal.h"
 #include "graph/graph.h"
 #include "tasks/run.h"
+#include "tasks/run_folder.h"
 #include "train/mirror.h"
 
+#include <stdio.h>
 #include <string.h>
 
-static heed_status in_folder(char **out, heed_context *ctx, const char *folder, const char *name,
-                             heed_error *err)
-{
-    *out = heed__path_join(ctx, folder, name);
-    return *out ? HEED_OK : heed__fail_memory(err, 0);
-}
 
 /* Bytes of the model's own tensors in a graph. */
 static double graph_bytes(const heed_graph *g)
@@ -97,8 +93,8 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
         st = heed__fail_memory(err, strlen(folder));
         goto done;
     }
-    STEP(in_folder(&recipe, ctx, folder, "recipe.yaml", err));
-    STEP(in_folder(&weights, ctx, folder, "model.safetensors", err));
+    STEP(heed__run_file(&recipe, ctx, folder, RUN_RECIPE, err));
+    STEP(heed__run_file(&weights, ctx, folder, RUN_WEIGHTS, err));
     STEP(heed__config_read(&r->config, ctx, &r->arena, folder, err));
     STEP(heed_recipe_open(&r->recipe, ctx, recipe, NULL, err));
     if (strcmp(r->recipe->architecture->name, r->config.architecture) != 0) {
@@ -130,6 +126,11 @@ void heed_run_free(heed_run *r)
     heed_recipe_free(r->recipe);
     heed__arena_release(&r->arena);
     heed__release(h, r);
+}
+
+heed_context *heed_run_context(const heed_run *r)
+{
+    return r->ctx;
 }
 
 heed_model *heed_run_model(heed_run *r)
@@ -205,6 +206,7 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
                              .std = r->config.std },
         err));
     STEP(heed_evaluate(out, r->model, l, r->config.mirror ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE, err));
+    (void)snprintf(out->part, sizeof out->part, "test part of %s", folder);
 done:
     heed_loader_free(l);
     heed_dataset_free(d);
