@@ -10,8 +10,9 @@ typedef struct progress {
     double drawn_at, line_at; /* seconds of training */
 } progress;
 
-/* From now on the first SIGINT or SIGTERM sets a flag that heed__progress_show returns. */
+/* From now on the first SIGINT or SIGTERM sets a flag, which heed__progress_show returns as well. */
 void heed__progress_catch(void);
+bool heed__progress_interrupted(void);
 
 void heed__progress_init(progress *p, const cli *c);
 bool heed__progress_show(progress *p, const heed_progress *h); /* true: stop */
