@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/sizes.h"
 #include "explain/draw.h"
+#include "explain/page.h"
 
 #include <math.h>
 #include <string.h>
