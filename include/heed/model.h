@@ -50,6 +50,9 @@ HEED_MUST_CHECK HEED_API heed_status heed_model_plan(heed_model *m, const heed_t
 HEED_MUST_CHECK HEED_API heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n_inputs,
                                                       heed_mode mode, heed_graph **out, heed_error *err);
 
+/** Records later runs in the profile (borrowed); NULL: nothing. */
+HEED_API void heed_model_profile(heed_model *m, heed_profile *p);
+
 /** Makes all weights now, for inputs of these types. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_init(heed_model *m, const heed_type *inputs, int n_inputs,
                                                      heed_error *err);

@@ -65,6 +65,9 @@ typedef struct cli_option {
            .doc = "instruction level; auto takes the best of this CPU (heed help isa)")
 #define JSON_OPTION(s, what) SWITCH(s, json, .doc = what)
 #define FORCE_OPTION(s, what) SWITCH(s, force, .doc = what)
+#define PROFILE_OPTION(s)                                                                                    \
+    PATH(s, profile, .value = "FILE",                                                                        \
+         .doc = "writes where the time goes, step by step, as a Chrome trace, and a table by kernel to stderr")
 
 typedef struct cli cli;
 
@@ -157,6 +160,12 @@ bool heed__cli_is_there(const char *path);
 
 /* heed_idx_read, where "-" is an IDX stream on stdin. heed_data_free gives it back. */
 heed_status heed__cli_read_idx(cli *c, heed_tensor *out, const char *path);
+
+/* ---- profile ---- */
+
+/* Nothing without a path. The end prints and writes, also after a run that was stopped; heed_profile_free it. */
+heed_status heed__cli_profile_begin(cli *c, heed_profile **out, const char *path, bool force);
+heed_status heed__cli_profile_end(cli *c, const heed_profile *p, const char *path);
 
 /* ---- help ---- */
 

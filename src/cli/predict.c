@@ -9,11 +9,11 @@
 #include <string.h>
 
 typedef struct predict_args {
-    const char *run;
+    const char *run, *profile;
     cli_strings files;
     int64_t top_k, threads;
     int average, isa;
-    bool logits, json;
+    bool logits, force, json;
 } predict_args;
 
 static const cli_option predict_table[] = {
@@ -27,6 +27,8 @@ static const cli_option predict_table[] = {
            .doc = "mirror: of picture and mirror image; good where training mirrored"),
     THREADS_OPTION(predict_args),
     ISA_OPTION(predict_args),
+    PROFILE_OPTION(predict_args),
+    FORCE_OPTION(predict_args, "writes over a trace that is there"),
     JSON_OPTION(predict_args, "a JSON object a line, in the order of the input"),
     OPTIONS_END,
 };
@@ -162,15 +164,20 @@ done:
 static heed_status predict_run(cli *c, const void *args)
 {
     const predict_args *a = args;
+    heed_profile *profile = NULL;
     heed_run *run = NULL;
     heed_status st;
 
     STEP(heed__cli_open(c, a->threads, a->isa));
+    STEP(heed__cli_profile_begin(c, &profile, a->profile, a->force));
     STEP(heed_run_open(&run, c->ctx, a->run, &c->err));
+    heed_model_profile(heed_run_model(run), profile);
     for (int i = 0; i < a->files.n && !ferror(stdout); i++)
         STEP(predict_file(c, a, run, a->files.at[i]));
+    STEP(heed__cli_profile_end(c, profile, a->profile));
 done:
     heed_run_free(run);
+    heed_profile_free(profile);
     return st;
 }
 

@@ -5,11 +5,11 @@
 #include "cli/cli.h"
 
 typedef struct train_args {
-    const char *recipe, *out;
+    const char *recipe, *out, *profile;
     cli_strings set;
     heed_maybe_i64 seed, threads;
     int isa;
-    bool force, json, print_config;
+    bool force, resume, fresh, json, print_config;
 } train_args;
 
 typedef struct eval_args {
