@@ -8,6 +8,7 @@
 #include "explain/report.h"
 #include "tasks/history.h"
 #include "tasks/rivals.h"
+#include "tasks/run_folder.h"
 #include "train/mirror.h"
 
 #include <math.h>
@@ -149,10 +150,10 @@ static heed_status read_folder(press *p)
     report *r = &p->r;
     const char *path;
 
-    TRY(in_folder(p, &path, "metrics.jsonl"));
+    TRY(in_folder(p, &path, RUN_METRICS));
     TRY(heed__history_read(&p->history, &r->n_history, p->ctx, path, p->err));
     r->history = p->history;
-    TRY(in_folder(p, &path, "recipe.yaml"));
+    TRY(in_folder(p, &path, RUN_RECIPE));
     TRY(heed__file_read(&p->recipe, p->ctx, path, p->ctx->limits.yaml_bytes, p->err));
     r->recipe = heed__arena_format(&p->arena, "%.*s", (int)p->recipe.size, (const char *)p->recipe.data);
     if (!r->recipe)
@@ -480,7 +481,7 @@ heed_status heed_run_report(heed_run *r, const char *path, const heed_report_opt
     heed_status st;
 
     if (!path) {
-        own = heed__path_join(r->ctx, r->folder, "report.html");
+        own = heed__path_join(r->ctx, r->folder, RUN_REPORT);
         path = own;
     }
     if (!path)
