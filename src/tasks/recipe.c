@@ -81,6 +81,12 @@ static const field train_rows[] = {
       .doc = "ends training after so many epochs in a row that were not better; 0: never" },
     { FIELD_(recipe_train, ema, FIELD_F32_), .min = 0, .max = 0.9999999,
       .doc = "decay of a moving average of the weights, which is what is evaluated and kept; 0: none" },
+    { FIELD_(recipe_train, tensorboard, FIELD_BOOL_), .fallback = "true",
+      .doc = "event files in the run's folder for TensorBoard; needs protobuf-c" },
+    { FIELD_(recipe_train, tensorboard_pictures, FIELD_I64_), .min = 0, .max = 1e6, .fallback = "5",
+      .doc = "pictures of what each head attends to every so many epochs; 0: none" },
+    { FIELD_(recipe_train, report, FIELD_BOOL_), .fallback = "true",
+      .doc = "report.html of the validation part in the run's folder" },
     { FIELD_(recipe_train, optimizer, FIELD_ENUM_), .choices = "sgd|rmsprop|adam|adamw", .fallback = "adamw",
       .doc = "rule of a step" },
     { FIELD_(recipe_train, weight_decay, FIELD_MAYBE_F32_), .min = 0, .max = 100,
@@ -612,7 +618,8 @@ const char *heed_recipe_get(const heed_recipe *r, const char *key)
 static bool idle_key(const char *key)
 {
     static const char *const keys[] = { "data.path", "train.threads", "train.checkpoint_epochs",
-                                        "train.checkpoint_steps", "train.checkpoint_minutes", "train.keep" };
+                                        "train.checkpoint_steps", "train.checkpoint_minutes", "train.keep",
+                                        "train.tensorboard", "train.tensorboard_pictures", "train.report" };
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(keys[i], key) == 0)

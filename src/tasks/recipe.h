@@ -31,7 +31,8 @@ typedef struct recipe_train {
     double lr, warmup, step_gamma, checkpoint_minutes, plateau_factor, plateau_threshold;
     float ema;
     heed_maybe_f32 weight_decay, momentum, beta1, beta2, eps, alpha;
-    bool nesterov, amsgrad;
+    bool nesterov, amsgrad, tensorboard, report;
+    int64_t tensorboard_pictures;
     float clip_norm, label_smoothing;
     const char *init, *freeze; /* a file of weights; patterns, separated by commas */
 } recipe_train;
