@@ -82,6 +82,7 @@ typedef struct heed_run heed_run;
 HEED_MUST_CHECK HEED_API heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
                                                    heed_error *err);
 HEED_API void heed_run_free(heed_run *r);
+HEED_API heed_context *heed_run_context(const heed_run *r);
 HEED_API heed_model *heed_run_model(heed_run *r); /**< borrowed */
 HEED_API const heed_recipe *heed_run_recipe(const heed_run *r);
 HEED_API const char *heed_run_class(const heed_run *r, int64_t i); /**< name of class i; borrowed */
@@ -99,9 +100,32 @@ HEED_MUST_CHECK HEED_API heed_status heed_run_self_test(heed_self_test_result *o
 HEED_MUST_CHECK HEED_API heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r,
                                                      const heed_doctor_opts *opts, heed_error *err);
 
-/** Evaluates on the run's test part, or on `data` (a folder) when given. */
+/** Evaluates on the run's test part, or on that of `data` (a folder) when given; out->part names it. Where training
+ * mirrored pictures the mean over picture and mirror image is made as well. Classes that are not those of the run are
+ * HEED_ERR_SHAPE with both lists. *out: heed_evaluation_release. */
 HEED_MUST_CHECK HEED_API heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data,
                                                        heed_error *err);
+
+/** Curves of each class against the others (heed_curve_make), from what heed_evaluation_tensors gives, into a folder that is
+ * made when missing: roc.csv and pr.csv (class, x, y, threshold; a row for each point), roc.svg and pr.svg (of many classes
+ * the ten with the smallest area). Each file is written atomically. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_curves(const heed_run *r, const char *folder, heed_tensor probability,
+                                                     heed_tensor labels, heed_error *err);
+
+typedef struct heed_report_opts {
+    const char *data;            /**< folder whose test part is evaluated; NULL: the recipe's data */
+    const char *const *compare;  /**< files of results (docs/results/NAME.json) to compare with, ended by NULL; those of
+                                      RUN/compare are taken in any case. NULL: none */
+    heed_maybe_i64 mistakes;     /**< wrongly named pictures that are shown; default 12 */
+    heed_maybe_i64 explained;    /**< of them with maps of attention; default 6; none when the model has no attention */
+    bool force;                  /**< overwrite a report that is there */
+} heed_report_opts;
+/** Evaluates the run's test part and writes one page: what was reached and against what, curves, classes, confusions, the
+ * worst mistakes, model, data, recipe and how to repeat it. The page loads nothing. path NULL: RUN/report.html. Data
+ * that are not there any more leave the evaluation out, and the page says so, unless opts->data names them.
+ * HEED_ERR_EXISTS when there is such a file and no force. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_report(heed_run *r, const char *path, const heed_report_opts *opts,
+                                                     heed_error *err);
 
 /** Logits f32 [n, classes] of u8 pictures [n,H,W] or [n,C,H,W]; average: over picture and mirror (log of the
  * mean probability). */

@@ -13,9 +13,9 @@ typedef struct train_args {
 } train_args;
 
 typedef struct eval_args {
-    const char *run, *data;
+    const char *run, *data, *curves;
     int64_t threads;
-    int isa;
+    int isa, average;
     bool json;
 } eval_args;
 

@@ -10,12 +10,9 @@
 
 #ifdef HEED_HAVE_JPEG
 
-#include <inttypes.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <string.h>
+#include "image/jpeg_memory.h"
 
-#include <jpeglib.h>
+#include <setjmp.h>
 
 #include <jerror.h>
 
@@ -26,6 +23,7 @@ typedef struct jpeg_job {
     struct jpeg_decompress_struct d;
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
+    jpeg_memory memory;
     jmp_buf back;
     image_job *image;
     uint8_t *row; /* owned */
@@ -43,8 +41,7 @@ static void jpeg_read_fail(j_common_ptr c)
 {
     jpeg_job *j = c->client_data;
 
-    j->failed = c->err->msg_code == JERR_OUT_OF_MEMORY || c->err->msg_code == JERR_NO_BACKING_STORE ? HEED_ERR_MEMORY
-                                                                                                : HEED_ERR_FORMAT;
+    j->failed = c->err->msg_code == JERR_OUT_OF_MEMORY ? HEED_ERR_MEMORY : HEED_ERR_FORMAT;
     jpeg_read_say(j);
     longjmp(j->back, 1);
 }
@@ -87,6 +84,7 @@ static heed_status jpeg_read_status(const jpeg_job *j)
 static void jpeg_read_open(jpeg_job *j)
 {
     jpeg_create_decompress(&j->d); /* keeps err and client_data, clears the rest */
+    heed__jpeg_memory_enter(&j->memory, j->image->ctx->heap, &j->d);
     j->d.progress = &j->progress;
     jpeg_mem_src(&j->d, j->image->bytes, (unsigned long)j->image->size);
     jpeg_read_header(&j->d, TRUE);
@@ -170,6 +168,7 @@ heed_status heed__jpeg_read(image_job *i)
     j.errors.emit_message = jpeg_read_warn;
     j.errors.output_message = jpeg_read_print;
     st = jpeg_read_steps(&j);
+    heed__jpeg_memory_leave(&j.memory, &j.d);
     jpeg_destroy_decompress(&j.d);
     heed__release(i->ctx->heap, j.row);
     return st;

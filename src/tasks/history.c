@@ -35,7 +35,10 @@ static heed_status read_line(heed_history_row *row, heed_context *ctx, const cha
                                .train_loss = number_of(j, "train_loss"),
                                .validation_loss = number_of(j, "val_loss"),
                                .lr = number_of(j, "lr"),
-                               .grad_norm = number_of(j, "grad_norm") };
+                               .grad_norm = number_of(j, "grad_norm"),
+                               .validation_accuracy = number_of(j, "val_accuracy"),
+                               .seconds = number_of(j, "seconds"),
+                               .peak_bytes = number_of(j, "peak_bytes") };
     json_decref(j);
     return HEED_OK;
 }

@@ -135,6 +135,7 @@ heed_status heed__job_log_epoch(job *j)
         { "lr", p->lr },
         { "grad_norm", p->grad_norm },
         { "seconds", p->seconds },
+        { "peak_bytes", (double)heed_context_peak_bytes(j->ctx) },
     };
     heed_status st;
     text t;

@@ -8,6 +8,7 @@
 #include "tasks/run.h"
 #include "train/mirror.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static heed_status in_folder(char **out, heed_context *ctx, const char *folder, const char *name,
@@ -132,6 +133,11 @@ void heed_run_free(heed_run *r)
     heed__release(h, r);
 }
 
+heed_context *heed_run_context(const heed_run *r)
+{
+    return r->ctx;
+}
+
 heed_model *heed_run_model(heed_run *r)
 {
     return r->model;
@@ -205,6 +211,7 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
                              .std = r->config.std },
         err));
     STEP(heed_evaluate(out, r->model, l, r->config.mirror ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE, err));
+    (void)snprintf(out->part, sizeof out->part, "test part of %s", folder);
 done:
     heed_loader_free(l);
     heed_dataset_free(d);
