@@ -35,8 +35,10 @@ HEED_MUST_CHECK HEED_API heed_status heed_weights_put(heed_weights *w, const cha
  *  types. Initial values depend on seed and path only. */
 HEED_MUST_CHECK HEED_API heed_status heed_weights_init(heed_weights *w, const heed_graph *g, uint64_t seed, heed_error *err);
 
-/** SHA-256 over the saved tensors (name, type, bytes; in order of name) as 64 hex digits and a terminator. `all`: moments and rng too. */
-typedef enum heed_weights_part { HEED_WEIGHTS_MODEL = 0, HEED_WEIGHTS_ALL } heed_weights_part;
+/** What of a store is meant: the model file's tensors, everything, or what the model file leaves out (moments, averages, rng). */
+typedef enum heed_weights_part { HEED_WEIGHTS_MODEL = 0, HEED_WEIGHTS_ALL, HEED_WEIGHTS_STATE } heed_weights_part;
+
+/** SHA-256 over the tensors of a part (name, type, bytes; in order of name) as 64 hex digits and a terminator. */
 HEED_MUST_CHECK HEED_API heed_status heed_weights_sha256(const heed_weights *w, heed_weights_part part, char out[65], heed_error *err);
 
 /** True for names that belong to the model file: not "rng", "optimizer.*" or "ema.*". */

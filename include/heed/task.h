@@ -1,7 +1,8 @@
 /* heed/task.h: recipes and runs: what the command does, as calls.
  *
  * A recipe (YAML) names data, model and training. A run is a folder: config.json, model.safetensors,
- * recipe.yaml, metrics.jsonl, preprocessor_config.json, README.md. */
+ * recipe.yaml, metrics.jsonl, preprocessor_config.json, README.md, and checkpoints, from which a training that was
+ * interrupted goes on to the same bits. */
 #ifndef HEED_TASK_H
 #define HEED_TASK_H
 
@@ -44,7 +45,8 @@ typedef void heed_recipe_key_fn(void *user, const heed_recipe_key *key);
 /** Calls `each` for every key: top, data, train, then those of each architecture. */
 HEED_API void heed_recipe_keys(heed_recipe_key_fn *each, void *user);
 
-/** What training reports, on the training thread. Return true to stop: HEED_ERR_STOPPED after saving. */
+/** What training reports, on the training thread. Return true to stop: HEED_ERR_STOPPED after a
+ * checkpoint was written. */
 typedef struct heed_progress {
     int64_t epoch, epochs, step, steps, samples; /**< epoch from 1; step of the whole training from 1 */
     double loss;                                 /**< mean of the epoch so far */
@@ -58,6 +60,8 @@ typedef bool heed_progress_fn(void *user, const heed_progress *p);
 typedef struct heed_train_result {
     int64_t epochs, steps, parameters;
     double seconds, train_loss, validation_loss, validation_accuracy;
+    int64_t best_epoch;       /**< whose validation was best; 0: there was none */
+    int64_t weights_epoch;    /**< whose weights the run has: train.select; loss and accuracy above are theirs */
     double baseline_accuracy; /**< validation part, always naming the commonest class of training; or -1 */
     uint64_t peak_bytes;
     char sha256[65]; /**< of the weights: heed_weights_sha256 */
@@ -65,17 +69,29 @@ typedef struct heed_train_result {
 
 typedef struct heed_train_opts {
     const char *out; /**< folder of the run */
-    bool force;      /**< overwrite a run that is there */
+    bool force;      /**< write over a run that is there, or over a training that was interrupted */
+    bool resume;     /**< go on from the newest whole checkpoint in the folder */
+    bool fresh;      /**< with resume: begin anew where no checkpoint can be used */
     heed_progress_fn *progress;
-    void *user;
+    heed_notice_fn *notice; /**< NULL: nobody hears of damaged checkpoints and their like */
+    void *user;             /**< of both */
     heed_profile *profile; /**< records training steps and evaluations; NULL: nothing */
 } heed_train_opts;
 
-/** Trains the recipe and writes the run. The test part is never read. HEED_ERR_EXISTS when there is a run and
- * no force. */
+/** Trains the recipe and writes the run. The test part is never read. HEED_ERR_EXISTS when there is a run, or
+ * a training that was interrupted, and no force; or when another training works in the folder.
+ *
+ * With resume, weights, moments, random numbers and metrics.jsonl (but for its times) become what they would be
+ * without the interruption. HEED_ERR_IO when there is no checkpoint, HEED_ERR_SPEC when recipe, data or level are
+ * others, which err names; a run that is finished is finished again. */
 HEED_MUST_CHECK HEED_API heed_status heed_train(heed_train_result *out, heed_context *ctx,
                                                 const heed_recipe *r, const heed_train_opts *opts,
                                                 heed_error *err);
+
+/** Path of the recipe of the training in `folder`, for resume. Given back by heed_text_free. HEED_ERR_IO when
+ * there is none. */
+HEED_MUST_CHECK HEED_API heed_status heed_train_recipe(char **out, heed_context *ctx, const char *folder,
+                                                       heed_error *err);
 
 /** A trained run. */
 typedef struct heed_run heed_run;

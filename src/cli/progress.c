@@ -79,6 +79,15 @@ void heed__progress_end(progress *p)
     (void)fflush(stderr);
 }
 
+void heed__progress_note(progress *p, const char *sentence)
+{
+    progress_clear(p);
+    fputs("heed: ", stderr);
+    heed__cli_text(stderr, sentence);
+    fputc('\n', stderr);
+    (void)fflush(stderr);
+}
+
 /* "loss 0.4123  2,134/s  ETA 1:12", and shorter where the terminal is narrow. */
 static void progress_draw(progress *p, const heed_progress *h)
 {

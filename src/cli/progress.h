@@ -15,6 +15,7 @@ void heed__progress_catch(void);
 
 void heed__progress_init(progress *p, const cli *c);
 bool heed__progress_show(progress *p, const heed_progress *h); /* true: stop */
+void heed__progress_note(progress *p, const char *sentence);   /* a line that stays */
 void heed__progress_end(progress *p);                          /* takes the bar away */
 
 #endif

@@ -9,7 +9,7 @@ typedef struct train_args {
     cli_strings set;
     heed_maybe_i64 seed, threads;
     int isa;
-    bool force, json, print_config;
+    bool force, resume, fresh, json, print_config;
 } train_args;
 
 typedef struct eval_args {

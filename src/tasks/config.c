@@ -1,11 +1,12 @@
 /* Hugging Face's shape: config.json (model_type, id2label ...) and preprocessor_config.json (rescale_factor,
- * image_mean ...). Read with jansson on a length, duplicates refused, brackets counted first because its
- * parser recurses. Unknown keys are left alone. */
+ * image_mean ...). Unknown keys are left alone. */
 
 #include "tasks/config.h"
 #include "base/files.h"
 #include "base/text.h"
 #include "data/normal.h"
+#include "formats/json_read.h"
+#include "tasks/run_folder.h"
 
 #include <string.h>
 
@@ -97,45 +98,10 @@ heed_status heed__config_write(heed_context *ctx, const char *folder, const run_
     return write_model(ctx, folder, c, err);
 }
 
-uint64_t heed__json_depth(const char *p, size_t n)
-{
-    uint64_t depth = 0, most = 0;
-    bool in_string = false;
-
-    for (size_t i = 0; i < n; i++) {
-        if (in_string && p[i] == '\\')
-            i++;
-        else if (p[i] == '"')
-            in_string = !in_string;
-        else if (!in_string && (p[i] == '{' || p[i] == '['))
-            most = ++depth > most ? depth : most;
-        else if (!in_string && (p[i] == '}' || p[i] == ']'))
-            depth -= depth > 0;
-    }
-    return most;
-}
-
 #if defined(HEED_HAVE_JSON) && HEED_HAVE_JSON
 
 #include <jansson.h>
 #include <math.h>
-
-static heed_status load(json_t **out, heed_context *ctx, const file_bytes *file, const char *path,
-                        heed_error *err)
-{
-    json_error_t why;
-
-    if (heed__json_depth((const char *)file->data, file->size) > ctx->limits.nesting)
-        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: brackets are nested deeper than %llu", path,
-                             (unsigned long long)ctx->limits.nesting);
-    *out = json_loadb((const char *)file->data, file->size, JSON_REJECT_DUPLICATES, &why);
-    if (*out)
-        return HEED_OK;
-    if (json_error_code(&why) == json_error_out_of_memory)
-        return heed__fail_memory(err, file->size);
-    return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)",
-                         path, why.line, why.column);
-}
 
 static heed_status get_int(int64_t *out, const json_t *from, const char *key, const char *path, int64_t min,
                            int64_t max, heed_error *err)
@@ -272,8 +238,8 @@ heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, con
     run_config c = { 0 };
     heed_status st;
 
-    STEP(load(&j, ctx, &files->model, files->model_path, err));
-    STEP(load(&p, ctx, &files->picture, files->picture_path, err));
+    STEP(heed__json_read(&j, ctx, files->model.data, files->model.size, files->model_path, err));
+    STEP(heed__json_read(&p, ctx, files->picture.data, files->picture.size, files->picture_path, err));
     STEP(read_model(&c, a, j, files->model_path, err));
     STEP(read_picture(&c, p, files->picture_path, err));
     *out = c;
@@ -289,11 +255,8 @@ heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, con
                                heed_error *err)
 {
     (void)out;
-    (void)ctx;
     (void)a;
-    return heed__fail_at(err, HEED_ERR_MISSING, files->model_path,
-                         "%s: built without jansson: apt install libjansson-dev, then build again",
-                         files->model_path);
+    return heed__json_read(NULL, ctx, files->model.data, files->model.size, files->model_path, err);
 }
 
 #endif
@@ -301,15 +264,14 @@ heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, con
 heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
                               heed_error *err)
 {
-    char *model = heed__path_join(ctx, folder, "config.json");
-    char *picture = heed__path_join(ctx, folder, "preprocessor_config.json");
-    config_files files = { .model_path = model, .picture_path = picture };
+    char *model = NULL, *picture = NULL;
+    config_files files = { .model_path = NULL };
     heed_status st;
 
-    if (!model || !picture) {
-        st = heed__fail_memory(err, 0);
-        goto done;
-    }
+    STEP(heed__run_file(&model, ctx, folder, RUN_CONFIG, err));
+    STEP(heed__run_file(&picture, ctx, folder, "preprocessor_config.json", err));
+    files.model_path = model;
+    files.picture_path = picture;
     STEP(heed__file_read(&files.model, ctx, model, ctx->limits.json_bytes, err));
     STEP(heed__file_read(&files.picture, ctx, picture, ctx->limits.json_bytes, err));
     STEP(heed__config_parse(out, ctx, a, &files, err));

@@ -39,7 +39,4 @@ typedef struct config_files {
 heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, const config_files *files,
                                heed_error *err);
 
-/* Deepest nesting of brackets outside strings: asked before jansson, whose parser recurses. */
-uint64_t heed__json_depth(const char *p, size_t n);
-
 #endif

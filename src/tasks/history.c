@@ -3,7 +3,8 @@
 #include "tasks/history.h"
 #include "base/files.h"
 #include "base/sizes.h"
-#include "tasks/config.h"
+#include "formats/json_read.h"
+#include "tasks/run_folder.h"
 
 #include <math.h>
 #include <string.h>
@@ -21,15 +22,10 @@ static double number_of(const json_t *j, const char *key)
 
 static heed_status read_line(heed_history_row *row, heed_context *ctx, const char *line, size_t n)
 {
-    json_error_t why;
     const json_t *epoch;
     json_t *j;
 
-    if (heed__json_depth(line, n) > ctx->limits.nesting)
-        return HEED_ERR_FORMAT;
-    j = json_loadb(line, n, JSON_REJECT_DUPLICATES, &why);
-    if (!j)
-        return json_error_code(&why) == json_error_out_of_memory ? HEED_ERR_MEMORY : HEED_ERR_FORMAT;
+    TRY(heed__json_read(&j, ctx, line, n, RUN_METRICS, NULL));
     epoch = json_object_get(j, "epoch");
     *row = (heed_history_row){ .epoch = json_is_integer(epoch) ? json_integer_value(epoch) : 0,
                                .train_loss = number_of(j, "train_loss"),

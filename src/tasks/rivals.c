@@ -3,7 +3,7 @@
 
 #include "tasks/rivals.h"
 #include "base/files.h"
-#include "tasks/config.h"
+#include "formats/json_read.h"
 
 #include <math.h>
 #include <string.h>
@@ -82,16 +82,12 @@ static heed_status read_object(report_rival *out, heed_context *ctx, arena *a, c
 {
     file_bytes file = { 0 };
     json_t *j = NULL;
-    json_error_t why;
     heed_status st;
 
     TRY(heed__file_read(&file, ctx, path, ctx->limits.json_bytes, err));
-    if (heed__json_depth((const char *)file.data, file.size) <= ctx->limits.nesting)
-        j = json_loadb((const char *)file.data, file.size, JSON_REJECT_DUPLICATES, &why);
-    if (j)
-        st = take(out, a, j, path, err);
-    else
-        st = heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: this is not a JSON object", path);
+    STEP(heed__json_read(&j, ctx, file.data, file.size, path, err));
+    st = take(out, a, j, path, err);
+done:
     json_decref(j);
     heed__release(ctx->heap, file.data);
     return st;

@@ -6,17 +6,12 @@
 #include "data/normal.h"
 #include "graph/graph.h"
 #include "tasks/run.h"
+#include "tasks/run_folder.h"
 #include "train/mirror.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static heed_status in_folder(char **out, heed_context *ctx, const char *folder, const char *name,
-                             heed_error *err)
-{
-    *out = heed__path_join(ctx, folder, name);
-    return *out ? HEED_OK : heed__fail_memory(err, 0);
-}
 
 /* Bytes of the model's own tensors in a graph. */
 static double graph_bytes(const heed_graph *g)
@@ -98,8 +93,8 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
         st = heed__fail_memory(err, strlen(folder));
         goto done;
     }
-    STEP(in_folder(&recipe, ctx, folder, "recipe.yaml", err));
-    STEP(in_folder(&weights, ctx, folder, "model.safetensors", err));
+    STEP(heed__run_file(&recipe, ctx, folder, RUN_RECIPE, err));
+    STEP(heed__run_file(&weights, ctx, folder, RUN_WEIGHTS, err));
     STEP(heed__config_read(&r->config, ctx, &r->arena, folder, err));
     STEP(heed_recipe_open(&r->recipe, ctx, recipe, NULL, err));
     if (strcmp(r->recipe->architecture->name, r->config.architecture) != 0) {
