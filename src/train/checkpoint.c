@@ -215,20 +215,21 @@ heed_status heed__checkpoint_newest(int64_t *step, const checkpoint_place *at, h
 /* One line: {"name": ..., "size": ..., "sha256": ..., "crc32c": [...]}. */
 static heed_status manifest_add(text *t, heed_context *ctx, const char *path, const char *name, heed_error *err)
 {
-    uint8_t *block = heed__alloc(ctx->heap, MIB, 1), digest[32];
     file_reader file = { .fd = -1 };
+    uint8_t *block = NULL, digest[32];
     char hex[65];
     sha256 sum;
     text crcs;
     heed_status st;
 
     heed__text_init(&crcs, ctx->heap, 0);
+    STEP(heed__file_open(&file, ctx, path, err));
+    block = heed__alloc(ctx->heap, file.size < MIB ? (size_t)file.size : MIB, 1);
     if (!block) {
         st = heed__fail_memory(err, MIB);
         goto done;
     }
     heed__sha256_init(&sum);
-    STEP(heed__file_open(&file, ctx, path, err));
     for (uint64_t from = 0; from < file.size; from += MIB) {
         const size_t n = file.size - from < MIB ? (size_t)(file.size - from) : MIB;
 
