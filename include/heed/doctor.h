@@ -44,6 +44,8 @@ typedef struct heed_finding {
 typedef struct heed_history_row {
     int64_t epoch; /**< from 1 */
     double train_loss, validation_loss, lr, grad_norm;
+    double validation_accuracy, seconds; /**< since training began */
+    double peak_bytes;                   /**< of the context's memory, so far */
 } heed_history_row;
 
 /** What is examined; all of it is borrowed. What is missing is not looked at. */

@@ -265,23 +265,23 @@ static void watch_release(watch *w)
 
 /* ---- what it says ---- */
 
-static const char *watch_path(const watch *w, const watched *a)
+static const char *watch_place(char to[192], const watch *w, const watched *a)
 {
-    const char *path = w->graph->nodes[a->node].path;
-
-    return path[0] ? path : "(top)";
+    return heed__doctor_place(to, w->graph, &w->graph->nodes[a->node]);
 }
 
 static heed_status say_relu(const watch *w, const watched *a)
 {
     int64_t dead = 0;
+    char place[192];
 
     heed__doctor_looked(w->d, RULE_DEAD_UNITS);
     for (int64_t i = 0; i < a->n; i++)
         dead += a->most[i] <= 0;
     if ((double)dead <= w->d->threshold[RULE_DEAD_UNITS] * (double)a->n)
         return HEED_OK;
-    return heed__doctor_find(w->d, RULE_DEAD_UNITS, (double)dead / (double)a->n, watch_path(w, a),
+    return heed__doctor_find(w->d, RULE_DEAD_UNITS, (double)dead / (double)a->n,
+                             watch_place(place, w, a),
                              "%lld of %lld units are zero for all %lld samples", (long long)dead,
                              (long long)a->n, (long long)w->shown);
 }
@@ -294,9 +294,10 @@ static heed_status say_heads(const watch *w, int64_t at)
     const int64_t each = t->dims[1] * t->dims[2];
     const double keys = (double)t->dims[2], bound = w->d->threshold[RULE_DEAD_HEADS];
     bool constant[HEADS_MOST] = { false };
-    char place[192];
+    char place[192], layer[192];
 
     heed__doctor_looked(w->d, RULE_DEAD_HEADS);
+    (void)watch_place(layer, w, high);
     for (int64_t h = 0; h < t->dims[0]; h++) {
         double range = 0;
 
@@ -306,7 +307,7 @@ static heed_status say_heads(const watch *w, int64_t at)
             continue;
         if (h < HEADS_MOST)
             constant[h] = true;
-        (void)snprintf(place, sizeof place, "%.160s head %lld", watch_path(w, high), (long long)h);
+        (void)snprintf(place, sizeof place, "%.160s head %lld", layer, (long long)h);
         TRY(heed__doctor_find(w->d, RULE_DEAD_HEADS, range * keys, place,
                               "its weights are the same for all %lld samples: none changes by more than %.3g",
                               (long long)w->shown, range));
@@ -316,7 +317,7 @@ static heed_status say_heads(const watch *w, int64_t at)
 
         if ((double)p->most[0] * keys >= bound || constant[p->first] || constant[p->second])
             continue;
-        (void)snprintf(place, sizeof place, "%.150s heads %d and %d", watch_path(w, p), p->first, p->second);
+        (void)snprintf(place, sizeof place, "%.150s heads %d and %d", layer, p->first, p->second);
         TRY(heed__doctor_find(w->d, RULE_DEAD_HEADS, (double)p->most[0] * keys, place,
                               "their weights are the same: they differ by at most %.3g", (double)p->most[0]));
     }
@@ -326,11 +327,12 @@ static heed_status say_heads(const watch *w, int64_t at)
 static heed_status say_loss(const watch *w, int64_t at)
 {
     const double off = (double)w->at[at].most[0], least = -(double)w->at[at + 1].most[0];
+    char place[192];
 
     heed__doctor_looked(w->d, RULE_DOUBLE_SOFTMAX);
     if (off > w->d->threshold[RULE_DOUBLE_SOFTMAX] || least < 0 || heed__doctor_found(w->d, RULE_DOUBLE_SOFTMAX))
         return HEED_OK;
-    return heed__doctor_find(w->d, RULE_DOUBLE_SOFTMAX, off, watch_path(w, &w->at[at]),
+    return heed__doctor_find(w->d, RULE_DOUBLE_SOFTMAX, off, watch_place(place, w, &w->at[at]),
                              "what the loss takes for logits are probabilities: all rows sum to one within %.2g",
                              off);
 }
