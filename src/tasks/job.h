@@ -71,6 +71,13 @@ heed_status heed__job_events_end(job *j);
 /* job_report.c: report.html of the finished run, from the validation part. */
 heed_status heed__job_report(job *j);
 
+/* job_init.c. Patterns of train.freeze, each of which names a parameter; in the arena. NULL: none. */
+heed_status heed__job_frozen(job *j, const char *const **out);
+/* Fills train.init into the fresh model. */
+heed_status heed__job_init(job *j);
+/* The loss of train.class_weights into opts; plain cross-entropy is left alone. */
+heed_status heed__job_loss(job *j, heed_trainer_opts *opts);
+
 /* job_write.c: a line of the log; and all files of the run, config.json last. */
 heed_status heed__job_log_epoch(job *j);
 heed_status heed__job_put_text(job *j, const char *name, const char *bytes, size_t n);
