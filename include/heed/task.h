@@ -24,6 +24,13 @@ typedef struct heed_recipe heed_recipe;
  *  by NULL. */
 HEED_MUST_CHECK HEED_API heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path,
                                                       const char *const *overrides, heed_error *err);
+/** The recipe that is built in for a task ("image-classification"), on the data in folder `data` (IDX files, or a
+ * folder of pictures for each class). What neither it nor overrides say is chosen from the data: size and channels
+ * of a picture, a model that fits, batch, rate and epochs; heed_recipe_print tells which. Reads the names in the
+ * folder and at most 101 pictures. */
+HEED_MUST_CHECK HEED_API heed_status heed_recipe_open_task(heed_recipe **out, heed_context *ctx, const char *task,
+                                                           const char *data, const char *const *overrides,
+                                                           heed_error *err);
 HEED_API void heed_recipe_free(heed_recipe *r);
 /** Every key with its value and where it came from (flag, file:line, default), as YAML. Given back by
  * heed_text_free. */
@@ -73,9 +80,10 @@ typedef struct heed_train_opts {
     bool resume;     /**< go on from the newest whole checkpoint in the folder */
     bool fresh;      /**< with resume: begin anew where no checkpoint can be used */
     heed_progress_fn *progress;
-    heed_notice_fn *notice; /**< NULL: nobody hears of damaged checkpoints and their like */
-    void *user;             /**< of both */
-    heed_profile *profile; /**< records training steps and evaluations; NULL: nothing */
+    heed_read_fn *reading;  /**< while pictures are read, before the first step */
+    heed_notice_fn *notice; /**< NULL: nobody hears of damaged checkpoints, pictures left out and their like */
+    void *user;             /**< of all three */
+    heed_profile *profile;  /**< records training steps and evaluations; NULL: nothing */
 } heed_train_opts;
 
 /** Trains the recipe and writes the run. The test part is never read. HEED_ERR_EXISTS when there is a run, or

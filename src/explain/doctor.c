@@ -54,7 +54,7 @@ static const heed_doctor_rule doctor_rules[] = {
       0.95, "a model that learnt anything spreads its predictions about as the labels are spread",
       "check that inputs reach the network, that labels belong to their pictures, and lower train.lr" },
     { "raw-inputs", HEED_SEVERITY_WARNING, "inputs",
-      "inputs are not normalised: |mean| above this many deviations, or a deviation outside 0.05 to 20", 3,
+      "inputs are not normalised: the mean lies this many deviations from zero, or the deviation is outside 0.05 to 20", 3,
       "initial values assume numbers of about unit variance around zero",
       "leave data.mean and data.std unset: they are then measured" },
     { "class-imbalance", HEED_SEVERITY_NOTE, "labels",

@@ -106,19 +106,6 @@ void heed__profile_chunk(heed_profile *p, int worker, double began)
     lane->end = heed__os_seconds();
 }
 
-static uint64_t step_bytes(const step *t)
-{
-    uint64_t bytes = 0;
-
-    for (int i = 0; i < t->n_in + t->n_out; i++) {
-        const operand *o = i < t->n_in ? &t->in[i] : &t->out[i - t->n_in];
-
-        if (o->storage != NO_STORAGE)
-            bytes += (uint64_t)heed_type_count(&o->view.type) * heed_dtype_size(o->view.type.dtype);
-    }
-    return bytes;
-}
-
 static void count_kernel(heed_profile *p, const step *t, double seconds, uint64_t bytes)
 {
     profile_kernel *k = p->kernels;
@@ -162,7 +149,7 @@ void heed__profile_step_end(heed_profile *p, const step *t, int64_t index)
                              .run = p->runs,
                              .step = index,
                              .flops = t->flops,
-                             .bytes = step_bytes(t) };
+                             .bytes = heed__step_bytes(t) };
 
     (void)snprintf(e.path, sizeof e.path, "%s",
                    length < sizeof e.path ? t->path : t->path + length + 1 - sizeof e.path);
@@ -178,8 +165,7 @@ void heed__profile_step_end(heed_profile *p, const step *t, int64_t index)
 
 static void put_number(text *t, const char *key, double value)
 {
-    heed__text_add(t, "\"%s\":", key);
-    heed__text_number(t, value);
+    heed__text_add(t, "\"%s\":%.6g", key, value);
 }
 
 static void put_string(text *t, const char *key, const char *value)

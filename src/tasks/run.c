@@ -173,7 +173,39 @@ heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_err
 
 picture_fit heed__run_fit(const heed_run *r)
 {
-    return (picture_fit){ .channels = r->config.channels, .height = r->config.height, .width = r->config.width };
+    return (picture_fit){ .channels = r->config.channels, .height = r->config.height, .width = r->config.width,
+                          .fit = r->config.fit, .filter = r->config.filter };
+}
+
+/* The test part that training left alone: of the recipe's folder by the same rule, under whatever name it is
+ * given. Of another folder its own test part, or all of it. Pictures are fitted as the run's were; classes are
+ * found by name, so that the number of a class is the same. */
+static heed_status open_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err)
+{
+    const recipe_data *d = &r->recipe->values->data;
+    const bool same = strcmp(folder, d->path) == 0 || heed__os_same(folder, d->path);
+    const run_config *c = &r->config;
+    const char **classes = heed__alloc(r->ctx->heap, (size_t)c->classes + 1, sizeof *classes);
+    const heed_dataset_opts opts = { .kind = same ? (heed_dataset_kind)d->kind : HEED_DATASET_AUTO,
+                                     .part = same ? HEED_PART_TEST : HEED_PART_WHOLE,
+                                     .validation = d->validation,
+                                     .test = d->test,
+                                     .channels = c->channels,
+                                     .height = c->height,
+                                     .width = c->width,
+                                     .fit = c->fit,
+                                     .filter = c->filter,
+                                     .classes = classes,
+                                     .skip_bad = d->skip_bad };
+    heed_status st;
+
+    if (!classes)
+        return heed__fail_memory(err, (uint64_t)c->classes * sizeof *classes);
+    for (int64_t i = 0; i < c->classes; i++)
+        classes[i] = c->class_names[i];
+    st = heed_dataset_open(out, r->ctx, folder, &opts, err);
+    heed__release(r->ctx->heap, classes);
+    return st;
 }
 
 heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data, heed_error *err)
@@ -185,7 +217,7 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
     heed_type image;
     heed_status st;
 
-    STEP(heed_dataset_open_idx(&d, r->ctx, folder, "test", err));
+    STEP(open_test(&d, r, folder, err));
     image = heed_dataset_image_type(d);
     if (image.dims[0] != r->config.channels || image.dims[1] != r->config.height ||
         image.dims[2] != r->config.width) {
