@@ -63,6 +63,31 @@ toy_idx labels 16 more/t10k-labels-idx1-ubyte
 printf '\011' | dd of=more/t10k-labels-idx1-ubyte bs=1 seek=23 conv=notrunc 2>/dev/null
 expect 3 "$heed" eval runs/a --data more
 says err "labels up to 9, the model has 4 classes"
+
+# ---- which samples: a folder of classes without a test part of its own ----
+
+i=0
+while [ $i -lt 16 ]; do
+    mkdir -p classes/c$((i % 4))
+    toy_pgm $i classes/c$((i % 4))/$i.pgm
+    i=$((i + 1))
+done
+sed 's/path: data/path: classes\
+  test: 0.3\
+  size: 8/; /classes:/d' toy.yaml >folder.yaml
+expect 0 "$heed" train folder.yaml --out runs/f --threads 1
+expect 0 "$heed" eval runs/f
+says out "test part of classes: the share of 0.3 that the digest of a picture puts aside"
+cp -r classes other
+expect 0 "$heed" eval runs/f --data other
+says out "samples   16, all of other"
+mkdir other/zebra
+cp classes/c0/0.pgm other/zebra
+expect 3 "$heed" eval runs/f --data other
+says err "the folder has c0, c1, c2, c3, zebra; known are c0, c1, c2, c3"
+
+# ---- pipes ----
+
 { sleep 0.3; "$heed" eval runs/a --json 2>err; echo $? >code; } | true
 [ "$(cat code)" = 141 ] || fail "closed pipe: exit code $(cat code), not 141"
 

@@ -184,20 +184,37 @@ static int32_t scan_find_class(const folder_scan *s, const char *name)
     return -1;
 }
 
-/* "cat, dog and 7 more" into a text. */
-static heed_status scan_unknown_class(const folder_scan *s, const char *source, heed_error *err)
+#define SCAN_SHOWN 8 /* classes named in a message */
+
+/* "cat, dog and 7 more": a name more, of which `shown` stand there already. */
+static void scan_show_name(text *t, const char *name, int64_t shown)
 {
+    if (shown < SCAN_SHOWN)
+        heed__text_add(t, "%s%.24s", shown ? ", " : "", name);
+}
+
+/* Says what is there and what should be. */
+static heed_status scan_unknown_class(const folder_scan *s, const char *source, const folder_list *list,
+                                      heed_error *err)
+{
+    int64_t there = 0;
     heed_status st;
     text t;
 
     heed__text_init(&t, s->ctx->heap, 0);
-    for (int32_t i = 0; i < s->n_classes && i < 8; i++)
-        heed__text_add(&t, "%s%.40s", i ? ", " : "", s->classes[i]);
-    if (s->n_classes > 8)
-        heed__text_add(&t, " and %d more", s->n_classes - 8);
+    for (uint32_t i = 0; i < list->n; i++)
+        if (scan_visible_folder(&list->entries[i]))
+            scan_show_name(&t, list->entries[i].name, there++);
+    if (there > SCAN_SHOWN)
+        heed__text_add(&t, " and %" PRId64 " more", there - SCAN_SHOWN);
+    heed__text_add(&t, "; known are ");
+    for (int32_t i = 0; i < s->n_classes; i++)
+        scan_show_name(&t, s->classes[i], i);
+    if (s->n_classes > SCAN_SHOWN)
+        heed__text_add(&t, " and %d more", s->n_classes - SCAN_SHOWN);
     st = t.failed ? heed__fail_memory(err, 0)
-                  : heed__fail_at(err, HEED_ERR_FORMAT, source, "%s/%s: there is no such class; they are %s", s->root,
-                                  source, t.data);
+                  : heed__fail_at(err, HEED_ERR_FORMAT, source, "%s/%s is no class that is known: the folder has %s",
+                                  s->root, source, t.data);
     heed__text_release(&t);
     return st;
 }
@@ -255,7 +272,7 @@ static heed_status scan_classes(folder_scan *s, const char *source, const folder
             return heed__fail_memory(err, 0);
         label = scan_find_class(s, e->name);
         if (label < 0)
-            return scan_unknown_class(s, class_source, err);
+            return scan_unknown_class(s, class_source, list, err);
         TRY(scan_class(s, class_source, label, part, err));
     }
     return HEED_OK;
