@@ -5,8 +5,8 @@
 #include "cli/cli.h"
 
 typedef struct train_args {
-    const char *recipe, *out, *profile;
-    cli_strings set;
+    const char *recipe, *out, *profile, *task, *data, *init;
+    cli_strings freeze, set;
     heed_maybe_i64 seed, threads;
     int isa;
     bool force, resume, fresh, json, print_config;

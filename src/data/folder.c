@@ -283,6 +283,29 @@ static heed_status folder_end(folder_job *j, heed_error *err)
     return HEED_OK;
 }
 
+/* Everything before the pictures are read for good. */
+static heed_status folder_prepare(folder_job *j, const char *path, heed_error *err)
+{
+    TRY(folder_check_opts(j->opts, j->ctx, err));
+    TRY(heed__scan_folder(&j->scan, j->ctx, path, j->opts->classes, err));
+    TRY(folder_check_classes(j, err));
+    TRY(folder_choose_samples(j, err));
+    return folder_choose_fit(j, err);
+}
+
+heed_status heed__folder_peek(folder_peek *out, heed_context *ctx, const char *path, const heed_dataset_opts *opts,
+                              heed_error *err)
+{
+    folder_job j = { .ctx = ctx, .opts = opts };
+    const heed_status st = folder_prepare(&j, path, err);
+
+    if (st == HEED_OK)
+        *out = (folder_peek){ j.n_which, j.scan.n_classes, j.fit.channels, j.fit.height, j.fit.width };
+    heed__release(ctx->heap, j.which);
+    heed__scan_release(&j.scan);
+    return st;
+}
+
 heed_status heed_dataset_open_folder(heed_dataset **out, heed_context *ctx, const char *path,
                                      const heed_dataset_opts *opts, heed_error *err)
 {
@@ -290,11 +313,7 @@ heed_status heed_dataset_open_folder(heed_dataset **out, heed_context *ctx, cons
     folder_job j = { .ctx = ctx, .opts = opts ? opts : &none };
     heed_status st;
 
-    TRY(folder_check_opts(j.opts, ctx, err));
-    STEP(heed__scan_folder(&j.scan, ctx, path, j.opts->classes, err));
-    STEP(folder_check_classes(&j, err));
-    STEP(folder_choose_samples(&j, err));
-    STEP(folder_choose_fit(&j, err));
+    STEP(folder_prepare(&j, path, err));
     STEP(folder_begin(&j, err));
     STEP(heed__pictures_read(&j.scan,
                              &(pictures_opts){ .which = j.which,

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/sizes.h"
 #include "explain/draw.h"
+#include "explain/page.h"
 
 #include <math.h>
 #include <string.h>
@@ -138,8 +139,7 @@ static heed_status svg_map(const sheet *s, heed_context *ctx, const heed_salienc
     heed__text_init(&words, s->t->heap, 0);
     heed__verdict_put(&words, &m->faithful);
     svg_prose(s, y, "class=\"f-chart-ink\"", words.data, 5);
-    if (words.failed && !s->t->failed)
-        s->t->failed = words.failed;
+    heed__page_follow(s->t, &words);
     heed__text_release(&words);
     heed__text_add(s->t, "<svg y=\"%lld\" width=\"%d\" height=\"%d\" class=\"deletion\">\n", (long long)chart, SVG_COLUMN, SVG_CHART);
     heed__draw_deletion(s->t, m, false);
@@ -161,7 +161,7 @@ static void svg_style(text *t)
 heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e, heed_error *err)
 {
     const int64_t columns = i64_min(SVG_IN_ROW, 1 + e->n_maps), rows = i64_ceil_div(1 + e->n_maps, SVG_IN_ROW);
-    const int64_t page = 2 * SVG_MARGIN + columns * (SVG_COLUMN + SVG_GAP) - SVG_GAP;
+    const int64_t width = 2 * SVG_MARGIN + columns * (SVG_COLUMN + SVG_GAP) - SVG_GAP;
     sheet s = { .t = t, .e = e };
     int64_t w, h, row;
     text words;
@@ -171,7 +171,7 @@ heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e
     row = s.picture + SVG_WORDS * SVG_LINE + SVG_CHART + 50;
     heed__text_add(t, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%lld\" height=\"%lld\" viewBox=\"0 0 %lld %lld\" "
                       "font-family=\"system-ui, 'Noto Sans', 'Noto Sans CJK SC', sans-serif\" font-size=\"12\">\n",
-                   (long long)page, (long long)(SVG_TOP + rows * row + SVG_MARGIN), (long long)page,
+                   (long long)width, (long long)(SVG_TOP + rows * row + SVG_MARGIN), (long long)width,
                    (long long)(SVG_TOP + rows * row + SVG_MARGIN));
     svg_style(t);
     heed__text_add(t, "<rect class=\"paper\" width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n<g transform=\"translate(%d 30)\">\n",
@@ -179,9 +179,11 @@ heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e
     heed__text_init(&words, t->heap, 0);
     heed__text_add(&words, "%s: %s", e->input, heed__class_name(e, e->predicted));
     svg_text(&s, 0, 0, "class=\"f-chart-ink\" font-weight=\"600\" font-size=\"18\"", words.data);
+    heed__page_follow(t, &words);
     heed__text_clear(&words);
     heed__text_add(&words, "%s%s%s", e->model, e->edit[0] ? "; edited: " : "", e->edit);
     svg_text(&s, 0, 20, "class=\"f-muted\"", words.data);
+    heed__page_follow(t, &words);
     heed__text_release(&words);
     heed__text_add(t, "</g>\n");
     for (int64_t i = 0; i <= e->n_maps; i++) {

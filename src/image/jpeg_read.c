@@ -41,7 +41,9 @@ static void jpeg_read_fail(j_common_ptr c)
 {
     jpeg_job *j = c->client_data;
 
-    j->failed = c->err->msg_code == JERR_OUT_OF_MEMORY ? HEED_ERR_MEMORY : HEED_ERR_FORMAT;
+    j->failed = c->err->msg_code == JERR_OUT_OF_MEMORY    ? HEED_ERR_MEMORY
+                : c->err->msg_code == JERR_IMAGE_TOO_BIG ? HEED_ERR_LIMIT
+                                                         : HEED_ERR_FORMAT;
     jpeg_read_say(j);
     longjmp(j->back, 1);
 }
@@ -66,6 +68,7 @@ static void jpeg_read_watch(j_common_ptr c)
 
     if (((j_decompress_ptr)c)->input_scan_number > JPEG_SCANS_MOST) {
         j->failed = HEED_ERR_LIMIT;
+        snprintf(j->said, sizeof j->said, "more than %d scans, the limit", JPEG_SCANS_MOST);
         longjmp(j->back, 1);
     }
 }
@@ -77,8 +80,8 @@ static heed_status jpeg_read_status(const jpeg_job *j)
     if (j->failed == HEED_ERR_MEMORY)
         return heed__fail_memory(i->err, 0);
     if (j->failed == HEED_ERR_LIMIT)
-        return heed__fail_at(i->err, HEED_ERR_LIMIT, i->name, "more than %d scans, the limit", JPEG_SCANS_MOST);
-    return heed__image_refuse(i, "a damaged or truncated JPEG file: libjpeg: %s", j->said);
+        return heed__fail_at(i->err, HEED_ERR_LIMIT, i->name, "%s", j->said);
+    return heed__image_refuse(i, "libjpeg cannot read all of this: %s", j->said);
 }
 
 static void jpeg_read_open(jpeg_job *j)

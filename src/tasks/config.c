@@ -10,6 +10,12 @@
 
 #include <string.h>
 
+/* PIL's numbers of heed_image_filter; our words of heed_image_fit. */
+static const int resample_numbers[] = { [HEED_IMAGE_BILINEAR] = 2, [HEED_IMAGE_BICUBIC] = 3, [HEED_IMAGE_NEAREST] = 0 };
+static const char *const fit_words[] = { "stretch", "crop", "pad" };
+#define RESAMPLES (sizeof resample_numbers / sizeof *resample_numbers)
+#define FITS (sizeof fit_words / sizeof *fit_words)
+
 static heed_status put_file(heed_context *ctx, const char *folder, const char *name, text *t, heed_error *err)
 {
     char *path = heed__path_join(ctx, folder, name);
@@ -85,8 +91,11 @@ static heed_status write_picture(heed_context *ctx, const char *folder, const ru
     put_numbers(&t, "image_mean", c->mean, c->channels);
     heed__text_add(&t, ",\n");
     put_numbers(&t, "image_std", c->std, c->channels);
-    heed__text_add(&t, ",\n  \"size\": { \"height\": %lld, \"width\": %lld }\n}\n", (long long)c->height,
-                   (long long)c->width);
+    heed__text_add(&t,
+                   ",\n  \"do_resize\": true,\n  \"size\": { \"height\": %lld, \"width\": %lld },\n"
+                   "  \"resample\": %d,\n  \"fit\": \"%s\",\n  \"do_convert_rgb\": %s\n}\n",
+                   (long long)c->height, (long long)c->width, resample_numbers[c->filter], fit_words[c->fit],
+                   c->channels == 3 ? "true" : "false");
     st = put_file(ctx, folder, "preprocessor_config.json", &t, err);
     heed__text_release(&t);
     return st;
@@ -211,6 +220,30 @@ static heed_status read_model(run_config *c, arena *a, const json_t *j, const ch
     return read_names(c, a, json_object_get(j, "id2label"), path, err);
 }
 
+/* Runs written before there were folders of pictures have neither: their pictures were never resized. */
+static heed_status read_fit(run_config *c, const json_t *j, const char *path, heed_error *err)
+{
+    const json_t *resample = json_object_get(j, "resample"), *fit = json_object_get(j, "fit");
+    size_t f = 0, w = 0;
+
+    if (resample) {
+        while (f < RESAMPLES && !(json_is_integer(resample) && json_integer_value(resample) == resample_numbers[f]))
+            f++;
+        if (f == RESAMPLES)
+            return heed__fail_at(err, HEED_ERR_FORMAT, path,
+                                 "%s: \"resample\" is not 0 (nearest), 2 (bilinear) or 3 (bicubic)", path);
+    }
+    if (fit) {
+        while (w < FITS && !(json_is_string(fit) && strcmp(json_string_value(fit), fit_words[w]) == 0))
+            w++;
+        if (w == FITS)
+            return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"fit\" is not stretch, crop or pad", path);
+    }
+    c->filter = (heed_image_filter)f;
+    c->fit = (heed_image_fit)w;
+    return HEED_OK;
+}
+
 /* The pixels of all who read this run are (pixel / 255 - mean) / std: another factor would go unseen. */
 static heed_status read_picture(run_config *c, const json_t *j, const char *path, heed_error *err)
 {
@@ -219,6 +252,7 @@ static heed_status read_picture(run_config *c, const json_t *j, const char *path
     if (!json_is_number(factor) || !(fabs(json_number_value(factor) * 255 - 1) < 1e-6))
         return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"rescale_factor\" is missing or not 1/255",
                              path);
+    TRY(read_fit(c, j, path, err));
     TRY(get_numbers(c->mean, json_object_get(j, "image_mean"), "image_mean", c->channels, path, err));
     TRY(get_numbers(c->std, json_object_get(j, "image_std"), "image_std", c->channels, path, err));
     for (int64_t i = 0; i < c->channels; i++)

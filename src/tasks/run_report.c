@@ -1,7 +1,5 @@
-/* report.html: what the page shows is put together from the run's folder and from an evaluation, one pass over the
- * samples as heed_run_evaluate makes it.
- *
- *   p = softmax(logits)      the worst mistakes are those with the least p[truth] */
+/* report.html: what the page shows is put together from the run's folder and from one evaluation, so that every number
+ * and the worst mistakes, those with the least probability of the truth, are of the same pass. */
 
 #include "tasks/run_report.h"
 #include "base/digest.h"
@@ -10,20 +8,14 @@
 #include "explain/report.h"
 #include "tasks/history.h"
 #include "tasks/rivals.h"
+#include "tasks/run_folder.h"
 #include "train/mirror.h"
 
 #include <math.h>
 #include <string.h>
 
-#define BATCH 256 /* pictures that are gathered at once */
 #define MISTAKES_MOST 64
 #define PAIRS_MOST 24
-
-typedef struct evaluation {
-    float *probability; /* [n,classes] */
-    int64_t *labels;    /* [n] */
-    heed_metrics *metrics;
-} evaluation;
 
 typedef struct press {
     heed_run *run;
@@ -32,7 +24,8 @@ typedef struct press {
     const heed_report_opts *opts;
     heed_error *err;
     arena arena;
-    evaluation e;
+    heed_evaluation e;
+    heed_metrics *metrics;
     heed_history_row *history;
     file_bytes recipe;
     rivals rivals;
@@ -71,70 +64,29 @@ static int64_t sample(const report_samples *s, int64_t i)
 
 /* ---- evaluation ---- */
 
-/* Pictures [from, from + n) side by side. */
-static void gather(const press *p, uint8_t *to, int64_t from, int64_t n, size_t bytes)
-{
-    for (int64_t i = 0; i < n; i++)
-        memcpy(to + (size_t)i * bytes, heed_dataset_image(p->s->data, sample(p->s, from + i)), bytes);
-}
-
-static void to_probability(float *row, double *log_p, int64_t classes)
-{
-    heed__log_softmax_row(log_p, row, classes);
-    for (int64_t c = 0; c < classes; c++)
-        row[c] = (float)exp(log_p[c]);
-}
-
-static heed_status predict_all(press *p)
-{
-    const heed_type image = heed_dataset_image_type(p->s->data);
-    const int64_t classes = p->run->config.classes;
-    const size_t bytes = (size_t)heed_type_count(&image);
-    heap *h = p->ctx->heap;
-    uint8_t *pixels = heed__alloc(h, BATCH, bytes);
-    double *log_p = heed__alloc(h, (size_t)classes, sizeof *log_p);
-    heed_status st = HEED_OK;
-
-    p->e.probability = heed__alloc(h, (size_t)p->s->n, (size_t)classes * sizeof(float));
-    p->e.labels = heed__alloc(h, (size_t)p->s->n, sizeof(int64_t));
-    if (!pixels || !log_p || !p->e.probability || !p->e.labels) {
-        st = no_room(p);
-        goto done;
-    }
-    for (int64_t i = 0; i < p->s->n; i += BATCH) {
-        const int64_t n = i64_min(BATCH, p->s->n - i);
-        const heed_tensor pictures = {
-            .type = heed_type_of(HEED_U8, 4, (const int64_t[]){ n, image.dims[0], image.dims[1], image.dims[2] }),
-            .data = pixels,
-        };
-
-        gather(p, pixels, i, n, bytes);
-        STEP(heed_run_predict(p->run, pictures, HEED_AVERAGE_NONE, p->e.probability + i * classes, p->err));
-        for (int64_t k = i; k < i + n; k++) {
-            to_probability(p->e.probability + k * classes, log_p, classes);
-            p->e.labels[k] = heed_dataset_label(p->s->data, sample(p->s, k));
-        }
-    }
-done:
-    heed__release(h, pixels);
-    heed__release(h, log_p);
-    return st;
-}
-
 static heed_status evaluate(press *p)
 {
-    const int64_t classes = p->run->config.classes;
+    const heed_run *run = p->run;
+    const recipe_train *t = &run->recipe->values->train;
     report *r = &p->r;
+    heed_loader *l = NULL;
+    heed_status st;
 
     r->no_metrics = p->s->why;
     if (!p->s->data || p->s->n < 1)
         return HEED_OK;
-    TRY(predict_all(p));
-    r->probability = (heed_tensor){ .type = HEED_TYPE(HEED_F32, p->s->n, classes), .data = p->e.probability };
-    r->labels = (heed_tensor){ .type = HEED_TYPE(HEED_I64, p->s->n), .data = p->e.labels };
-    TRY(heed_metrics_new(&p->e.metrics, p->ctx, r->probability, r->labels, p->err));
-    r->metrics = p->e.metrics;
-    return HEED_OK;
+    STEP(heed_loader_new(&l, p->ctx, p->s->data, p->s->order, p->s->n,
+                         &(heed_loader_opts){ .batch_size = i64_min(t->batch_size, p->s->n),
+                                              .mean = run->config.mean,
+                                              .std = run->config.std },
+                         p->err));
+    STEP(heed_evaluate(&p->e, run->model, l, HEED_AVERAGE_NONE, p->err));
+    heed_evaluation_tensors(&p->e, HEED_AVERAGE_NONE, &r->probability, &r->labels);
+    STEP(heed_metrics_new(&p->metrics, p->ctx, r->probability, r->labels, p->err));
+    r->metrics = p->metrics;
+done:
+    heed_loader_free(l);
+    return st;
 }
 
 /* ---- mistakes ---- */
@@ -198,10 +150,10 @@ static heed_status read_folder(press *p)
     report *r = &p->r;
     const char *path;
 
-    TRY(in_folder(p, &path, "metrics.jsonl"));
+    TRY(in_folder(p, &path, RUN_METRICS));
     TRY(heed__history_read(&p->history, &r->n_history, p->ctx, path, p->err));
     r->history = p->history;
-    TRY(in_folder(p, &path, "recipe.yaml"));
+    TRY(in_folder(p, &path, RUN_RECIPE));
     TRY(heed__file_read(&p->recipe, p->ctx, path, p->ctx->limits.yaml_bytes, p->err));
     r->recipe = heed__arena_format(&p->arena, "%.*s", (int)p->recipe.size, (const char *)p->recipe.data);
     if (!r->recipe)
@@ -451,9 +403,8 @@ heed_status heed__run_report(heed_run *r, const report_samples *s, const char *p
     st = fill(p);
     if (st == HEED_OK)
         st = write_page(p, path);
-    heed_metrics_free(r->ctx, p->e.metrics);
-    heed__release(h, p->e.probability);
-    heed__release(h, p->e.labels);
+    heed_metrics_free(r->ctx, p->metrics);
+    heed_evaluation_release(r->ctx, &p->e);
     heed__release(h, p->history);
     heed__release(h, p->recipe.data);
     heed__release(h, p->rivals.list);
@@ -530,7 +481,7 @@ heed_status heed_run_report(heed_run *r, const char *path, const heed_report_opt
     heed_status st;
 
     if (!path) {
-        own = heed__path_join(r->ctx, r->folder, "report.html");
+        own = heed__path_join(r->ctx, r->folder, RUN_REPORT);
         path = own;
     }
     if (!path)
