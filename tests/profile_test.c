@@ -1,4 +1,5 @@
-/* Profiles: nothing but time is spent on them, they never grow, and what they write is a trace that others read. */
+/* Profiles: nothing but time is spent on them, they never grow, and what they write is a trace that others
+ * read. */
 #include "support/cmocka.h"
 #include "support/fail_each.h"
 #include "support/toy.h"
@@ -35,8 +36,8 @@ static void open_rig(rig *r, heed_context *ctx)
     r->target = (heed_tensor){ HEED_TYPE(HEED_I64, BATCH), r->y };
     TOY_OK(heed_model_new(&r->model, ctx, toy_conv_attention_build(), &toy_conv_attention,
                           &(heed_model_opts){ .seed = 3 }, TOY_ERR));
-    TOY_OK(heed_trainer_new(&r->trainer, r->model, &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .clip_norm = 1 },
-                            TOY_ERR));
+    TOY_OK(heed_trainer_new(&r->trainer, r->model,
+                            &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .clip_norm = 1 }, TOY_ERR));
 }
 
 static void close_rig(rig *r)
@@ -206,9 +207,11 @@ static void the_trace_is_json_with_a_time_and_a_place_for_each_step(void **state
         if (strcmp(json_string_value(json_object_get(e, "ph")), "X") != 0)
             continue;
         assert_true(json_is_number(json_object_get(e, "ts")) && json_is_number(json_object_get(e, "dur")));
-        assert_true(json_is_string(json_object_get(args, "path")) && json_is_string(json_object_get(args, "kernel")));
+        assert_true(json_is_string(json_object_get(args, "path")) &&
+                    json_is_string(json_object_get(args, "kernel")));
         if (strcmp(json_string_value(json_object_get(e, "cat")), "step") == 0) {
-            assert_true(json_is_number(json_object_get(args, "gflops")) && json_is_number(json_object_get(args, "bytes")));
+            assert_true(json_is_number(json_object_get(args, "gflops")) &&
+                        json_is_number(json_object_get(args, "bytes")));
             steps_n++;
         }
         attention |= strcmp(json_string_value(json_object_get(args, "path")), "block.0.self_attn") == 0;
@@ -231,7 +234,8 @@ static void room_outside_its_bounds_is_refused(void **state)
     heed_profile *p = NULL;
     heed_error err = { 0 };
 
-    assert_int_equal(heed_profile_new(&p, s->ctx, &(heed_profile_opts){ .events = -1 }, &err), HEED_ERR_LIMIT);
+    assert_int_equal(heed_profile_new(&p, s->ctx, &(heed_profile_opts){ .events = -1 }, &err),
+                     HEED_ERR_LIMIT);
     assert_null(p);
     heed_profile_free(NULL);
 }
@@ -274,9 +278,12 @@ static void every_failing_call_leaves_no_half_trace(void **state)
     heed_fail_report report;
 
     snprintf(path, sizeof path, "%s", scratch_path(s, "trace.json"));
-    assert_true(heed_fail_each(&(heed_scenario){ .name = "profile", .run = record_and_write, .right = whole_or_none }, path, &report));
-    assert_true(heed_fail_each_file(&(heed_scenario){ .name = "profile, files", .run = record_and_write, .right = whole_or_none }, path,
-                                    &report));
+    assert_true(
+        heed_fail_each(&(heed_scenario){ .name = "profile", .run = record_and_write, .right = whole_or_none },
+                       path, &report));
+    assert_true(heed_fail_each_file(
+        &(heed_scenario){ .name = "profile, files", .run = record_and_write, .right = whole_or_none }, path,
+        &report));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)

@@ -70,7 +70,8 @@ heed_plan_step heed_plan_step_at(const heed_plan *p, int64_t i)
     for (uint32_t at = 0; at < p->n_steps; at++)
         if (step_works(&p->steps[at]) && i-- == 0)
             return describe(p, at);
-    return (heed_plan_step){ .index = -1, .op = "", .kernel = "", .path = "", .passed_over = "", .offset = -1 };
+    return (
+        heed_plan_step){ .index = -1, .op = "", .kernel = "", .path = "", .passed_over = "", .offset = -1 };
 }
 
 /* "f32[10,16,28,28]" and more outputs as "+1" */
@@ -95,8 +96,8 @@ static void print_step(text *t, const heed_plan_step *s)
         (void)snprintf(place, sizeof place, "%lld", (long long)s->offset);
     else
         (void)snprintf(place, sizeof place, "weight");
-    heed__text_add(t, "%4lld  %-21s %-16s %-22s %11s %10s %11llu %10.4g", (long long)s->index, s->op, s->kernel,
-                   type, chunks, place, (unsigned long long)s->bytes, s->flops / 1e6);
+    heed__text_add(t, "%4lld  %-21s %-16s %-22s %11s %10s %11llu %10.4g", (long long)s->index, s->op,
+                   s->kernel, type, chunks, place, (unsigned long long)s->bytes, s->flops / 1e6);
     if (s->path[0])
         heed__text_add(t, "  @%s", s->path);
     if (s->in_place)
@@ -119,8 +120,9 @@ heed_status heed_plan_print(char **out, const heed_plan *p, heed_error *err)
     heed__text_add(&t, "block %llu bytes (%llu without sharing), weights %llu bytes, %.0f FLOPs a run\n",
                    (unsigned long long)r->block_bytes, (unsigned long long)r->sum_bytes,
                    (unsigned long long)r->weight_bytes, r->flops);
-    heed__text_add(&t, "%4s  %-21s %-16s %-22s %11s %10s %11s %10s  %s\n", "step", "op", "kernel", "output", "chunks",
-                   "offset", "bytes", "MFLOP", "scope, and why this kernel where it is not the first");
+    heed__text_add(&t, "%4s  %-21s %-16s %-22s %11s %10s %11s %10s  %s\n", "step", "op", "kernel", "output",
+                   "chunks", "offset", "bytes", "MFLOP",
+                   "scope, and why this kernel where it is not the first");
     for (uint32_t i = 0; i < p->n_steps; i++)
         if (step_works(&p->steps[i])) {
             const heed_plan_step s = describe(p, i);
