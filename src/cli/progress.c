@@ -32,6 +32,11 @@ void heed__progress_catch(void)
     (void)sigaction(SIGTERM, &once, NULL);
 }
 
+bool heed__progress_interrupted(void)
+{
+    return progress_interrupted != 0;
+}
+
 static int progress_width(void)
 {
     struct winsize size;
@@ -77,6 +82,15 @@ static void progress_clear(progress *p)
 void heed__progress_end(progress *p)
 {
     progress_clear(p);
+    (void)fflush(stderr);
+}
+
+void heed__progress_note(progress *p, const char *sentence)
+{
+    progress_clear(p);
+    fputs("heed: ", stderr);
+    heed__cli_text(stderr, sentence);
+    fputc('\n', stderr);
     (void)fflush(stderr);
 }
 
@@ -148,13 +162,6 @@ bool heed__progress_read(progress *p, int64_t done, int64_t total)
         p->read_at = now + (p->bar ? REDRAW_SECONDS : LINE_SECONDS);
     }
     return progress_interrupted != 0;
-}
-
-void heed__progress_note(progress *p, const char *sentence)
-{
-    progress_clear(p);
-    heed__cli_text(stderr, sentence);
-    fputc('\n', stderr);
 }
 
 bool heed__progress_show(progress *p, const heed_progress *h)

@@ -108,8 +108,8 @@ static heed_status init_note(job *j, const init_job *i, const char *path)
         heed__text_add(&t, "weights from %s, all of them", path);
     if (t.failed)
         st = heed__fail_memory(j->err, 0);
-    else if (j->opts->note)
-        j->opts->note(j->opts->user, t.data);
+    else if (j->opts->notice)
+        j->opts->notice(j->opts->user, t.data);
     heed__text_release(&t);
     return st;
 }

@@ -4,6 +4,7 @@
  * through its row, and a mistake names file, line, column, key, rule and the nearest valid name. */
 
 #include "tasks/recipe.h"
+#include "base/digest.h"
 #include "base/files.h"
 
 #include <stdio.h>
@@ -64,8 +65,28 @@ static const field train_rows[] = {
       .doc = "of weights, order, augmentation and dropout" },
     { FIELD_(recipe_train, threads, FIELD_I64_), .min = 0, .max = 1024,
       .doc = "0: one for each CPU; the result does not depend on it" },
+    { FIELD_(recipe_train, checkpoint_epochs, FIELD_I64_), .min = 0, .max = 1e6, .fallback = "1",
+      .doc = "a checkpoint every so many epochs; 0: after the last one only" },
     { FIELD_(recipe_train, checkpoint_steps, FIELD_I64_), .min = 0, .max = 1e15,
-      .doc = "writes the weights every so many steps; 0: at the end only" },
+      .doc = "and every so many steps; 0: no" },
+    { FIELD_(recipe_train, checkpoint_minutes, FIELD_F64_), .min = 0, .max = 1e6,
+      .doc = "and when so many minutes have passed since the last; 0: no" },
+    { FIELD_(recipe_train, keep, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "2",
+      .doc = "checkpoints that are kept; older ones go when a new one is safe" },
+    { FIELD_(recipe_train, select, FIELD_ENUM_), .choices = "best|last", .fallback = "best",
+      .doc = "whose weights the run has: the epoch best on validation, or the last; without validation the last" },
+    { FIELD_(recipe_train, monitor, FIELD_ENUM_), .choices = "val_accuracy|val_loss", .fallback = "val_accuracy",
+      .doc = "what best, patience and plateau go by; of equal accuracies less loss is better" },
+    { FIELD_(recipe_train, patience, FIELD_I64_), .min = 0, .max = 1e6,
+      .doc = "ends training after so many epochs in a row that were not better; 0: never" },
+    { FIELD_(recipe_train, ema, FIELD_F32_), .min = 0, .max = 0.9999999,
+      .doc = "decay of a moving average of the weights, which is what is evaluated and kept; 0: none" },
+    { FIELD_(recipe_train, tensorboard, FIELD_BOOL_), .fallback = "true",
+      .doc = "event files in the run's folder for TensorBoard; needs protobuf-c" },
+    { FIELD_(recipe_train, tensorboard_pictures, FIELD_I64_), .min = 0, .max = 1e6, .fallback = "5",
+      .doc = "pictures of what each head attends to every so many epochs; 0: none" },
+    { FIELD_(recipe_train, report, FIELD_BOOL_), .fallback = "true",
+      .doc = "report.html of the validation part in the run's folder" },
     { FIELD_(recipe_train, optimizer, FIELD_ENUM_), .choices = "sgd|rmsprop|adam|adamw", .fallback = "adamw",
       .doc = "rule of a step" },
     { FIELD_(recipe_train, weight_decay, FIELD_MAYBE_F32_), .min = 0, .max = 100,
@@ -80,14 +101,20 @@ static const field train_rows[] = {
     { FIELD_(recipe_train, amsgrad, FIELD_BOOL_), .doc = "adam, adamw: the largest second moment so far" },
     { FIELD_(recipe_train, eps, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "adam, adamw, rmsprop: 1e-8" },
     { FIELD_(recipe_train, alpha, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "rmsprop: 0.99" },
-    { FIELD_(recipe_train, schedule, FIELD_ENUM_), .choices = "constant|cosine|linear|step",
-      .fallback = "cosine", .doc = "how the rate falls after the warm-up" },
+    { FIELD_(recipe_train, schedule, FIELD_ENUM_), .fallback = "cosine",
+      .choices = "constant|cosine|linear|step|plateau|one-cycle", .doc = "how the rate falls after the warm-up" },
     { FIELD_(recipe_train, warmup, FIELD_F64_), .min = 0, .max = 1,
-      .doc = "share of all steps in which the rate rises" },
+      .doc = "share of all steps in which the rate rises; one-cycle: 0 stands for 0.3" },
     { FIELD_(recipe_train, step_every, FIELD_I64_), .min = 0, .max = 1e15,
       .doc = "schedule step: steps between two falls" },
     { FIELD_(recipe_train, step_gamma, FIELD_F64_), .min = 0, .max = 1, .fallback = "0.1",
       .doc = "schedule step: factor of a fall" },
+    { FIELD_(recipe_train, plateau_factor, FIELD_F64_), .min = 0, .max = 1, .fallback = "0.1",
+      .doc = "schedule plateau: factor of a fall" },
+    { FIELD_(recipe_train, plateau_patience, FIELD_I64_), .min = 0, .max = 1e6, .fallback = "10",
+      .doc = "schedule plateau: epochs in a row without a better one before it falls" },
+    { FIELD_(recipe_train, plateau_threshold, FIELD_F64_), .min = 0, .max = 1, .fallback = "0.0001",
+      .doc = "schedule plateau: share by which a better one is better" },
     { FIELD_(recipe_train, clip_norm, FIELD_F32_), .min = 0, .max = 1e9,
       .doc = "bound of the gradient's norm; 0: none" },
     { FIELD_(recipe_train, accumulate, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "1",
@@ -583,6 +610,111 @@ const char *heed_recipe_get(const heed_recipe *r, const char *key)
     if (row && row->kind != FIELD_GROUP_)
         heed__field_print(&open->shown, row, object);
     return open->shown.data;
+}
+
+/* ---- comparing ---- */
+
+/* What decides where and how often something is written, and how fast, but no weight. */
+static bool idle_key(const char *key)
+{
+    static const char *const keys[] = { "data.path", "train.threads", "train.checkpoint_epochs",
+                                        "train.checkpoint_steps", "train.checkpoint_minutes", "train.keep",
+                                        "train.tensorboard", "train.tensorboard_pictures", "train.report" };
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(keys[i], key) == 0)
+            return true;
+    return false;
+}
+
+typedef void key_fn(void *to, const char *key, const field *row, const void *object);
+
+static void each_key(const field *rows, const void *object, const char *group, key_fn *each, void *to)
+{
+    char key[64];
+
+    for (const field *row = rows; row->kind != FIELD_END_; row++) {
+        if (row->kind == FIELD_GROUP_) {
+            each_key(row->rows, (const char *)object + row->offset, row->name, each, to);
+            continue;
+        }
+        (void)snprintf(key, sizeof key, "%s%s%s", group, group[0] ? "." : "", row->name);
+        if (!idle_key(key))
+            each(to, key, row, object);
+    }
+}
+
+static void list_key(void *to, const char *key, const field *row, const void *object)
+{
+    text *t = to;
+
+    heed__text_add(t, "%s=", key);
+    heed__field_print(t, row, object);
+    heed__text_put(t, "", 1); /* no value can hold the end of one */
+}
+
+heed_status heed__recipe_digest(const heed_recipe *r, char out[65], heed_error *err)
+{
+    uint8_t digest[32];
+    heed_status st = HEED_OK;
+    sha256 sum;
+    text t;
+
+    heed__text_init(&t, r->ctx->heap, 0);
+    each_key(r->rows, r->values, "", list_key, &t);
+    if (t.failed) {
+        st = heed__fail_memory(err, t.size);
+    } else {
+        heed__sha256_init(&sum);
+        heed__sha256_add(&sum, t.data, t.size);
+        heed__sha256_end(&sum, digest);
+        heed__hex(out, digest, sizeof digest);
+    }
+    heed__text_release(&t);
+    return st;
+}
+
+typedef struct key_difference {
+    const heed_recipe *then;
+    text now, before;
+    char key[64];
+} key_difference;
+
+static void compare_key(void *to, const char *key, const field *row, const void *object)
+{
+    key_difference *d = to;
+    void *other = d->then->values;
+    const field *found = heed__field_find(d->then->rows, key, &other, NULL);
+
+    if (d->key[0])
+        return;
+    heed__text_clear(&d->now);
+    heed__text_clear(&d->before);
+    heed__field_print(&d->now, row, object);
+    if (found)
+        heed__field_print(&d->before, found, other);
+    if (d->now.failed || d->before.failed || !found || strcmp(d->now.data, d->before.data) != 0)
+        (void)snprintf(d->key, sizeof d->key, "%s", key);
+}
+
+heed_status heed__recipe_same(const heed_recipe *now, const heed_recipe *then, heed_error *err)
+{
+    key_difference d = { .then = then };
+    heed_status st = HEED_OK;
+
+    heed__text_init(&d.now, now->ctx->heap, 0);
+    heed__text_init(&d.before, now->ctx->heap, 0);
+    each_key(now->rows, now->values, "", compare_key, &d);
+    if (d.now.failed || d.before.failed)
+        st = heed__fail_memory(err, 0);
+    else if (d.key[0])
+        st = heed__fail_at(err, HEED_ERR_SPEC, now->path,
+                           "%s is \"%.100s\" here and \"%.100s\" in the training that is to go on: that would be "
+                           "another one; leave the recipe out, or begin anew with --force",
+                           d.key, d.now.data, d.before.data);
+    heed__text_release(&d.now);
+    heed__text_release(&d.before);
+    return st;
 }
 
 heed_status heed__recipe_set_classes(heed_recipe *r, int64_t classes, heed_error *err)

@@ -25,16 +25,21 @@ typedef struct recipe_data {
 } recipe_data;
 
 typedef struct recipe_train {
-    int64_t epochs, max_steps, batch_size, seed, threads, checkpoint_steps, accumulate, step_every;
-    int optimizer, decay, schedule, class_weights;
-    double lr, warmup, step_gamma;
+    int64_t epochs, max_steps, batch_size, seed, threads, accumulate, step_every;
+    int64_t checkpoint_epochs, checkpoint_steps, keep, patience, plateau_patience;
+    int optimizer, decay, schedule, select, monitor, class_weights;
+    double lr, warmup, step_gamma, checkpoint_minutes, plateau_factor, plateau_threshold;
+    float ema;
     heed_maybe_f32 weight_decay, momentum, beta1, beta2, eps, alpha;
-    bool nesterov, amsgrad;
+    bool nesterov, amsgrad, tensorboard, report;
+    int64_t tensorboard_pictures;
     float clip_norm, label_smoothing;
     const char *init, *freeze; /* a file of weights; patterns, separated by commas */
 } recipe_train;
 
 enum { CLASS_WEIGHTS_NONE = 0, CLASS_WEIGHTS_BALANCED };
+enum { RECIPE_SELECT_BEST, RECIPE_SELECT_LAST };           /* train.select */
+enum { RECIPE_MONITOR_ACCURACY, RECIPE_MONITOR_LOSS };     /* train.monitor */
 
 /* One object for all tables; the architecture's configuration follows it. */
 typedef struct recipe_values {
@@ -78,5 +83,10 @@ heed_status heed__recipe_dataset(heed_dataset_opts *out, heed_recipe *r, heed_pa
 
 /* Sets the architecture's number of classes. */
 heed_status heed__recipe_set_classes(heed_recipe *r, int64_t classes, heed_error *err);
+
+/* SHA-256, as hex digits, of every key and value that the weights depend on. */
+heed_status heed__recipe_digest(const heed_recipe *r, char out[65], heed_error *err);
+/* HEED_ERR_SPEC with the first such key in which `now` differs from `then`. Both know their number of classes. */
+heed_status heed__recipe_same(const heed_recipe *now, const heed_recipe *then, heed_error *err);
 
 #endif
