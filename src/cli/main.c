@@ -13,7 +13,7 @@
 #define EXIT_FINDINGS 1 /* a check did its work and found something */
 #define EXIT_CLOSED_PIPE 141 /* what a shell shows for a command that SIGPIPE ended */
 
-#define COMMANDS(X) X(train) X(eval) X(report) X(predict) X(info) X(export) X(doctor) X(bench) X(demo) X(help) X(version) X(completion)
+#define COMMANDS(X) X(train) X(eval) X(report) X(predict) X(explain) X(info) X(export) X(doctor) X(bench) X(demo) X(help) X(version) X(completion)
 #define COMMAND_DECLARE(name) extern const cli_command heed__cli_##name;
 #define COMMAND_ROW(name) &heed__cli_##name,
 COMMANDS(COMMAND_DECLARE)
