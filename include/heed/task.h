@@ -159,22 +159,44 @@ HEED_MUST_CHECK HEED_API heed_status heed_run_predict(heed_run *r, heed_tensor p
 /* ---- pictures to look at ---- */
 
 /** Pictures for a run, one after the other: IDX files ("f.idx.gz[0:100]" takes some), picture files, folders (every
- * picture below, in the order of names). Each becomes what the run was trained on: its channels and its size, fitted
- * as the run's data were. */
+ * picture below, in bytewise order of names; hidden names are passed over). What a file is is known by its first bytes.
+ * Each picture becomes what the run was trained on: its channels and its size, fitted as the run's data were. An IDX file
+ * is in memory whole while it is read, of the others one picture at a time. */
 typedef struct heed_inputs heed_inputs;
-/** paths ended by NULL, "-" is standard input read by the caller and not allowed here. skip_bad: so many bad pictures
- * are passed over (0: the first one is the error); heed_inputs_skipped tells how many were. */
+/** paths ended by NULL (copied), at least one; "-" is standard input read by the caller and not allowed here. skip_bad: so
+ * many pictures that cannot be read are passed over (0: the first one is the error); a path that is given and is not there
+ * is always an error, and so is an IDX file that breaks its rules. r is borrowed. */
 HEED_MUST_CHECK HEED_API heed_status heed_inputs_open(heed_inputs **out, heed_run *r, const char *const *paths,
                                                       int64_t skip_bad, heed_error *err);
 HEED_API void heed_inputs_close(heed_inputs *in);
 /** Up to `most` pictures more: *pictures u8 [n,C,H,W], n 0 at the end; names[i] "cat.png" or "f.idx[7]". Borrowed
- * until the next call. */
+ * until the next call. HEED_ERR_FORMAT for a folder without a picture. */
 HEED_MUST_CHECK HEED_API heed_status heed_inputs_next(heed_inputs *in, int64_t most, heed_tensor *pictures,
                                                       const char *const **names, heed_error *err);
+/** Bad pictures passed over so far, and what was wrong with the last of them ("" for none). */
 HEED_API int64_t heed_inputs_skipped(const heed_inputs *in);
+HEED_API const char *heed_inputs_skipped_why(const heed_inputs *in);
 
 /** f32 [n,C,H,W] of u8 [n,C,H,W], normalised as the run was trained; `to` has room for as many. */
 HEED_API void heed_run_normalise(const heed_run *r, heed_tensor pictures, float *to);
+
+/** Values inside the model that heed_tap names, over many pictures: "pool.weights", or "encoder.*" for all below. They
+ * are kept in memory until they are written. While taps are open the model belongs to them. */
+typedef struct heed_taps heed_taps;
+/** patterns ended by NULL; each must name a tap (HEED_ERR_USAGE with the nearest one and those there are), and each tap must
+ * be of the pictures (HEED_ERR_SPEC). most_bytes: of all that is kept; 0: 1 GiB. r is borrowed. */
+HEED_MUST_CHECK HEED_API heed_status heed_taps_open(heed_taps **out, heed_run *r, const char *const *patterns,
+                                                    uint64_t most_bytes, heed_error *err);
+/** heed_run_predict of u8 [n,C,H,W] without mirror images, and the taps of these pictures behind those kept already.
+ * HEED_ERR_LIMIT when they would take more than most_bytes. After a failure nothing more is kept than before. */
+HEED_MUST_CHECK HEED_API heed_status heed_taps_predict(heed_taps *t, heed_tensor pictures, float *logits, heed_error *err);
+/** Everything kept as one NPZ (heed_npz_write): an array for each tap under its name, [n, ...] in the order of the
+ * pictures; what a tap has for each picture several times, heads for example, is [n, k, ...]. */
+HEED_MUST_CHECK HEED_API heed_status heed_taps_write(const heed_taps *t, const char *path, heed_error *err);
+HEED_API int heed_taps_count(const heed_taps *t);
+HEED_API const char *heed_taps_name(const heed_taps *t, int i);
+HEED_API heed_type heed_taps_type(const heed_taps *t, int i); /**< of what is kept: [n, ...] */
+HEED_API void heed_taps_close(heed_taps *t);
 
 /** Explains the run's answer to picture u8 [C,H,W]. truth -1: not known. */
 HEED_MUST_CHECK HEED_API heed_status heed_run_explain(heed_explanation **out, heed_run *r, heed_tensor picture,

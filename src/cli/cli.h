@@ -158,8 +158,11 @@ heed_status heed__cli_exists(cli *c, const char *path, bool force); /* HEED_ERR_
 bool heed__cli_is_folder(const char *path);
 bool heed__cli_is_there(const char *path);
 
-/* heed_idx_read, where "-" is an IDX stream on stdin. heed_data_free gives it back. */
-heed_status heed__cli_read_idx(cli *c, heed_tensor *out, const char *path);
+/* Stdin as a file, for the library's readers want to know a size before they take memory: `path` gets its name, "" on
+ * failure; the caller removes it with heed__cli_forget. HEED_ERR_USAGE when stdin is a terminal. */
+heed_status heed__cli_spool(cli *c, char path[512]);
+/* Removes the file, and puts "stdin" where an error names it. */
+void heed__cli_forget(cli *c, char path[512]);
 
 /* ---- profile ---- */
 

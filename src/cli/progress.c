@@ -32,6 +32,11 @@ void heed__progress_catch(void)
     (void)sigaction(SIGTERM, &once, NULL);
 }
 
+bool heed__progress_interrupted(void)
+{
+    return progress_interrupted != 0;
+}
+
 static int progress_width(void)
 {
     struct winsize size;

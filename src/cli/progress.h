@@ -11,8 +11,9 @@ typedef struct progress {
     double read_at;           /* when reading was last told, by the clock; 0: not yet */
 } progress;
 
-/* From now on the first SIGINT or SIGTERM sets a flag that heed__progress_show returns. */
+/* From now on the first SIGINT or SIGTERM sets a flag, which heed__progress_show returns as well. */
 void heed__progress_catch(void);
+bool heed__progress_interrupted(void);
 
 void heed__progress_init(progress *p, const cli *c);
 bool heed__progress_show(progress *p, const heed_progress *h); /* true: stop */

@@ -345,8 +345,7 @@ static heed_status html_data(const html *h, heed_error *err)
     heed__text_init(&json, h->t->heap, 0);
     st = html_json(h, &json, err);
     heed__page_data(h->t, "data", json.data, json.size);
-    if (json.failed && !h->t->failed)
-        h->t->failed = json.failed;
+    heed__page_follow(h->t, &json);
     heed__text_release(&json);
     return st;
 }

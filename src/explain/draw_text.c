@@ -10,6 +10,7 @@
 #include "base/os/os.h"
 #include "base/sizes.h"
 #include "explain/draw.h"
+#include "explain/page.h"
 
 #include <math.h>
 #include <string.h>
@@ -345,12 +346,12 @@ static void text_verdicts(const screen *s)
         text_style(s, shades[m->faithful.verdict <= HEED_WORSE ? m->faithful.verdict : HEED_NO_BETTER]);
         text_prose(s, 0, words.data);
         text_style(s, "0");
+        heed__page_follow(s->t, &words);
         heed__text_clear(&words);
         heed__verdict_put(&words, &m->faithful);
         text_plain(s, &words);
         text_prose(s, 2, words.data);
-        if (words.failed && !s->t->failed)
-            s->t->failed = words.failed;
+        heed__page_follow(s->t, &words);
         heed__text_release(&words);
     }
 }
@@ -370,14 +371,14 @@ static void text_head(const screen *s)
     text_style(s, "1");
     text_prose(s, 0, words.data);
     text_style(s, "0");
+    heed__page_follow(s->t, &words);
     heed__text_clear(&words);
     heed__text_add(&words, "model %s%s%s", e->model, e->edit[0] ? "; edited: " : "", e->edit);
     if (e->target != e->predicted)
         heed__text_add(&words, "; explained is %s", heed__class_name(e, e->target));
     text_prose(s, 0, words.data);
     heed__text_put(s->t, "\n", 1);
-    if (words.failed && !s->t->failed)
-        s->t->failed = words.failed;
+    heed__page_follow(s->t, &words);
     heed__text_release(&words);
 }
 

@@ -71,11 +71,16 @@ void heed__page_fill(text *t, const char *words, const char *const *args, int n_
     heed__text_put(t, at, strlen(at));
 }
 
+void heed__page_follow(text *t, const text *part)
+{
+    if (part->failed && !t->failed)
+        t->failed = part->failed;
+}
+
 /* What stands in a text of its own before it is escaped. */
 static void page_put_markup(text *t, const text *words)
 {
-    if (words->failed && !t->failed)
-        t->failed = words->failed;
+    heed__page_follow(t, words);
     heed__page_escape(t, words->data);
 }
 

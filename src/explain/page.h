@@ -31,6 +31,9 @@ void heed__page_say(text *t, const char *tag, const char *words, const char *con
  * can carry (control characters, bad UTF-8) become U+FFFD. */
 void heed__page_escape(text *t, const char *words);
 
+/* What was made beside t failed: so did t. Before a text is put, cleared or released. */
+void heed__page_follow(text *t, const text *part);
+
 /* The sentence with its places filled, not escaped: for what is no page. */
 void heed__page_fill(text *t, const char *words, const char *const *args, int n_args);
 

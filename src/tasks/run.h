@@ -2,8 +2,10 @@
 #ifndef TASKS_RUN_H
 #define TASKS_RUN_H
 
+#include "data/fit.h"
 #include "tasks/config.h"
 #include "tasks/recipe.h"
+#include <heed/task.h>
 
 struct heed_run {
     heed_context *ctx;
@@ -13,5 +15,8 @@ struct heed_run {
     heed_model *model;
     run_config config;
 };
+
+/* How a picture from outside becomes one that the run was trained on. */
+picture_fit heed__run_fit(const heed_run *r);
 
 #endif

@@ -132,8 +132,11 @@ heed_explanation *explained_new(explained_kind kind)
     static const heed_verdict mixed[HEED_EXPLAIN_METHODS] = { HEED_NO_BETTER, HEED_FAITHFUL, HEED_FAITHFUL, HEED_WORSE,
                                                               HEED_FAITHFUL };
     static const char *const about[HEED_EXPLAIN_METHODS] = {
-        "block.1.self_attn, mean of 4 heads", "2 attentions, mean of 4 heads", "2 attentions, mean of 4 heads",
-        "2 attentions, mean of 4 heads", "49 cells, one after the other"
+        "block.1.self_attn, mean of 4 heads, read by the class token",
+        "block.0.self_attn, mean of 4 heads; block.1.self_attn, mean of 4 heads, read by the class token",
+        "block.0.self_attn, head 2 of 4; block.1.self_attn, head 2 of 4, read by the class token",
+        "block.0.self_attn, mean of 4 heads; block.1.self_attn, mean of 4 heads, mean over queries",
+        "each of 7 x 7 cells blanked"
     };
     const heed_token_grid vit = { 1, 7, 7 }, pool = { 0, 7, 7 }, none = { 0, 0, 0 };
     explained *x = calloc(1, sizeof *x);

@@ -82,6 +82,14 @@
     "cells of the picture": "图片的格子"
   });
 
+  /* What went into a map is told by the library in words of one form, between paths that stay. */
+  const forms = [[/mean of (\d+) heads/g, "$1 个头的平均"], [/head (\d+) of (\d+)/g, "头 $1（共 $2 个）"], [/\b1 head/g, "1 个头"],
+    [/read by the class token/g, "由类别标记读取"], [/mean over queries/g, "对查询取平均"],
+    [/each of (\d+) x (\d+) cells blanked/g, "逐一遮住 $1 × $2 个格子"]];
+  function about(words) {
+    return heed.language() === "zh" ? forms.reduce(function (w, f) { return w.replace(f[0], f[1]); }, words) : words;
+  }
+
   const data = JSON.parse(document.getElementById("data").textContent);
   const say = heed.say;
   const ratio = Math.max(1, window.devicePixelRatio || 1);
@@ -277,6 +285,7 @@
     const map = data.maps[Number(card.dataset.map)], values = halves(map.values);
     const cells = cellsOf(map.rows * map.cols, 0, map.rows, map.cols);
     const readout = card.querySelector(".readout"), box = card.querySelector(".cells");
+    const source = card.querySelector(".about small"), words = source.textContent;
     const panel = Panel(box, cells, { label: "", moved: tell });
     let at = -1;
 
@@ -288,6 +297,7 @@
     }
     return function () {
       box.setAttribute("aria-label", say("{0}, {1}", card.querySelector("h3").textContent, say("Point at a cell, or use the arrow keys.")));
+      source.textContent = about(words);
       tell(at);
       panel.draw();
     };
