@@ -122,10 +122,9 @@ static void find_mistakes(press *p, int64_t most)
 
 static heed_status show_mistakes(press *p)
 {
-    const heed_type image = heed_dataset_image_type(p->s->data);
-
     for (int64_t k = 0; k < p->r.n_mistakes; k++) {
         report_mistake *m = &p->mistakes[k];
+        const heed_type image = heed_dataset_image_type(p->s->data);
         const char *source = heed_dataset_source(p->s->data, p->at[k]);
 
         m->name = source[0] ? source : heed__arena_format(&p->arena, "%s[%lld]", p->s->part, (long long)p->at[k]);
