@@ -91,19 +91,6 @@ static void json_strings_are_escaped(void **state)
     heed__text_release(&t);
 }
 
-static void markup_from_outside_stays_text(void **state)
-{
-    text t;
-
-    heed__text_init(&t, *state, 0);
-    heed__text_markup(&t, "a<b> & \"c\" 'd'\n\xc3\xa9 \x01\xff");
-    assert_string_equal(t.data, "a&#60;b&#62; &#38; &#34;c&#34; &#39;d&#39;\n\xc3\xa9 \xef\xbf\xbd\xef\xbf\xbd");
-    heed__text_clear(&t);
-    heed__text_markup(&t, "");
-    assert_string_equal(t.data, "");
-    heed__text_release(&t);
-}
-
 static void only_well_formed_utf8_has_a_length(void **state)
 {
     static const struct {
@@ -310,7 +297,6 @@ int main(void)
         cmocka_unit_test(a_text_over_its_limit_fails_and_keeps_what_it_had),
         cmocka_unit_test(taking_a_text_leaves_an_empty_one),
         cmocka_unit_test(json_strings_are_escaped),
-        cmocka_unit_test(markup_from_outside_stays_text),
         cmocka_unit_test(only_well_formed_utf8_has_a_length),
         cmocka_unit_test(numbers_are_as_short_as_they_can_be),
         cmocka_unit_test(floats_need_fewer_digits_than_doubles),

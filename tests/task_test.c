@@ -443,7 +443,7 @@ static void a_mistake_is_found_before_anything_is_written(void **state)
         const char *override, *words;
         heed_status code;
     } cases[] = {
-        { "data.path=/nowhere", "/nowhere/train-images-idx3-ubyte", HEED_ERR_IO },
+        { "data.path=/nowhere", "/nowhere: the folder cannot be read", HEED_ERR_IO },
         { "data.classes=one, two", "data.classes names 2 classes, the data has 3", HEED_ERR_FORMAT },
         { "data.classes=a, b, c, d", "data.classes names more classes than the data's 3", HEED_ERR_FORMAT },
         { "train.nesterov=true", "nesterov needs a momentum", HEED_ERR_SPEC },

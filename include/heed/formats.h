@@ -1,4 +1,4 @@
-/* heed/formats.h: files that others read and write: safetensors, ONNX, NPY and NPZ. Strict, limited, atomic. */
+/* heed/formats.h: files that others read and write: safetensors, ONNX, NPY, NPZ and CSV. Strict, limited, atomic. */
 #ifndef HEED_FORMATS_H
 #define HEED_FORMATS_H
 
@@ -64,6 +64,23 @@ HEED_MUST_CHECK HEED_API heed_status heed_npy_write(heed_context *ctx, const cha
  *  when the context's limit does not allow it. HEED_ERR_MISSING when built without libzip. */
 HEED_MUST_CHECK HEED_API heed_status heed_npz_write(heed_context *ctx, const char *path, const heed_named_tensor *tensors, int64_t n,
                                                     heed_error *err);
+
+/* ---- CSV ---- */
+
+/** Writes a table as RFC 4180 has it: fields split by commas, rows ended by CR LF, a field with a comma, a quote or a line's end in quotes,
+ *  quotes in it doubled. Bytes of text are written as they are. Atomic: the file appears when it is committed, the old one stays on any
+ *  failure. begin, then fields and rows, then commit or cancel, either of which ends it. */
+typedef struct heed_csv heed_csv;
+HEED_MUST_CHECK HEED_API heed_status heed_csv_begin(heed_csv **out, heed_context *ctx, const char *path, heed_error *err);
+/** One field more. A float is the shortest decimal that reads back the same; what is not finite is "nan", "inf" or "-inf". */
+HEED_API void heed_csv_text(heed_csv *c, const char *text);
+HEED_API void heed_csv_integer(heed_csv *c, int64_t value);
+HEED_API void heed_csv_float(heed_csv *c, float value);
+HEED_API void heed_csv_double(heed_csv *c, double value);
+/** Ends the row; what went wrong with its fields comes out here. HEED_ERR_USAGE when it has more or fewer fields than the first row. */
+HEED_MUST_CHECK HEED_API heed_status heed_csv_row(heed_csv *c, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_csv_commit(heed_csv *c, heed_error *err);
+HEED_API void heed_csv_cancel(heed_csv *c); /**< NULL is fine */
 
 /* ---- weights and models ---- */
 

@@ -60,6 +60,8 @@ HEED_API void heed_trainer_set_lr(heed_trainer *t, float lr);
 HEED_API float heed_trainer_lr(const heed_trainer *t);
 HEED_API float heed_trainer_grad_norm(const heed_trainer *t); /**< of the last step, before clipping */
 HEED_API int64_t heed_trainer_steps(const heed_trainer *t);   /**< whole steps since the trainer was made */
+/** Records later steps in the profile (borrowed); NULL: nothing. */
+HEED_API void heed_trainer_profile(heed_trainer *t, heed_profile *p);
 /** Bytes of the training plan for the shapes of the last step. */
 HEED_API heed_plan_report heed_trainer_report(const heed_trainer *t);
 
@@ -107,17 +109,27 @@ typedef void heed_notice_fn(void *user, const char *sentence);
 
 /* ---- evaluation ---- */
 
+/** What a model says of samples whose labels are known. The arrays are owned: heed_evaluation_release. They are what
+ * heed_metrics_new and heed_curve_make take, so that every number and "worst mistakes" come from one run. */
 typedef struct heed_evaluation {
     int64_t n, classes;
-    double loss, accuracy;
-    double accuracy_mirror; /**< of the mean probabilities of picture and mirror image; -1: not asked for */
-    int64_t *confusion;     /**< [classes * classes], row = true class; owned: heed_evaluation_release */
+    double loss, accuracy;     /**< loss: mean cross-entropy of the logits */
+    double accuracy_mirror;    /**< of the mean probabilities of picture and mirror image; -1: not asked for */
+    int64_t *confusion;        /**< [classes * classes], row = true class */
+    float *probability;        /**< [n * classes] in the loader's order, of one pass; NULL when n is 0 */
+    float *probability_mirror; /**< the same, mean over picture and mirror image; NULL: not asked for */
+    int64_t *labels;           /**< [n] */
+    char part[256];            /**< which samples these are, for people: heed_run_evaluate says; else "" */
 } heed_evaluation;
 typedef enum heed_average { HEED_AVERAGE_NONE = 0, HEED_AVERAGE_MIRROR } heed_average;
-/** Runs the model over the loader's samples in order. */
+/** Runs the model over the loader's samples in order: 4 * classes bytes of memory a sample (8 with the mirror). */
 HEED_MUST_CHECK HEED_API heed_status heed_evaluate(heed_evaluation *out, heed_model *m, heed_loader *l,
                                                    heed_average average, heed_error *err);
 HEED_API void heed_evaluation_release(heed_context *ctx, heed_evaluation *e);
+/** The arrays as tensors for heed/metrics.h: f32 [n,classes] and i64 [n], borrowed from e. MIRROR: the averaged
+ * probabilities, or those of one pass when there are none. */
+HEED_API void heed_evaluation_tensors(const heed_evaluation *e, heed_average average, heed_tensor *probability,
+                                      heed_tensor *labels);
 
 #ifdef __cplusplus
 }

@@ -158,25 +158,6 @@ void heed__text_json(text *t, const char *string, size_t n)
     heed__text_put(t, "\"", 1);
 }
 
-void heed__text_markup(text *t, const char *words)
-{
-    size_t left = strlen(words);
-
-    while (left && !t->failed) {
-        const size_t length = heed__utf8_length(words, left);
-        const unsigned char c = (unsigned char)*words;
-
-        if (strchr("&<>\"'", c))
-            heed__text_add(t, "&#%d;", c);
-        else if (!length || (c < 0x20 && !strchr("\t\n", c)) || c == 0x7f)
-            heed__text_put(t, "\xef\xbf\xbd", 3);
-        else
-            heed__text_put(t, words, length);
-        words += length ? length : 1;
-        left -= length ? length : 1;
-    }
-}
-
 #define TEXT_PLAIN_BELOW 1e15
 
 /* 17 digits always read back for a double, 9 for a float; most numbers need fewer. %g turns to an exponent

@@ -21,10 +21,6 @@ void heed__text_vadd(text *t, const char *format, va_list args) HEED_PRINTF(2, 0
 void heed__text_put(text *t, const void *bytes, size_t n);
 void heed__text_json(text *t, const char *string, size_t n); /* a JSON string literal, quotes included */
 
-/* For HTML and SVG, between tags and inside quotes: & < > " ' as references; what is no character there (controls, bad
- * UTF-8) as U+FFFD. */
-void heed__text_markup(text *t, const char *words);
-
 /* The shortest decimal that reads back the same, as a double or a float; "null" for NaN and infinities. */
 void heed__text_number(text *t, double value);
 void heed__text_float(text *t, float value);

@@ -129,6 +129,9 @@ static heed_status options_set(cli *c, const cli_option *row, void *args, const 
         *(bool *)(void *)member = true;
         return HEED_OK;
     case CLI_REPEATED_:
+        if (!*text)
+            return heed__cli_fail(c, HEED_ERR_USAGE, "%s is empty", called);
+        return options_append(c, (cli_strings *)(void *)member, text);
     case CLI_OPERANDS_:
         return options_append(c, (cli_strings *)(void *)member, text);
     default:

@@ -8,7 +8,7 @@
  *
  * Numbers are written from integers (units of 1/10), so that neither the host's locale nor its printf shows. */
 #include "explain/chart.h"
-#include "base/sizes.h"
+#include "explain/page.h"
 
 #include <math.h>
 #include <string.h>
@@ -388,13 +388,13 @@ static void put_name(const drawing *d, const char *name, double room)
     size_t n = fitting(name, room, &width);
 
     if (n == strlen(name) || n >= sizeof part) {
-        heed__text_markup(d->t, name);
+        heed__page_escape(d->t, name);
         return;
     }
     n = fitting(name, room - 10, &width);
     memcpy(part, name, n);
     part[n] = 0;
-    heed__text_markup(d->t, part);
+    heed__page_escape(d->t, part);
     heed__text_add(d->t, "\xe2\x80\xa6");
 }
 
@@ -454,7 +454,7 @@ static void draw_names(const drawing *d)
         const double x = LEFT + d->width + 8, y = TOP + at[order[k]];
 
         heed__text_add(d->t, "<g><title>");
-        heed__text_markup(d->t, l->name);
+        heed__page_escape(d->t, l->name);
         heed__text_add(d->t, "</title><path d=\"");
         put_point(d->t, 'M', x, y);
         put_point(d->t, 'L', x + 16, y);
@@ -484,7 +484,7 @@ static void describe_line(const drawing *d, const chart_line *l)
             max = fmax(max, l->y[i]);
         }
     heed__text_put(d->t, " ", 1);
-    heed__text_markup(d->t, l->name);
+    heed__page_escape(d->t, l->name);
     if (n == 0) {
         heed__text_add(d->t, ": no values.");
         return;
@@ -503,11 +503,11 @@ static void describe_line(const drawing *d, const chart_line *l)
 static void describe(const drawing *d)
 {
     heed__text_add(d->t, "<title>");
-    heed__text_markup(d->t, d->c->title);
+    heed__page_escape(d->t, d->c->title);
     heed__text_add(d->t, "</title>\n<desc>");
-    heed__text_markup(d->t, d->c->y_name);
+    heed__page_escape(d->t, d->c->y_name);
     heed__text_add(d->t, " by ");
-    heed__text_markup(d->t, d->c->x_name);
+    heed__page_escape(d->t, d->c->x_name);
     heed__text_put(d->t, ".", 1);
     for (int i = 0; i < d->n_lines; i++)
         describe_line(d, &d->c->lines[i]);

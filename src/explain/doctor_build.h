@@ -14,4 +14,7 @@ typedef struct doctor_build {
 /* For `batch` samples of d's shape. */
 heed_status heed__doctor_build(doctor_build *out, doctor *d, heed_mode mode, int64_t batch);
 
+/* Where a node stands, for people: its scope; "after fc" at the top, where fc is the nearest layer before it. */
+const char *heed__doctor_place(char to[192], const heed_graph *g, const node *n);
+
 #endif

@@ -6,6 +6,7 @@
 #include "graph/number.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* ---- weights ---- */
 
@@ -28,8 +29,8 @@ heed_status heed__doctor_weights(doctor *d)
         for (int64_t j = 0; j < n; j++)
             bad += !isfinite(heed__number_get(t.type.dtype, t.data, j));
         if (bad > 0)
-            TRY(heed__doctor_find(d, RULE_NOT_FINITE, (double)bad, name, "%lld of %lld numbers are NaN or infinite",
-                                  (long long)bad, (long long)n));
+            TRY(heed__doctor_find(d, RULE_NOT_FINITE, (double)bad, name,
+                                  "%lld of %lld numbers are NaN or infinite", (long long)bad, (long long)n));
     }
     return HEED_OK;
 }
@@ -41,17 +42,30 @@ static const node *maker_of(const heed_graph *g, heed_value v)
 {
     const node *n = heed__maker(g, v);
 
-    while (n->n_in > 0 && (n->op->flags & OP_VIEW || n->op == &heed__op_cast || n->op == &heed__op_copy ||
-                           n->op == &heed__op_stop_grad || n->op == &heed__op_check_finite ||
-                           n->op == &heed__op_dropout))
+    while (n->n_in > 0 &&
+           (n->op->flags & OP_VIEW || n->op == &heed__op_cast || n->op == &heed__op_copy ||
+            n->op == &heed__op_stop_grad || n->op == &heed__op_check_finite || n->op == &heed__op_dropout))
         n = heed__maker(g, n->in[0]);
     return n;
+}
+
+const char *heed__doctor_place(char to[192], const heed_graph *g, const node *n)
+{
+    const char *how = "";
+
+    while (!n->path[0] && n->n_in > 0 && n->in[0].id) {
+        n = heed__maker(g, n->in[0]);
+        how = "after ";
+    }
+    (void)snprintf(to, 192, "%s%.180s", n->path[0] ? how : "", n->path[0] ? n->path : "the top");
+    return to;
 }
 
 static heed_status softmax_before_loss(doctor *d, const doctor_build *b)
 {
     const heed_graph *g = heed__building(b->b);
     const node *last = NULL;
+    char place[192];
 
     heed__doctor_looked(d, RULE_DOUBLE_SOFTMAX);
     for (uint32_t i = b->loss_begin; i < g->n_nodes; i++) {
@@ -61,7 +75,7 @@ static heed_status softmax_before_loss(doctor *d, const doctor_build *b)
             continue;
         from = maker_of(g, n->in[0]);
         if (from->op == &heed__op_softmax && from != last)
-            TRY(heed__doctor_find(d, RULE_DOUBLE_SOFTMAX, 0, from->path[0] ? from->path : "(top)",
+            TRY(heed__doctor_find(d, RULE_DOUBLE_SOFTMAX, 0, heed__doctor_place(place, g, from),
                                   "the loss takes a softmax of the output of a softmax"));
         last = from; /* label smoothing reads the same logits twice */
     }
@@ -76,6 +90,7 @@ static heed_status attention_scales(doctor *d, const doctor_build *b)
         const node *n = &g->nodes[i];
         const attention_attrs *a = n->attrs;
         double width, measured;
+        char place[192];
 
         if (n->op != &heed__op_attention)
             continue;
@@ -83,7 +98,7 @@ static heed_status attention_scales(doctor *d, const doctor_build *b)
         width = (double)heed__value(g, n->in[AT_Q])->type.dims[3];
         measured = a->scale * sqrt(width);
         if (fabs(measured - 1) > d->threshold[RULE_ATTENTION_SCALE])
-            TRY(heed__doctor_find(d, RULE_ATTENTION_SCALE, measured, n->path[0] ? n->path : "(top)",
+            TRY(heed__doctor_find(d, RULE_ATTENTION_SCALE, measured, heed__doctor_place(place, g, n),
                                   "scores are scaled by %.4g; 1/sqrt(%.0f) is %.4g", a->scale, width,
                                   1 / sqrt(width)));
     }

@@ -29,8 +29,9 @@ void heed__page_base64(text *t, const void *bytes, size_t n)
 }
 
 /* Runs of plain bytes are put whole: pages are mostly such runs. */
-static void page_escape(text *t, const char *words, size_t n)
+void heed__page_escape(text *t, const char *words)
 {
+    const size_t n = strlen(words);
     size_t plain = 0, at = 0;
 
     while (at < n && !t->failed) {
@@ -51,29 +52,36 @@ static void page_escape(text *t, const char *words, size_t n)
         at += length ? length : 1;
         plain = at;
     }
-    if (at > plain)
-        heed__text_put(t, words + plain, at - plain);
+    heed__text_put(t, words + plain, at - plain);
 }
 
-void heed__page_escape(text *t, const char *words)
-{
-    page_escape(t, words, strlen(words));
-}
-
-/* The sentence with its places filled, as the script does it. */
-static void page_fill(text *t, const char *words, const char *const *args, int n_args)
+void heed__page_fill(text *t, const char *words, const char *const *args, int n_args)
 {
     const char *at = words;
 
-    for (const char *place; (place = strchr(at, '{')) != NULL; at = place + 3) {
+    for (const char *place = at; (place = strchr(place, '{')) != NULL; place++) {
         const int i = place[1] - '0';
 
         if (i < 0 || i >= n_args || place[2] != '}')
-            break;
-        page_escape(t, at, (size_t)(place - at));
-        heed__page_escape(t, args[i]);
+            continue;
+        heed__text_put(t, at, (size_t)(place - at));
+        heed__text_put(t, args[i], strlen(args[i]));
+        at = place + 3;
     }
-    heed__page_escape(t, at);
+    heed__text_put(t, at, strlen(at));
+}
+
+void heed__page_follow(text *t, const text *part)
+{
+    if (part->failed && !t->failed)
+        t->failed = part->failed;
+}
+
+/* What stands in a text of its own before it is escaped. */
+static void page_put_markup(text *t, const text *words)
+{
+    heed__page_follow(t, words);
+    heed__page_escape(t, words->data);
 }
 
 /* The attributes that let the script say the same again in another language. */
@@ -93,19 +101,22 @@ static void page_key(text *t, const char *words, const char *const *args, int n_
         heed__text_json(&json, args[i], strlen(args[i]));
     }
     heed__text_add(t, "\" data-args=\"");
-    if (json.failed && !t->failed)
-        t->failed = json.failed;
-    heed__page_escape(t, json.data);
+    page_put_markup(t, &json);
     heed__text_add(t, "]\"");
     heed__text_release(&json);
 }
 
 void heed__page_say(text *t, const char *tag, const char *words, const char *const *args, int n_args)
 {
+    text filled;
+
+    heed__text_init(&filled, t->heap, 0);
+    heed__page_fill(&filled, words, args, n_args);
     heed__text_add(t, "<%s", tag);
     page_key(t, words, args, n_args);
     heed__text_put(t, ">", 1);
-    page_fill(t, words, args, n_args);
+    page_put_markup(t, &filled);
+    heed__text_release(&filled);
     heed__text_add(t, "</%.*s>", (int)strcspn(tag, " "), tag);
 }
 

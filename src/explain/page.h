@@ -27,9 +27,15 @@ void heed__page_end(text *t, const page *p);
  * escaped. tag may carry attributes: "p class=\"note\"". */
 void heed__page_say(text *t, const char *tag, const char *words, const char *const *args, int n_args);
 
-/* Text from outside, for the content of an element or an attribute in double quotes. Bytes that no page can carry
- * (control characters, bad UTF-8) become U+FFFD. */
+/* Text from outside, for the content of an element or an attribute in double quotes, in HTML and SVG. Bytes that no page
+ * can carry (control characters, bad UTF-8) become U+FFFD. */
 void heed__page_escape(text *t, const char *words);
+
+/* What was made beside t failed: so did t. Before a text is put, cleared or released. */
+void heed__page_follow(text *t, const text *part);
+
+/* The sentence with its places filled, not escaped: for what is no page. */
+void heed__page_fill(text *t, const char *words, const char *const *args, int n_args);
 
 /* <script type="application/json" id=...>: JSON that the page's script reads; it cannot end the element. */
 void heed__page_data(text *t, const char *id, const char *json, size_t n);

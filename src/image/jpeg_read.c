@@ -10,12 +10,9 @@
 
 #ifdef HEED_HAVE_JPEG
 
-#include <inttypes.h>
-#include <setjmp.h>
-#include <stdio.h>
-#include <string.h>
+#include "image/jpeg_memory.h"
 
-#include <jpeglib.h>
+#include <setjmp.h>
 
 #include <jerror.h>
 
@@ -26,6 +23,7 @@ typedef struct jpeg_job {
     struct jpeg_decompress_struct d;
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
+    jpeg_memory memory;
     jmp_buf back;
     image_job *image;
     uint8_t *row; /* owned */
@@ -43,8 +41,9 @@ static void jpeg_read_fail(j_common_ptr c)
 {
     jpeg_job *j = c->client_data;
 
-    j->failed = c->err->msg_code == JERR_OUT_OF_MEMORY || c->err->msg_code == JERR_NO_BACKING_STORE ? HEED_ERR_MEMORY
-                                                                                                : HEED_ERR_FORMAT;
+    j->failed = c->err->msg_code == JERR_OUT_OF_MEMORY    ? HEED_ERR_MEMORY
+                : c->err->msg_code == JERR_IMAGE_TOO_BIG ? HEED_ERR_LIMIT
+                                                         : HEED_ERR_FORMAT;
     jpeg_read_say(j);
     longjmp(j->back, 1);
 }
@@ -69,6 +68,7 @@ static void jpeg_read_watch(j_common_ptr c)
 
     if (((j_decompress_ptr)c)->input_scan_number > JPEG_SCANS_MOST) {
         j->failed = HEED_ERR_LIMIT;
+        snprintf(j->said, sizeof j->said, "more than %d scans, the limit", JPEG_SCANS_MOST);
         longjmp(j->back, 1);
     }
 }
@@ -80,13 +80,14 @@ static heed_status jpeg_read_status(const jpeg_job *j)
     if (j->failed == HEED_ERR_MEMORY)
         return heed__fail_memory(i->err, 0);
     if (j->failed == HEED_ERR_LIMIT)
-        return heed__fail_at(i->err, HEED_ERR_LIMIT, i->name, "more than %d scans, the limit", JPEG_SCANS_MOST);
-    return heed__image_refuse(i, "a damaged or truncated JPEG file: libjpeg: %s", j->said);
+        return heed__fail_at(i->err, HEED_ERR_LIMIT, i->name, "%s", j->said);
+    return heed__image_refuse(i, "libjpeg cannot read all of this: %s", j->said);
 }
 
 static void jpeg_read_open(jpeg_job *j)
 {
     jpeg_create_decompress(&j->d); /* keeps err and client_data, clears the rest */
+    heed__jpeg_memory_enter(&j->memory, j->image->ctx->heap, &j->d);
     j->d.progress = &j->progress;
     jpeg_mem_src(&j->d, j->image->bytes, (unsigned long)j->image->size);
     jpeg_read_header(&j->d, TRUE);
@@ -170,6 +171,7 @@ heed_status heed__jpeg_read(image_job *i)
     j.errors.emit_message = jpeg_read_warn;
     j.errors.output_message = jpeg_read_print;
     st = jpeg_read_steps(&j);
+    heed__jpeg_memory_leave(&j.memory, &j.d);
     jpeg_destroy_decompress(&j.d);
     heed__release(i->ctx->heap, j.row);
     return st;

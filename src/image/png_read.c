@@ -142,7 +142,7 @@ static heed_status png_read_steps(png_reading *r)
 {
     if (setjmp(r->lib.back))
         return r->in.failed ? heed__cursor_status(&r->in, r->image->name, r->image->err)
-                            : heed__libpng_status(&r->lib, HEED_ERR_FORMAT, r->image->name, "a damaged PNG file",
+                            : heed__libpng_status(&r->lib, HEED_ERR_FORMAT, r->image->name, "this PNG file cannot be read",
                                                   r->image->err);
     png_read_open(r);
     TRY(png_read_begin(r));

@@ -42,12 +42,12 @@ static void pnm_skip(cursor *c)
 /* A number, and what stands before it. */
 static uint32_t pnm_number(cursor *c)
 {
-    uint32_t value = 0;
+    uint64_t value = 0; /* ten times the most is more than 32 bits hold */
     int next, digits = 0;
 
     pnm_skip(c);
     while ((next = heed__peek(c)) >= '0' && next <= '9') {
-        value = value * 10 + (uint32_t)(next - '0');
+        value = value * 10 + (uint64_t)(next - '0');
         digits++;
         if (value > PNM_NUMBER_MOST)
             heed__cursor_fail(c, HEED_ERR_FORMAT, "a number is too large");
@@ -56,7 +56,7 @@ static uint32_t pnm_number(cursor *c)
     if (digits == 0)
         heed__cursor_fail(c, HEED_ERR_FORMAT, next < 0 ? "the data ends where a number should stand"
                                                        : "this is no decimal number");
-    return value;
+    return c->failed ? 0 : (uint32_t)value;
 }
 
 static heed_status pnm_head(pnm *p)

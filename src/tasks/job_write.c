@@ -2,6 +2,7 @@
 
 #include "tasks/job.h"
 
+#include <math.h>
 #include <string.h>
 
 heed_status heed__job_put_text(job *j, const char *name, const char *bytes, size_t n)
@@ -46,6 +47,33 @@ static heed_status put_card(job *j, const heed_train_result *r)
     return st;
 }
 
+/* What the model says of made inputs; nothing where that is not finite, which no file of numbers can hold. */
+static heed_status self_test(job *j)
+{
+    run_config *c = &j->config;
+    const heed_self_test_inputs in = {
+        .type = heed_type_of(HEED_F32, 4,
+                             (const int64_t[]){ SELF_TEST_SAMPLES, c->channels, c->height, c->width }),
+        .seed = (uint64_t)c->seed,
+        .mean = c->mean,
+        .std = c->std
+    };
+    const int64_t n = SELF_TEST_SAMPLES * c->classes;
+    float *outputs = heed__arena_alloc(&j->arena, (size_t)n, sizeof *outputs);
+
+    if (!outputs)
+        return heed__fail_memory(j->err, (uint64_t)n * sizeof *outputs);
+    TRY(heed_model_self_test_make(j->model, &in, outputs, n, c->self_test.sha256, j->err));
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(outputs[i]))
+            return HEED_OK;
+    c->self_test_seed = c->seed;
+    c->self_test.isa = j->ctx->isa;
+    c->self_test.outputs = outputs;
+    c->self_test.n = n;
+    return HEED_OK;
+}
+
 heed_status heed__job_put_run(job *j, heed_train_result *r)
 {
     TRY(heed_weights_sha256(heed_model_weights(j->model), HEED_WEIGHTS_MODEL, r->sha256, j->err));
@@ -54,6 +82,7 @@ heed_status heed__job_put_run(job *j, heed_train_result *r)
     j->config.isa = heed_isa_name(j->ctx->isa);
     j->config.seed = j->recipe->values->train.seed;
     j->config.steps = r->steps;
+    TRY(self_test(j));
     TRY(heed__file_sync(j->ctx, j->metrics, j->err));
     TRY(put_weights(j));
     TRY(put_card(j, r));
@@ -77,6 +106,7 @@ heed_status heed__job_log_epoch(job *j)
         { "lr", at->lr },
         { "grad_norm", at->grad_norm },
         { "seconds", p->seconds },
+        { "peak_bytes", (double)heed_context_peak_bytes(j->ctx) },
     };
     heed_status st;
     text t;

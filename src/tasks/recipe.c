@@ -17,17 +17,34 @@
 #define MODEL_NAME_DOC "architecture; it decides which further keys model has"
 
 static const field data_rows[] = {
-    { FIELD_(recipe_data, kind, FIELD_ENUM_), .choices = "idx",
-      .doc = "format of the data: idx is a folder with the four MNIST-style files" },
+    { FIELD_(recipe_data, kind, FIELD_ENUM_), .choices = "auto|idx|folder",
+      .doc = "format of the data: idx is a folder with the four MNIST-style files, folder one with a folder of "
+             "pictures for each class; auto looks" },
     { FIELD_(recipe_data, path, FIELD_STRING_), .doc = "folder of the data" },
-    { FIELD_(recipe_data, classes, FIELD_STRING_), .doc = "names of the classes, in order of their numbers" },
+    { FIELD_(recipe_data, size, FIELD_STRING_),
+      .doc = "side of a picture, or rows x columns as in 48x64; folders only. Default: the first of 32, 64, 96 that "
+             "is not below the median shorter side of up to 101 pictures, else 96" },
+    { FIELD_(recipe_data, channels, FIELD_ENUM_), .choices = "auto|1|3",
+      .doc = "grey (1) or coloured (3); folders only. auto: 1 when the pictures looked at are all grey" },
+    { FIELD_(recipe_data, fit, FIELD_ENUM_), .choices = "stretch|crop|pad",
+      .doc = "how a picture of another shape fills the size: both sides scaled, the middle taken, or zeros added" },
+    { FIELD_(recipe_data, classes, FIELD_STRING_),
+      .doc = "names of the classes, in order of their numbers; of folders: which, default all by name" },
     { FIELD_(recipe_data, validation, FIELD_F64_), .min = 0, .max = 0.9, .fallback = "0.1",
       .doc = "share of the training part kept for validation, by digest of the picture" },
+    { FIELD_(recipe_data, test, FIELD_F64_), .min = 0, .max = 0.9, .fallback = "0.1",
+      .doc = "share kept for the test part by the same rule, when a folder of pictures has none of its own" },
+    { FIELD_(recipe_data, skip_bad, FIELD_I64_), .min = 0, .max = 1e15,
+      .doc = "so many pictures that cannot be read are passed over" },
     { FIELD_(recipe_data, limit, FIELD_I64_), .min = 0, .max = 1e15, .doc = "training samples used; 0: all" },
     { FIELD_(recipe_data, mirror, FIELD_BOOL_),
       .doc = "pictures mirrored left to right at random; evaluation then also averages over both" },
     { FIELD_(recipe_data, shift, FIELD_I64_), .min = 0, .max = 64,
       .doc = "pictures moved by up to so many pixels" },
+    { FIELD_(recipe_data, crop, FIELD_F64_), .min = 0, .max = 1,
+      .doc = "a part of the picture, at least this share of its area, is scaled up at random; 0: off" },
+    { FIELD_(recipe_data, erase, FIELD_F64_), .min = 0, .max = 1,
+      .doc = "probability that a rectangle of the picture is wiped out" },
     { FIELD_(recipe_data, mean, FIELD_MAYBE_F32_), .min = -1e6, .max = 1e6,
       .doc = "subtracted from pixel / 255; default: measured on the training part" },
     { FIELD_(recipe_data, std, FIELD_MAYBE_F32_), .min = 1e-6, .max = 1e6,
@@ -64,6 +81,12 @@ static const field train_rows[] = {
       .doc = "ends training after so many epochs in a row that were not better; 0: never" },
     { FIELD_(recipe_train, ema, FIELD_F32_), .min = 0, .max = 0.9999999,
       .doc = "decay of a moving average of the weights, which is what is evaluated and kept; 0: none" },
+    { FIELD_(recipe_train, tensorboard, FIELD_BOOL_), .fallback = "true",
+      .doc = "event files in the run's folder for TensorBoard; needs protobuf-c" },
+    { FIELD_(recipe_train, tensorboard_pictures, FIELD_I64_), .min = 0, .max = 1e6, .fallback = "5",
+      .doc = "pictures of what each head attends to every so many epochs; 0: none" },
+    { FIELD_(recipe_train, report, FIELD_BOOL_), .fallback = "true",
+      .doc = "report.html of the validation part in the run's folder" },
     { FIELD_(recipe_train, optimizer, FIELD_ENUM_), .choices = "sgd|rmsprop|adam|adamw", .fallback = "adamw",
       .doc = "rule of a step" },
     { FIELD_(recipe_train, weight_decay, FIELD_MAYBE_F32_), .min = 0, .max = 100,
@@ -97,6 +120,12 @@ static const field train_rows[] = {
     { FIELD_(recipe_train, accumulate, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "1",
       .doc = "batches whose gradients make one step" },
     { FIELD_(recipe_train, label_smoothing, FIELD_F32_), .min = 0, .max = 1, .doc = "of the cross-entropy" },
+    { FIELD_(recipe_train, class_weights, FIELD_ENUM_), .choices = "none|balanced",
+      .doc = "of the cross-entropy; balanced: samples / (classes * samples of the class)" },
+    { FIELD_(recipe_train, init, FIELD_STRING_),
+      .doc = "weights to begin with: a safetensors file of this architecture; a head of other classes stays fresh" },
+    { FIELD_(recipe_train, freeze, FIELD_STRING_),
+      .doc = "parameters left as they are: names, or beginnings as in stem.*, separated by commas" },
     FIELD_END,
 };
 
@@ -259,6 +288,16 @@ static heed_status set_entry(heed_recipe *r, const yaml_entry *e, heed_error *er
                          place_of(place, r, e, true), why.text);
 }
 
+static heed_status put_entry(heed_recipe *r, const yaml_entry *e, heed_error *err)
+{
+    for (int i = 0; i < r->given.n; i++)
+        if (strcmp(r->given.entries[i].key, e->key) == 0) {
+            r->given.entries[i] = *e;
+            return HEED_OK;
+        }
+    return heed__yaml_add(&r->given, &r->arena, e, err);
+}
+
 /* "train.epochs=3" replaces what the file says; "HEED_SEED:train.seed=3" tells where it came from. */
 static heed_status add_override(heed_recipe *r, const char *given, heed_error *err)
 {
@@ -284,19 +323,85 @@ static heed_status add_override(heed_recipe *r, const char *given, heed_error *e
         return heed__fail_memory(err, strlen(given));
     key[equals - given] = '\0';
     e.key = key;
-    for (int i = 0; i < r->given.n; i++)
-        if (strcmp(r->given.entries[i].key, key) == 0) {
-            r->given.entries[i] = e;
-            return HEED_OK;
-        }
+    return put_entry(r, &e, err);
+}
+
+static heed_status set_data(heed_recipe *r, const char *data, heed_error *err)
+{
+    const yaml_entry e = { .key = "data.path", .value = heed__arena_string(&r->arena, data), .origin = "--data" };
+
+    return e.value ? put_entry(r, &e, err) : heed__fail_memory(err, strlen(data));
+}
+
+/* "64" or "48x64": true with both numbers, 1 to 65535. */
+static bool read_size(const char *at, int64_t *height, int64_t *width)
+{
+    int64_t sides[2] = { 0, 0 };
+    int n = 0;
+
+    for (; at && *at && n < 2; n++) {
+        for (; *at >= '0' && *at <= '9' && sides[n] <= 65535; at++)
+            sides[n] = 10 * sides[n] + (*at - '0');
+        if (sides[n] < 1 || sides[n] > 65535)
+            return false;
+        if (*at && (n == 1 || *at++ != 'x' || !*at))
+            return false;
+    }
+    *height = sides[0];
+    *width = n == 2 ? sides[1] : sides[0];
+    return n > 0;
+}
+
+void heed__recipe_size(const heed_recipe *r, int64_t *height, int64_t *width)
+{
+    *height = *width = 0;
+    (void)read_size(r->values->data.size, height, width); /* checked when the recipe was read */
+}
+
+int64_t heed__recipe_channels(const heed_recipe *r)
+{
+    static const int64_t channels[] = { 0, 1, 3 };
+
+    return channels[r->values->data.channels];
+}
+
+static heed_status check_size(heed_recipe *r, heed_error *err)
+{
+    const yaml_entry *e = find_entry(&r->given, "data.size");
+    char shown[200], place[PLACE_MOST];
+    int64_t height, width;
+
+    if (!e || !r->values->data.size || !r->values->data.size[0] || read_size(r->values->data.size, &height, &width))
+        return HEED_OK;
+    return heed__fail_at(err, bad_value(e), r->path,
+                         "%sdata.size: \"%s\" is no size; it is a side, as in 64, or rows x columns, as in 48x64",
+                         place_of(place, r, e, true), heed__shown(shown, e->value, strlen(e->value)));
+}
+
+heed_status heed__recipe_choose(heed_recipe *r, const char *key, const char *value, const char *origin,
+                                heed_error *err)
+{
+    const yaml_entry e = { .key = heed__arena_string(&r->arena, key),
+                           .value = heed__arena_string(&r->arena, value),
+                           .origin = heed__arena_string(&r->arena, origin) };
+
+    if (!e.key || !e.value || !e.origin)
+        return heed__fail_memory(err, 0);
+    if (heed__recipe_gives(r, key))
+        return HEED_OK;
+    TRY(set_entry(r, &e, err));
     return heed__yaml_add(&r->given, &r->arena, &e, err);
 }
 
-heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path,
-                             const char *const *overrides, heed_error *err)
+bool heed__recipe_gives(const heed_recipe *r, const char *key)
+{
+    return find_entry(&r->given, key) != NULL;
+}
+
+heed_status heed__recipe_open_bytes(heed_recipe **out, heed_context *ctx, const char *name, const void *bytes,
+                                    size_t size, const char *const *overrides, const char *data, heed_error *err)
 {
     heed_recipe *r = heed__alloc(ctx->heap, 1, sizeof *r);
-    file_bytes file = { 0 };
     heed_status st;
 
     if (!r)
@@ -304,18 +409,20 @@ heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *p
     r->ctx = ctx;
     heed__arena_init(&r->arena, ctx->heap);
     heed__text_init(&r->shown, ctx->heap, 0);
-    r->path = heed__arena_string(&r->arena, path);
+    r->path = heed__arena_string(&r->arena, name);
     if (!r->path) {
-        st = heed__fail_memory(err, strlen(path));
+        st = heed__fail_memory(err, strlen(name));
         goto done;
     }
-    STEP(heed__file_read(&file, ctx, path, ctx->limits.yaml_bytes, err));
-    STEP(heed__yaml_flatten(&r->given, ctx, &r->arena, r->path, file.data, file.size, err));
+    STEP(heed__yaml_flatten(&r->given, ctx, &r->arena, r->path, bytes, size, err));
+    if (data)
+        STEP(set_data(r, data, err));
     for (; overrides && *overrides; overrides++)
         STEP(add_override(r, *overrides, err));
     STEP(pick_architecture(r, err));
     for (int i = 0; i < r->given.n; i++)
         STEP(set_entry(r, &r->given.entries[i], err));
+    STEP(check_size(r, err));
     if (!r->values->data.path || !r->values->data.path[0]) {
         st = heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: data.path is missing: the folder of the data",
                            r->path);
@@ -324,8 +431,19 @@ heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *p
     *out = r;
     r = NULL;
 done:
-    heed__release(ctx->heap, file.data);
     heed_recipe_free(r);
+    return st;
+}
+
+heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path,
+                             const char *const *overrides, heed_error *err)
+{
+    file_bytes file = { 0 };
+    heed_status st;
+
+    TRY(heed__file_read(&file, ctx, path, ctx->limits.yaml_bytes, err));
+    st = heed__recipe_open_bytes(out, ctx, path, file.data, file.size, overrides, NULL, err);
+    heed__release(ctx->heap, file.data);
     return st;
 }
 
@@ -500,7 +618,8 @@ const char *heed_recipe_get(const heed_recipe *r, const char *key)
 static bool idle_key(const char *key)
 {
     static const char *const keys[] = { "data.path", "train.threads", "train.checkpoint_epochs",
-                                        "train.checkpoint_steps", "train.checkpoint_minutes", "train.keep" };
+                                        "train.checkpoint_steps", "train.checkpoint_minutes", "train.keep",
+                                        "train.tensorboard", "train.tensorboard_pictures", "train.report" };
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (strcmp(keys[i], key) == 0)

@@ -1,24 +1,14 @@
 /* A trained run: its recipe says which architecture, config.json which sizes, classes and normalisation,
  * model.safetensors the weights. */
 
+#include "tasks/run.h"
 #include "base/files.h"
 #include "base/sizes.h"
-#include "data/normal.h"
 #include "graph/graph.h"
-#include "tasks/config.h"
-#include "tasks/recipe.h"
 #include "tasks/run_folder.h"
-#include "train/mirror.h"
 
+#include <stdio.h>
 #include <string.h>
-
-struct heed_run {
-    heed_context *ctx;
-    arena arena;
-    heed_recipe *recipe;
-    heed_model *model;
-    run_config config;
-};
 
 /* Bytes of the model's own tensors in a graph. */
 static double graph_bytes(const heed_graph *g)
@@ -109,6 +99,11 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
                            "%s: there is no such folder; a run is what heed train --out makes", folder);
         goto done;
     }
+    r->folder = heed__arena_string(&r->arena, folder);
+    if (!r->folder) {
+        st = heed__fail_memory(err, strlen(folder));
+        goto done;
+    }
     STEP(heed__run_file(&recipe, ctx, folder, RUN_RECIPE, err));
     STEP(heed__run_file(&weights, ctx, folder, RUN_WEIGHTS, err));
     STEP(check_finished(ctx, folder, recipe, err));
@@ -145,6 +140,11 @@ void heed_run_free(heed_run *r)
     heed__release(h, r);
 }
 
+heed_context *heed_run_context(const heed_run *r)
+{
+    return r->ctx;
+}
+
 heed_model *heed_run_model(heed_run *r)
 {
     return r->model;
@@ -176,6 +176,53 @@ heed_type heed_run_input_type(const heed_run *r, int64_t batch)
                         (const int64_t[]){ batch, r->config.channels, r->config.height, r->config.width });
 }
 
+heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_error *err)
+{
+    const heed_self_test_inputs in = { .type = heed_run_input_type(r, SELF_TEST_SAMPLES),
+                                       .seed = (uint64_t)r->config.self_test_seed,
+                                       .mean = r->config.mean,
+                                       .std = r->config.std };
+
+    return heed_model_self_test(out, r->model, &in, &r->config.self_test, err);
+}
+
+picture_fit heed__run_fit(const heed_run *r)
+{
+    return (picture_fit){ .channels = r->config.channels, .height = r->config.height, .width = r->config.width,
+                          .fit = r->config.fit, .filter = r->config.filter };
+}
+
+/* The test part that training left alone: of the recipe's folder by the same rule, under whatever name it is
+ * given. Of another folder its own test part, or all of it. Pictures are fitted as the run's were; classes are
+ * found by name, so that the number of a class is the same. */
+static heed_status open_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err)
+{
+    const recipe_data *d = &r->recipe->values->data;
+    const bool same = strcmp(folder, d->path) == 0 || heed__os_same(folder, d->path);
+    const run_config *c = &r->config;
+    const char **classes = heed__alloc(r->ctx->heap, (size_t)c->classes + 1, sizeof *classes);
+    const heed_dataset_opts opts = { .kind = same ? (heed_dataset_kind)d->kind : HEED_DATASET_AUTO,
+                                     .part = same ? HEED_PART_TEST : HEED_PART_WHOLE,
+                                     .validation = d->validation,
+                                     .test = d->test,
+                                     .channels = c->channels,
+                                     .height = c->height,
+                                     .width = c->width,
+                                     .fit = c->fit,
+                                     .filter = c->filter,
+                                     .classes = classes,
+                                     .skip_bad = d->skip_bad };
+    heed_status st;
+
+    if (!classes)
+        return heed__fail_memory(err, (uint64_t)c->classes * sizeof *classes);
+    for (int64_t i = 0; i < c->classes; i++)
+        classes[i] = c->class_names[i];
+    st = heed_dataset_open(out, r->ctx, folder, &opts, err);
+    heed__release(r->ctx->heap, classes);
+    return st;
+}
+
 heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data, heed_error *err)
 {
     const recipe_values *v = r->recipe->values;
@@ -185,7 +232,7 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
     heed_type image;
     heed_status st;
 
-    STEP(heed_dataset_open_idx(&d, r->ctx, folder, "test", err));
+    STEP(open_test(&d, r, folder, err));
     image = heed_dataset_image_type(d);
     if (image.dims[0] != r->config.channels || image.dims[1] != r->config.height ||
         image.dims[2] != r->config.width) {
@@ -208,98 +255,9 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
                              .std = r->config.std },
         err));
     STEP(heed_evaluate(out, r->model, l, r->config.mirror ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE, err));
+    (void)snprintf(out->part, sizeof out->part, "test part of %s", folder);
 done:
     heed_loader_free(l);
     heed_dataset_free(d);
-    return st;
-}
-
-/* ---- predicting ---- */
-
-#define PREDICT_BATCH 128
-
-/* One batch of pictures: as the loader makes them, and what the network says. */
-typedef struct prediction {
-    heed_tensor x, logits;
-    float *tables;           /* [channels][256] */
-    float *flipped, *others; /* with mirror */
-} prediction;
-
-static heed_status check_pictures(const heed_run *r, const heed_type *t, heed_error *err)
-{
-    const run_config *c = &r->config;
-    const int rank = t->rank;
-    const bool fits = t->dtype == HEED_U8 && heed_type_count(t) >= 0 &&
-                      (rank == 4 || (rank == 3 && c->channels == 1)) && t->dims[rank - 1] == c->width &&
-                      t->dims[rank - 2] == c->height && (rank == 3 || t->dims[1] == c->channels);
-
-    if (fits)
-        return HEED_OK;
-    return heed__fail(err, HEED_ERR_SHAPE, "predict: the model takes pictures u8 [n,%lld,%lld,%lld]",
-                      (long long)c->channels, (long long)c->height, (long long)c->width);
-}
-
-static heed_status prepare_prediction(prediction *p, const heed_run *r, heed_average average, heed_error *err)
-{
-    heap *h = r->ctx->heap;
-    size_t pixels, numbers;
-
-    p->x.type = heed_run_input_type(r, PREDICT_BATCH);
-    p->logits.type = heed_type_of(HEED_F32, 2, (const int64_t[]){ PREDICT_BATCH, r->config.classes });
-    pixels = (size_t)heed_type_count(&p->x.type);
-    numbers = (size_t)heed_type_count(&p->logits.type);
-    p->x.data = heed__alloc(h, pixels, sizeof(float));
-    p->logits.data = heed__alloc(h, numbers, sizeof(float));
-    p->tables = heed__alloc(h, (size_t)r->config.channels, 256 * sizeof(float));
-    if (average == HEED_AVERAGE_MIRROR) {
-        p->flipped = heed__alloc(h, pixels, sizeof(float));
-        p->others = heed__alloc(h, numbers, sizeof(float));
-    }
-    if (!p->x.data || !p->logits.data || !p->tables ||
-        (average == HEED_AVERAGE_MIRROR && (!p->flipped || !p->others)))
-        return heed__fail_memory(err, pixels * sizeof(float));
-    for (int64_t c = 0; c < r->config.channels; c++)
-        heed__normal_table(p->tables + c * 256, r->config.mean[c], r->config.std[c]);
-    return HEED_OK;
-}
-
-static void fill_prediction(const prediction *p, const heed_run *r, const uint8_t *from, int64_t n)
-{
-    const int64_t plane = r->config.height * r->config.width;
-    float *to = p->x.data;
-
-    for (int64_t i = 0; i < n * r->config.channels; i++) {
-        const float *table = p->tables + i % r->config.channels * 256;
-
-        for (int64_t j = i * plane; j < (i + 1) * plane; j++)
-            to[j] = table[from[j]];
-    }
-}
-
-heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average, float *logits,
-                             heed_error *err)
-{
-    const int64_t size = r->config.channels * r->config.height * r->config.width, classes = r->config.classes;
-    heap *h = r->ctx->heap;
-    prediction p = { .tables = NULL };
-    heed_status st;
-
-    TRY(check_pictures(r, &pictures.type, err));
-    STEP(prepare_prediction(&p, r, average, err));
-    for (int64_t i = 0; i < pictures.type.dims[0]; i += PREDICT_BATCH) {
-        const int64_t count = i64_min(PREDICT_BATCH, pictures.type.dims[0] - i);
-
-        fill_prediction(&p, r, (const uint8_t *)pictures.data + i * size, count);
-        STEP(heed_model_run(r->model, &p.x, 1, &p.logits, 1, err));
-        if (average == HEED_AVERAGE_MIRROR)
-            STEP(heed__average_mirror(r->model, &p.x, &p.logits, p.flipped, p.others, err));
-        memcpy(logits + i * classes, p.logits.data, (size_t)(count * classes) * sizeof *logits);
-    }
-done:
-    heed__release(h, p.x.data);
-    heed__release(h, p.logits.data);
-    heed__release(h, p.tables);
-    heed__release(h, p.flipped);
-    heed__release(h, p.others);
     return st;
 }

@@ -14,6 +14,7 @@
 #define RUN_RECIPE "recipe.yaml"
 #define RUN_WEIGHTS "model.safetensors"
 #define RUN_METRICS "metrics.jsonl"
+#define RUN_REPORT "report.html"
 #define RUN_SETS "checkpoints"
 #define RUN_NEXT "next"
 #define RUN_LOCK "lock"

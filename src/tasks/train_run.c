@@ -16,31 +16,40 @@ static heed_status prepare_model(job *j)
         .batch_size = t->batch_size, .seed = (uint64_t)t->seed, .mean = j->config.mean, .std = j->config.std
     };
     heed_loader_opts training = loading;
+    const char *const *frozen = NULL;
+    heed_trainer_opts training_opts;
 
     TRY(heed__recipe_set_classes(j->recipe, j->config.classes, j->err));
     TRY(heed_model_new(&j->model, j->ctx, j->recipe->architecture->build, j->recipe->config,
                        &(heed_model_opts){ .seed = (uint64_t)t->seed }, j->err));
     TRY(heed_model_init(j->model, &input, 1, j->err));
-    TRY(heed_trainer_new(&j->trainer, j->model,
-                         &(heed_trainer_opts){ .optimizer = (heed_optimizer)t->optimizer,
-                                               .lr = HEED_SET((float)t->lr),
-                                               .weight_decay = t->weight_decay,
-                                               .decay = (heed_decay)t->decay,
-                                               .momentum = t->momentum,
-                                               .beta1 = t->beta1,
-                                               .beta2 = t->beta2,
-                                               .eps = t->eps,
-                                               .alpha = t->alpha,
-                                               .nesterov = t->nesterov,
-                                               .amsgrad = t->amsgrad,
-                                               .clip_norm = t->clip_norm,
-                                               .accumulate = t->accumulate,
-                                               .label_smoothing = t->label_smoothing,
-                                               .ema = t->ema },
-                         j->err));
+    TRY(heed__job_init(j));
+    TRY(heed__job_frozen(j, &frozen));
+    training_opts = (heed_trainer_opts){ .optimizer = (heed_optimizer)t->optimizer,
+                                         .lr = HEED_SET((float)t->lr),
+                                         .weight_decay = t->weight_decay,
+                                         .decay = (heed_decay)t->decay,
+                                         .momentum = t->momentum,
+                                         .beta1 = t->beta1,
+                                         .beta2 = t->beta2,
+                                         .eps = t->eps,
+                                         .alpha = t->alpha,
+                                         .nesterov = t->nesterov,
+                                         .amsgrad = t->amsgrad,
+                                         .clip_norm = t->clip_norm,
+                                         .accumulate = t->accumulate,
+                                         .label_smoothing = t->label_smoothing,
+                                         .ema = t->ema,
+                                         .frozen = frozen };
+    TRY(heed__job_loss(j, &training_opts));
+    TRY(heed_trainer_new(&j->trainer, j->model, &training_opts, j->err));
+    heed_model_profile(j->model, j->opts->profile);
+    heed_trainer_profile(j->trainer, j->opts->profile);
     training.shuffle = true;
     training.mirror = v->data.mirror;
     training.shift = v->data.shift;
+    training.crop = v->data.crop;
+    training.erase = v->data.erase;
     TRY(heed_loader_new(&j->train, j->ctx, j->data, j->order, j->n_train, &training, j->err));
     if (j->n_held > 0)
         TRY(heed_loader_new(&j->validation, j->ctx, j->data, j->held, j->n_held, &loading, j->err));
@@ -138,6 +147,7 @@ static heed_status end_epoch(job *j)
         TRY(validate(j));
     tell(j, true);
     TRY(heed__job_log_epoch(j));
+    TRY(heed__job_events_epoch(j));
     if (finished(j) || (every > 0 && j->at.epoch % every == 0))
         TRY(heed__job_save(j));
     return HEED_OK;
@@ -221,7 +231,9 @@ static heed_status end_run(job *j, heed_train_result *r)
 {
     TRY(heed__job_baseline(j, &r->baseline_accuracy));
     TRY(heed__job_choose(j, r));
-    return heed__job_put_run(j, r);
+    TRY(heed__job_events_end(j)); /* its file moves with the run */
+    TRY(heed__job_put_run(j, r));
+    return heed__job_report(j);
 }
 
 static heed_train_result result_of(const job *j)
@@ -274,6 +286,8 @@ heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_rec
                         "training was stopped at step %lld of %lld; to go on: heed train --out %s --resume",
                         (long long)j.at.step, (long long)j.total_steps, opts->out);
 done:
+    if (heed__job_events_end(&j) != HEED_OK && st == HEED_OK)
+        st = HEED_ERR_IO;
     heed_loader_free(j.train);
     heed_loader_free(j.validation);
     heed_trainer_free(j.trainer);

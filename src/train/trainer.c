@@ -570,6 +570,11 @@ heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_
     return HEED_OK;
 }
 
+void heed_trainer_profile(heed_trainer *t, heed_profile *p)
+{
+    heed_session_profile(t->session, p);
+}
+
 void heed_trainer_set_lr(heed_trainer *t, float lr)
 {
     t->lr = lr;

@@ -48,6 +48,10 @@ const heed = (function () {
     under.querySelectorAll("[data-i18n-label]").forEach(function (e) {
       e.setAttribute("aria-label", say.apply(null, [e.dataset.i18nLabel].concat(argumentsOf(e))));
     });
+    under.querySelectorAll("svg.chart text, svg.chart > title").forEach(function (e) { /* numbers and names stay */
+      if (!e.dataset.word) e.dataset.word = e.textContent;
+      e.textContent = word(e.dataset.word);
+    });
   }
   function isDark() {
     if (root.dataset.theme) return root.dataset.theme === "dark";
