@@ -4,8 +4,8 @@
  *   ROOT/PART/CLASS/.../picture   PART is train, test, val, valid or validation
  *
  * The second one it is when train or test is there, has sub-folders and no picture of its own; a class may
- * still be called "train". Folders below a class are walked with a stack of listings, as deep as the limit of
- * nesting allows: a link may lead back. */
+ * still be called "train". Folders below a class are walked with a stack of listings of bounded depth: a
+ * link may lead back. */
 
 #include "data/scan.h"
 #include "base/error.h"
@@ -24,6 +24,7 @@ static const struct {
     { "validation", SCAN_VALIDATION }, { "test", SCAN_TEST },
 };
 #define SCAN_NAMES (sizeof scan_parts / sizeof *scan_parts)
+#define SCAN_DEPTH 32
 
 /* ---- listing ---- */
 
@@ -120,7 +121,7 @@ typedef struct scan_level {
 } scan_level;
 
 /* One name of the deepest folder: a picture is taken, a folder becomes the deepest. */
-static heed_status scan_step(folder_scan *s, scan_level *levels, uint64_t *depth, int32_t label, scan_part part,
+static heed_status scan_step(folder_scan *s, scan_level *levels, int *depth, int32_t label, scan_part part,
                              heed_error *err)
 {
     scan_level *top = &levels[*depth - 1];
@@ -136,10 +137,10 @@ static heed_status scan_step(folder_scan *s, scan_level *levels, uint64_t *depth
     source = scan_join(s, top->source, e->name);
     if (!source)
         return heed__fail_memory(err, 0);
-    if (*depth == s->ctx->limits.nesting)
+    if (*depth == SCAN_DEPTH)
         return heed__fail_at(err, HEED_ERR_LIMIT, source,
-                             "%s/%s: folders lie deeper than %" PRIu64 " in each other; does a link lead back?",
-                             s->root, source, s->ctx->limits.nesting);
+                             "%s/%s: folders lie deeper than %d in each other; does a link lead back?", s->root, source,
+                             SCAN_DEPTH);
     levels[*depth] = (scan_level){ .source = source };
     TRY(scan_list(&levels[*depth].list, s, source, err));
     ++*depth;
@@ -148,13 +149,10 @@ static heed_status scan_step(folder_scan *s, scan_level *levels, uint64_t *depth
 
 static heed_status scan_class(folder_scan *s, const char *source, int32_t label, scan_part part, heed_error *err)
 {
-    scan_level *levels = heed__alloc(s->ctx->heap, (size_t)s->ctx->limits.nesting + 1, sizeof *levels);
-    uint64_t depth = 0;
+    scan_level levels[SCAN_DEPTH] = { { .source = source } };
+    int depth = 0;
     heed_status st;
 
-    if (!levels)
-        return heed__fail_memory(err, (s->ctx->limits.nesting + 1) * sizeof *levels);
-    levels[0].source = source;
     STEP(scan_list(&levels[0].list, s, source, err));
     depth = 1;
     while (depth > 0) {
@@ -170,7 +168,6 @@ static heed_status scan_class(folder_scan *s, const char *source, int32_t label,
 done:
     while (depth > 0)
         heed__folder_list_release(s->ctx, &levels[--depth].list);
-    heed__release(s->ctx->heap, levels);
     return st;
 }
 
