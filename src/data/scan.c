@@ -210,7 +210,7 @@ static heed_status scan_unknown_class(const folder_scan *s, const char *source, 
     if (s->n_classes > SCAN_SHOWN)
         heed__text_add(&t, " and %d more", s->n_classes - SCAN_SHOWN);
     st = t.failed ? heed__fail_memory(err, 0)
-                  : heed__fail_at(err, HEED_ERR_FORMAT, source, "%s/%s is no class that is known: the folder has %s",
+                  : heed__fail_at(err, HEED_ERR_FORMAT, source, "%s/%s: there is no such class; the folder has %s",
                                   s->root, source, t.data);
     heed__text_release(&t);
     return st;
