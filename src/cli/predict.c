@@ -347,6 +347,17 @@ static heed_status predict_loop(predict_job *j)
     return HEED_OK;
 }
 
+/* Said before the pictures are gone through, not after. */
+static heed_status predict_can_npz(cli *c)
+{
+    for (const heed_feature *f = heed_features(); f->name; f++)
+        if (strcmp(f->name, "npz") == 0 && !f->present)
+            return heed__cli_fail(c, HEED_ERR_MISSING,
+                                  "heed was built without %s, which writes NPZ: apt install %s, rebuild",
+                                  f->library, f->packages);
+    return HEED_OK;
+}
+
 static heed_status predict_check(cli *c, const predict_args *a)
 {
     if ((a->tap.n > 0) != (a->npz != NULL))
@@ -355,6 +366,8 @@ static heed_status predict_check(cli *c, const predict_args *a)
                                      : "--tap needs --npz FILE: where its arrays go");
     if (a->tap.n > 0 && a->average)
         return heed__cli_fail(c, HEED_ERR_USAGE, "taps are of one pass; leave out --average mirror");
+    if (a->npz)
+        TRY(predict_can_npz(c));
     if (a->out)
         TRY(heed__cli_exists(c, a->out, a->force));
     return a->npz ? heed__cli_exists(c, a->npz, a->force) : HEED_OK;
