@@ -7,10 +7,11 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 WERROR ?= $(if $(CI),ON,OFF)
 CMAKE_ARGS ?=
 DEMO_ARGS ?=
+RECIPES ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo test lint format sanitize fuzz bench check-all cross install vectors clean
+.PHONY: help setup build demo recipes test lint format sanitize fuzz bench check-all cross install vectors clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -26,6 +27,9 @@ build: setup ## the library and the command: build/heed, build/libheed.a (the de
 demo: build ## fetch Fashion-MNIST, train the attention model, print its accuracy
 	@tools/data/fetch fashion-mnist
 	@tools/demo $(DEMO_ARGS)
+
+recipes: build ## train and measure the recipes that changed, over seeds; hours on two cores: RECIPES=fashion-mlp for one
+	@tools/recipes $(RECIPES)
 
 test: build ## build and run every test
 	@tools/test $(BUILD) -j$(JOBS)

@@ -366,6 +366,63 @@ static void a_write_is_durable_before_it_gets_its_name_and_its_name_after(void *
     assert_string_equal(t.calls, "new write sync close rename folder sync close ");
 }
 
+/* ---- listing ---- */
+
+static void a_folder_is_listed_in_bytewise_order_with_links_followed(void **state)
+{
+    static const char *const names[] = { ".hidden", "B", "a", "a10", "a2", "sub", "to_nowhere", "to_sub", "\xc3\xa4" };
+    fixture *f = *state;
+    folder_list list;
+    char path[192], target[192];
+
+    for (size_t i = 0; i < 9; i++) {
+        snprintf(path, sizeof path, "%s/%s", f->folder, names[8 - i]);
+        snprintf(target, sizeof target, "%s/sub", f->folder);
+        if (strncmp(names[8 - i], "to_", 3) == 0)
+            assert_int_equal(symlink(names[8 - i][3] == 's' ? target : "nowhere", path), 0);
+        else if (strcmp(names[8 - i], "sub") == 0)
+            assert_int_equal(mkdir(path, 0700), 0);
+        else
+            put_file(path, "x");
+    }
+    assert_int_equal(heed__folder_list(&list, f->ctx, f->folder, NULL), HEED_OK);
+    assert_int_equal(list.n, 9);
+    for (size_t i = 0; i < 9; i++)
+        assert_string_equal(list.entries[i].name, names[i]);
+    assert_int_equal(list.entries[0].kind, OS_FILE);
+    assert_int_equal(list.entries[5].kind, OS_FOLDER);
+    assert_int_equal(list.entries[6].kind, OS_OTHER);
+    assert_int_equal(list.entries[7].kind, OS_FOLDER);
+    heed__folder_list_release(f->ctx, &list);
+    snprintf(path, sizeof path, "%s/sub", f->folder);
+    assert_int_equal(heed__folder_list(&list, f->ctx, path, NULL), HEED_OK);
+    assert_int_equal(list.n, 0);
+    heed__folder_list_release(f->ctx, &list);
+}
+
+static void what_is_no_folder_cannot_be_listed(void **state)
+{
+    fixture *f = *state;
+    heed_error err = { 0 };
+    folder_list list;
+
+    put_file(f->file, "x");
+    assert_int_equal(heed__folder_list(&list, f->ctx, f->file, &err), HEED_ERR_IO);
+    assert_non_null(strstr(err.text, "cannot be read"));
+    assert_string_equal(err.path, f->file);
+}
+
+static void the_same_folder_is_known_by_any_name(void **state)
+{
+    fixture *f = *state;
+    char path[192];
+
+    snprintf(path, sizeof path, "%s/../%s/.", f->folder, f->folder + strlen("/tmp/"));
+    assert_true(heed__os_same(f->folder, path));
+    assert_false(heed__os_same(f->folder, "/tmp"));
+    assert_false(heed__os_same(f->file, f->file)); /* neither is there */
+}
+
 /* ---- scenarios ---- */
 
 static void prepare_old(heed_context *ctx, void *user)
@@ -452,11 +509,34 @@ static bool folder_right(heed_context *ctx, void *user, heed_status st)
     return st != HEED_OK || heed__folder_exists(ctx, path);
 }
 
+static void list_prepare(heed_context *ctx, void *user)
+{
+    char path[192];
+
+    (void)ctx;
+    snprintf(path, sizeof path, "%s/sub", ((fixture *)user)->folder);
+    (void)mkdir(path, 0700);
+    for (const char *name = "cab"; *name; name++) {
+        snprintf(path, sizeof path, "%s/%c", ((fixture *)user)->folder, *name);
+        put_file(path, "");
+    }
+}
+
+static heed_status list_run(heed_context *ctx, void *user, heed_error *err)
+{
+    folder_list list = { .n = 0 };
+    heed_status st = heed__folder_list(&list, ctx, ((fixture *)user)->folder, err);
+
+    heed__folder_list_release(ctx, &list);
+    return st;
+}
+
 static const heed_scenario scenarios[] = {
     { "file_replace", replace_run, prepare_old, replace_right },
     { "file_read", read_run, prepare_old, read_right },
     { "file_append", append_run, prepare_old, append_right },
     { "folder_make", folder_run, folder_prepare, folder_right },
+    { "folder_list", list_run, list_prepare, NULL },
 };
 
 static void files_survive_each_failing_allocation(void **state)
@@ -512,6 +592,9 @@ int main(void)
         EACH(existing_means_there_even_if_unreadable),
         EACH(folders_are_made_with_their_parents),
         EACH(paths_are_joined_with_one_slash),
+        EACH(a_folder_is_listed_in_bytewise_order_with_links_followed),
+        EACH(what_is_no_folder_cannot_be_listed),
+        EACH(the_same_folder_is_known_by_any_name),
         EACH(a_full_disk_names_the_bytes),
         EACH(a_write_is_durable_before_it_gets_its_name_and_its_name_after),
         EACH(files_survive_each_failing_allocation),

@@ -2,6 +2,8 @@
 #include "support/cmocka.h"
 #include "support/toy.h"
 
+#include <heed/metrics.h>
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,10 +89,42 @@ static void loss_accuracy_and_confusion_are_those_worked_out_by_hand(void **stat
         assert_true(e.accuracy_mirror == -1);
         assert_true(fabs(e.loss - loss_by_hand()) < 1e-6);
         assert_memory_equal(e.confusion, confusion, sizeof confusion);
+        assert_memory_equal(e.labels, labels, sizeof labels);
+        for (int i = 0; i < 15; i++) {
+            const double x[3] = { pixels[i / 3][0], pixels[i / 3][1], pixels[i / 3][2] };
+
+            assert_true(fabs((double)e.probability[i] - exp(-minus_log_softmax(x, i % 3))) < 1e-7);
+        }
+        assert_null(e.probability_mirror);
         heed_evaluation_release(s->ctx, &e);
-        assert_null(e.confusion);
+        assert_true(!e.confusion && !e.probability && !e.labels);
         close_bench(&b);
     }
+}
+
+/* Probabilities of picture and mirror image go into the metrics as they are. */
+static void metrics_of_an_evaluation_agree_with_it(void **state)
+{
+    scratch *s = *state;
+    bench b = open_bench(s->ctx, first_pixels, &pixels[0][0], labels, 5, 2);
+    heed_tensor probability, truth;
+    heed_metrics *m = NULL;
+    heed_evaluation e;
+
+    TOY_OK(heed_evaluate(&e, b.model, b.loader, HEED_AVERAGE_MIRROR, TOY_ERR));
+    heed_evaluation_tensors(&e, HEED_AVERAGE_NONE, &probability, &truth);
+    TOY_OK(heed_metrics_new(&m, s->ctx, probability, truth, TOY_ERR));
+    assert_true(m->accuracy == e.accuracy && fabs(m->log_loss - e.loss) < 1e-6);
+    assert_memory_equal(m->confusion, e.confusion, 9 * sizeof *e.confusion);
+    heed_metrics_free(s->ctx, m);
+    heed_evaluation_tensors(&e, HEED_AVERAGE_MIRROR, &probability, &truth);
+    assert_ptr_equal(probability.data, e.probability_mirror);
+    TOY_OK(heed_metrics_new(&m, s->ctx, probability, truth, TOY_ERR));
+    assert_true(m->accuracy == e.accuracy_mirror);
+    heed_metrics_free(s->ctx, m);
+    heed_evaluation_release(s->ctx, &e);
+    assert_null(e.probability_mirror);
+    close_bench(&b);
 }
 
 /* Mean of both probabilities, picture by picture (p of the picture, q of its mirror image):
@@ -216,6 +250,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         UNIT(loss_accuracy_and_confusion_are_those_worked_out_by_hand),
+        UNIT(metrics_of_an_evaluation_agree_with_it),
         UNIT(mirror_averaging_takes_the_mean_of_the_probabilities),
         UNIT(probabilities_far_below_the_smallest_float_do_no_harm),
         UNIT(of_equal_logits_the_first_class_is_named),

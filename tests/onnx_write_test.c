@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef HEED_HAVE_ONNX_EXPORT
+#ifdef HEED_HAVE_PROTOBUF
 
 /* x [rows,3] -> relu(linear(x)) [rows,2]; mode decides what else is in it. */
 static heed_graph *make_graph(heed_context *ctx, int64_t n,
@@ -295,7 +295,7 @@ static void without_protobuf_c_the_package_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#ifdef HEED_HAVE_ONNX_EXPORT
+#ifdef HEED_HAVE_PROTOBUF
         TEST(an_open_batch_is_written_by_name),
         TEST(a_fixed_batch_is_written_as_a_number),
         TEST(an_open_batch_needs_a_graph_built_for_it),

@@ -115,7 +115,7 @@ HEED_API bool heed_isa_available(heed_isa isa);
 
 /** An optional library: whether this build has it, and which Debian packages bring it. */
 typedef struct heed_feature {
-    const char *name; /**< "onnx-export"; NULL ends the list */
+    const char *name; /**< "protobuf"; NULL ends the list */
     bool present;
     const char *library, *packages, *version; /**< version "" when it is not present */
 } heed_feature;

@@ -5,7 +5,7 @@
 #ifndef HEED_BENCH_H
 #define HEED_BENCH_H
 
-#include <heed/base.h>
+#include <heed/session.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,6 +32,7 @@ typedef bool heed_bench_fn(void *user, const heed_bench_row *row);
 typedef struct heed_bench_opts {
     const char *filter; /**< only rows whose name contains this; NULL: all */
     double seconds;     /**< time for a row; 0: 0.25 */
+    heed_profile *profile; /**< one more run of each graph and model is recorded under the row's name; NULL: none */
 } heed_bench_opts;
 
 /** Runs the benchmarks on the context's threads and level, and calls `each` after every one. HEED_ERR_USAGE when the filter

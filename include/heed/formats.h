@@ -1,4 +1,4 @@
-/* heed/formats.h: files that others read and write: safetensors, ONNX. Strict, limited, atomic. */
+/* heed/formats.h: files that others read and write: safetensors, ONNX, NPY, NPZ and CSV. Strict, limited, atomic. */
 #ifndef HEED_FORMATS_H
 #define HEED_FORMATS_H
 
@@ -47,6 +47,41 @@ typedef struct heed_pair {
 HEED_MUST_CHECK HEED_API heed_status heed_safetensors_write(heed_context *ctx, const char *path, const heed_named_tensor *tensors, int64_t n,
                                                             const heed_pair *metadata, int64_t pairs, heed_error *err);
 
+/* ---- NPY and NPZ, the formats of NumPy ---- */
+
+#define HEED_NPY_HEADER_MOST 384 /**< bytes; a multiple of 64, as every header is */
+
+/** The header that numpy.save writes before an array of this type, byte for byte: version 1.0, C order, padded so that the data begin at
+ *  a multiple of 64. The data follow as they lie in memory, little-endian; NumPy has no bfloat16, so bf16 is announced as f32 and has to
+ *  be widened. *size: bytes written to `to`. HEED_ERR_SHAPE, HEED_ERR_DTYPE for a type that is none. */
+HEED_MUST_CHECK HEED_API heed_status heed_npy_header(uint8_t to[HEED_NPY_HEADER_MOST], size_t *size, const heed_type *type, heed_error *err);
+/** One tensor as an NPY file, atomically; bf16 is widened to f32. */
+HEED_MUST_CHECK HEED_API heed_status heed_npy_write(heed_context *ctx, const char *path, heed_tensor tensor, heed_error *err);
+
+/** Tensors as an NPZ file: a zip archive of "NAME.npy" in the order given, stored, not compressed, so that the file can be mapped; atomic.
+ *  Names are UTF-8 without control characters and differ (HEED_ERR_USAGE); n is at least 1 and at most 65,535. The bytes depend on the
+ *  tensors and the version of libzip only. While it is written the archive lies in memory once more, beside the tensors: HEED_ERR_MEMORY
+ *  when the context's limit does not allow it. HEED_ERR_MISSING when built without libzip. */
+HEED_MUST_CHECK HEED_API heed_status heed_npz_write(heed_context *ctx, const char *path, const heed_named_tensor *tensors, int64_t n,
+                                                    heed_error *err);
+
+/* ---- CSV ---- */
+
+/** Writes a table as RFC 4180 has it: fields split by commas, rows ended by CR LF, a field with a comma, a quote or a line's end in quotes,
+ *  quotes in it doubled. Bytes of text are written as they are. Atomic: the file appears when it is committed, the old one stays on any
+ *  failure. begin, then fields and rows, then commit or cancel, either of which ends it. */
+typedef struct heed_csv heed_csv;
+HEED_MUST_CHECK HEED_API heed_status heed_csv_begin(heed_csv **out, heed_context *ctx, const char *path, heed_error *err);
+/** One field more. A float is the shortest decimal that reads back the same; what is not finite is "nan", "inf" or "-inf". */
+HEED_API void heed_csv_text(heed_csv *c, const char *text);
+HEED_API void heed_csv_integer(heed_csv *c, int64_t value);
+HEED_API void heed_csv_float(heed_csv *c, float value);
+HEED_API void heed_csv_double(heed_csv *c, double value);
+/** Ends the row; what went wrong with its fields comes out here. HEED_ERR_USAGE when it has more or fewer fields than the first row. */
+HEED_MUST_CHECK HEED_API heed_status heed_csv_row(heed_csv *c, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_csv_commit(heed_csv *c, heed_error *err);
+HEED_API void heed_csv_cancel(heed_csv *c); /**< NULL is fine */
+
 /* ---- weights and models ---- */
 
 /** Every tensor of that part of the store into one file (HEED_ERR_NUMERIC when one is not finite); and back: names and types of the file
@@ -81,6 +116,46 @@ HEED_MUST_CHECK HEED_API heed_status heed_onnx_write(heed_context *ctx, const ch
 /** The model for inputs of these types. With an open batch their first size does not matter. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_onnx(heed_model *m, const heed_type *inputs, int n_inputs, const char *path,
                                                      const heed_onnx_opts *opts, heed_error *err);
+
+/* ---- TensorBoard event files ---- */
+
+/** A file of measurements by step, for TensorBoard and its like. Records wait in memory and are appended every ten
+ * seconds, after a mebibyte and at the end. One thread at a time. All calls: HEED_ERR_MISSING without protobuf-c. */
+typedef struct heed_events heed_events;
+
+typedef struct heed_events_opts {
+    double (*clock)(void *user); /**< seconds since 1970; NULL: the system's */
+    void *user;
+    heed_maybe_i64 resumed;      /**< training goes on after this step: readers forget what older files of the folder say of
+                                      later ones; not set: a new training, they forget all */
+} heed_events_opts;
+
+/** Begins a file "events.out.tfevents.<seconds>.<host>.<process>.<n>" in the folder, which is made when it is not there.
+ * *out is ended by heed_events_close. HEED_ERR_IO when nothing can be written. */
+HEED_MUST_CHECK HEED_API heed_status heed_events_open(heed_events **out, heed_context *ctx, const char *folder,
+                                                      const heed_events_opts *opts, heed_error *err);
+/** Adds a value. A tag ("train/loss"; slashes make groups) is UTF-8 and holds one kind of value: HEED_ERR_USAGE
+ * otherwise. Numbers are kept as f32; NaN and infinities too. */
+HEED_MUST_CHECK HEED_API heed_status heed_events_scalar(heed_events *e, const char *tag, int64_t step, double value,
+                                                        heed_error *err);
+/** A picture as the bytes of a PNG, borrowed during the call. */
+typedef struct heed_event_image {
+    const void *png;
+    size_t size;
+    int64_t width, height;
+} heed_event_image;
+/** 1 to 256 pictures of one size (HEED_ERR_LIMIT). */
+HEED_MUST_CHECK HEED_API heed_status heed_events_image(heed_events *e, const char *tag, int64_t step,
+                                                       const heed_event_image *images, int n, heed_error *err);
+/** A text; TensorBoard reads it as Markdown. */
+HEED_MUST_CHECK HEED_API heed_status heed_events_text(heed_events *e, const char *tag, int64_t step, const char *words,
+                                                      heed_error *err);
+/** Appends what waits. After a failed write every call fails: what stands behind a torn record is never read. */
+HEED_MUST_CHECK HEED_API heed_status heed_events_flush(heed_events *e, heed_error *err);
+/** Path of the file; borrowed. */
+HEED_API const char *heed_events_path(const heed_events *e);
+/** Flushes, and frees in any case. NULL is fine. */
+HEED_API heed_status heed_events_close(heed_events *e, heed_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /* heed/heed.h: everything. One page to start from: base.h (contexts, errors), tensor.h, graph.h (building), ops.h,
  * attention.h, nn.h (layers), session.h (running), model.h, metrics.h, train.h, data.h, image.h, formats.h,
- * explain.h, task.h, bench.h. */
+ * explain.h, doctor.h, task.h, bench.h. */
 #ifndef HEED_H
 #define HEED_H
 
@@ -18,6 +18,7 @@
 #include <heed/metrics.h>
 #include <heed/train.h>
 #include <heed/explain.h>
+#include <heed/doctor.h>
 #include <heed/task.h>
 #include <heed/bench.h>
 

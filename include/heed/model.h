@@ -50,6 +50,9 @@ HEED_MUST_CHECK HEED_API heed_status heed_model_plan(heed_model *m, const heed_t
 HEED_MUST_CHECK HEED_API heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n_inputs,
                                                       heed_mode mode, heed_graph **out, heed_error *err);
 
+/** Records later runs in the profile (borrowed); NULL: nothing. */
+HEED_API void heed_model_profile(heed_model *m, heed_profile *p);
+
 /** Makes all weights now, for inputs of these types. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_init(heed_model *m, const heed_type *inputs, int n_inputs,
                                                      heed_error *err);
@@ -62,6 +65,51 @@ HEED_API uint64_t heed_model_seed(const heed_model *m);
 
 /** Parameters: trained numbers in all. */
 HEED_API int64_t heed_model_parameters(const heed_model *m);
+
+/* ---- self-test: does this model still compute what it computed when it was made? ---- */
+
+/** Inputs that anyone can make again: u8 pictures of Philox words (seed, "self_test", sample, pixel), seen as
+ * (pixel / 255 - mean[channel]) / std[channel]. */
+typedef struct heed_self_test_inputs {
+    heed_type type;          /**< f32 [samples, channels, ...] */
+    uint64_t seed;
+    const float *mean, *std; /**< [channels] each; NULL: 0 and 1 */
+} heed_self_test_inputs;
+
+/** What came out at first. */
+typedef struct heed_self_test {
+    heed_isa isa;         /**< level that computed it */
+    char sha256[65];      /**< of the outputs' bytes */
+    int64_t n;            /**< outputs in all; 0: none were written down */
+    const float *outputs; /**< [n] */
+} heed_self_test;
+
+typedef enum heed_self_test_verdict {
+    HEED_SELF_TEST_NONE = 0, /**< there is nothing to compare with */
+    HEED_SELF_TEST_SAME,     /**< the same bits */
+    HEED_SELF_TEST_CLOSE,    /**< other bits, every number within the bound: another level, compiler or version */
+    HEED_SELF_TEST_OTHER     /**< other numbers: weights, configuration or build are not those of then */
+} heed_self_test_verdict;
+
+#define HEED_SELF_TEST_BOUND 1e-4
+
+typedef struct heed_self_test_result {
+    heed_self_test_verdict verdict;
+    double difference; /**< max |now - then| / max(1, max |then|) */
+    heed_isa then, now;
+} heed_self_test_result;
+
+/** Runs the model on the inputs: outputs[0..n) are its result f32, n as many as it has (HEED_ERR_SHAPE); their digest
+ * is written as 64 hex digits and a terminator. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_self_test_make(heed_model *m, const heed_self_test_inputs *in,
+                                                               float *outputs, int64_t n, char sha256[65],
+                                                               heed_error *err);
+
+/** Runs it again and compares with what came out then. A model of other outputs is HEED_SELF_TEST_OTHER with an infinite
+ * difference. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_self_test(heed_self_test_result *out, heed_model *m,
+                                                          const heed_self_test_inputs *in,
+                                                          const heed_self_test *then, heed_error *err);
 
 #ifdef __cplusplus
 }

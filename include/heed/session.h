@@ -35,8 +35,10 @@ HEED_MUST_CHECK HEED_API heed_status heed_weights_put(heed_weights *w, const cha
  *  types. Initial values depend on seed and path only. */
 HEED_MUST_CHECK HEED_API heed_status heed_weights_init(heed_weights *w, const heed_graph *g, uint64_t seed, heed_error *err);
 
-/** SHA-256 over the saved tensors (name, type, bytes; in order of name) as 64 hex digits and a terminator. `all`: moments and rng too. */
-typedef enum heed_weights_part { HEED_WEIGHTS_MODEL = 0, HEED_WEIGHTS_ALL } heed_weights_part;
+/** What of a store is meant: the model file's tensors, everything, or what the model file leaves out (moments, averages, rng). */
+typedef enum heed_weights_part { HEED_WEIGHTS_MODEL = 0, HEED_WEIGHTS_ALL, HEED_WEIGHTS_STATE } heed_weights_part;
+
+/** SHA-256 over the tensors of a part (name, type, bytes; in order of name) as 64 hex digits and a terminator. */
 HEED_MUST_CHECK HEED_API heed_status heed_weights_sha256(const heed_weights *w, heed_weights_part part, char out[65], heed_error *err);
 
 /** True for names that belong to the model file: not "rng", "optimizer.*" or "ema.*". */
@@ -71,7 +73,27 @@ typedef struct heed_plan_report {
 } heed_plan_report;
 HEED_API heed_plan_report heed_plan_describe(const heed_plan *p);
 
-/** A line a step: op, scope, types, kernel and why, bytes, FLOPs, offset. Given back by heed_text_free. */
+/** A step of a plan. Texts are borrowed from the plan. */
+typedef struct heed_plan_step {
+    int64_t index;           /**< place in the plan */
+    const char *op, *kernel; /**< what it computes, and with what */
+    const char *path;        /**< scope of its node; "" at the top */
+    const char *passed_over; /**< kernels asked before that do not serve these types, separated by ", "; "" for none */
+    heed_type type;          /**< of its first wanted output */
+    int outputs;             /**< wanted ones */
+    int64_t chunks, chunk;   /**< pieces of work, and items of one */
+    uint64_t bytes;          /**< inputs and outputs, each once */
+    uint64_t scratch_bytes;  /**< of all threads, and shared by chunks */
+    int64_t offset;          /**< of the first output in the block; -1: in a weight or an input */
+    double flops;
+    bool in_place;           /**< its first output lies over one of its inputs */
+} heed_plan_step;
+
+/** Steps that do work, in order: fewer than report.steps, for copies that were written through are left out. */
+HEED_API int64_t heed_plan_steps(const heed_plan *p);
+HEED_API heed_plan_step heed_plan_step_at(const heed_plan *p, int64_t i);
+
+/** A table with a line a step: op, kernel and why, type, place, bytes, FLOPs, scope. Given back by heed_text_free. */
 HEED_MUST_CHECK HEED_API heed_status heed_plan_print(char **out, const heed_plan *p, heed_error *err);
 
 /** Inputs in the order of heed_input; outputs in the order of heed_output, then the taps asked for. Names are borrowed. */
@@ -113,6 +135,54 @@ HEED_MUST_CHECK HEED_API heed_status heed_session_run(heed_session *s, int id, c
  *  HEED_OK. No state is changed. Slow. */
 HEED_MUST_CHECK HEED_API heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *inputs, int n_inputs,
                                                            heed_error *err);
+
+/* ---- profile: where the time of runs goes ---- */
+
+/** Room for a number of events, taken once: recording makes no heap call and changes no bit of any result. Any number of
+ *  sessions may share one, on one thread at a time. */
+typedef struct heed_profile heed_profile;
+
+typedef struct heed_profile_opts {
+    int64_t events; /**< room; 0: 65,536. What comes after is counted, and dropped */
+} heed_profile_opts;
+
+HEED_MUST_CHECK HEED_API heed_status heed_profile_new(heed_profile **out, heed_context *ctx, const heed_profile_opts *opts,
+                                                      heed_error *err);
+HEED_API void heed_profile_free(heed_profile *p);
+
+/** Records every later run of the session in p (borrowed); NULL: records nothing, and costs nothing. */
+HEED_API void heed_session_profile(heed_session *s, heed_profile *p);
+
+/** A profile that is off leaves runs alone though sessions have it. It begins on. */
+typedef enum heed_profile_state { HEED_PROFILE_ON = 0, HEED_PROFILE_OFF } heed_profile_state;
+HEED_API void heed_profile_switch(heed_profile *p, heed_profile_state state);
+
+/** Later events belong to this (copied, 47 bytes at most): the name of a benchmark. NULL: nothing. At most 256 labels. */
+HEED_API void heed_profile_label(heed_profile *p, const char *label);
+
+/** A step of a plan, or a thread's share of it. */
+typedef struct heed_profile_event {
+    const char *op, *kernel;  /**< live as long as the program */
+    const char *label;        /**< "" or that of heed_profile_label; lives as long as the profile */
+    char path[64];            /**< scope of the node; the end of one that is longer */
+    int64_t run, step;        /**< run since the profile was made; step of its plan */
+    int lane;                 /**< -1: the step; else the thread whose share this is, first chunk to last */
+    double begin, seconds;    /**< since the profile was made */
+    double flops;             /**< of the step; a multiply-add counts 2 */
+    uint64_t bytes;           /**< inputs and outputs, each once */
+} heed_profile_event;
+
+/** Events kept, one of them (borrowed), and how many had no room. */
+HEED_API int64_t heed_profile_count(const heed_profile *p);
+HEED_API const heed_profile_event *heed_profile_at(const heed_profile *p, int64_t i);
+HEED_API int64_t heed_profile_dropped(const heed_profile *p);
+
+/** Writes the events, atomically, as a Chrome trace: chrome://tracing and ui.perfetto.dev open it. */
+HEED_MUST_CHECK HEED_API heed_status heed_profile_write(const heed_profile *p, const char *path, heed_error *err);
+
+/** A table by kernel over all runs, dropped events too: share of the time, GFLOP/s and their share of the peak, which is
+ *  measured for it (some 10 ms). Given back by heed_text_free. */
+HEED_MUST_CHECK HEED_API heed_status heed_profile_summary(char **out, const heed_profile *p, heed_error *err);
 
 #ifdef __cplusplus
 }

@@ -30,6 +30,7 @@ typedef struct heed_trainer_opts {
     float label_smoothing; /**< of the default loss */
     heed_loss_fn *loss;
     const void *loss_config;
+    float ema; /**< decay of an exponential moving average of the weights; 0: none. See heed_trainer_swap_average */
     const char *const *frozen; /**< patterns of parameters left alone, "stem.*", ended by NULL */
 } heed_trainer_opts;
 
@@ -47,10 +48,20 @@ HEED_API void heed_trainer_free(heed_trainer *t);
 HEED_MUST_CHECK HEED_API heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs,
                                                        int n_inputs, const heed_tensor *target, float *loss,
                                                        heed_error *err);
+/** Makes the plan for steps on these types, and with it every moment that such a step keeps: what a file of moments is
+ * loaded into. A step does so by itself. */
+HEED_MUST_CHECK HEED_API heed_status heed_trainer_prepare(heed_trainer *t, const heed_type *inputs, int n_inputs,
+                                                          const heed_type *target, heed_error *err);
+/** Exchanges the trained parameters with their averages (states ema.<name>; after step 1 the parameters, then
+ * ema + (1 - decay) (parameter - ema), as PyTorch's AveragedModel). Call it again to go on with training. Running
+ * statistics are not averaged. Without options.ema, or before the first step, nothing happens. */
+HEED_API void heed_trainer_swap_average(heed_trainer *t);
 HEED_API void heed_trainer_set_lr(heed_trainer *t, float lr);
 HEED_API float heed_trainer_lr(const heed_trainer *t);
 HEED_API float heed_trainer_grad_norm(const heed_trainer *t); /**< of the last step, before clipping */
 HEED_API int64_t heed_trainer_steps(const heed_trainer *t);   /**< whole steps since the trainer was made */
+/** Records later steps in the profile (borrowed); NULL: nothing. */
+HEED_API void heed_trainer_profile(heed_trainer *t, heed_profile *p);
 /** Bytes of the training plan for the shapes of the last step. */
 HEED_API heed_plan_report heed_trainer_report(const heed_trainer *t);
 
@@ -60,7 +71,9 @@ typedef enum heed_schedule_kind {
     HEED_SCHEDULE_CONSTANT = 0,
     HEED_SCHEDULE_COSINE,
     HEED_SCHEDULE_LINEAR,
-    HEED_SCHEDULE_STEP
+    HEED_SCHEDULE_STEP,
+    HEED_SCHEDULE_PLATEAU,  /**< constant here; heed_plateau_next says when `lr` falls */
+    HEED_SCHEDULE_ONE_CYCLE /**< PyTorch's OneCycleLR with cosines; it has a rise of its own in place of `warmup` */
 } heed_schedule_kind;
 typedef struct heed_schedule {
     heed_schedule_kind kind;
@@ -69,23 +82,54 @@ typedef struct heed_schedule {
     int64_t every;         /**< STEP: times `gamma` every so many steps */
     double gamma;          /**< 0: 0.1 */
     double least;          /**< the fall ends here */
+    double rise;           /**< ONE_CYCLE: share of the steps that rise; 0: 0.3 */
+    double div, final_div; /**< ONE_CYCLE: it begins at lr / div (0: 25) and ends at lr / div / final_div (0: 1e4) */
 } heed_schedule;
 /** Rate of step 0, 1, ...; NaN when `kind` is none of the kinds. */
 HEED_API double heed_schedule_lr(const heed_schedule *s, int64_t step);
 
+/** PyTorch's ReduceLROnPlateau, relative threshold: lr becomes max(least, lr * factor) after more than `patience` values
+ * in a row that were not better than the best one. */
+typedef struct heed_plateau {
+    double factor;    /**< PyTorch: 0.1 */
+    int64_t patience; /**< PyTorch: 10 */
+    double threshold; /**< better is below best (1 - threshold), or with `rises` above best (1 + threshold); PyTorch: 1e-4 */
+    double least;
+    bool rises;    /**< the value is one that should rise, such as accuracy */
+    double lr;     /**< the rate now; set it before the first value */
+    double best;   /**< the rest is the rule's own */
+    int64_t bad;
+    bool begun;
+} heed_plateau;
+/** Takes the value of an epoch and returns the rate from there on. */
+HEED_API double heed_plateau_next(heed_plateau *p, double value);
+
+/** Something odd that ends nothing: a sentence. */
+typedef void heed_notice_fn(void *user, const char *sentence);
+
 /* ---- evaluation ---- */
 
+/** What a model says of samples whose labels are known. The arrays are owned: heed_evaluation_release. They are what
+ * heed_metrics_new and heed_curve_make take, so that every number and "worst mistakes" come from one run. */
 typedef struct heed_evaluation {
     int64_t n, classes;
-    double loss, accuracy;
-    double accuracy_mirror; /**< of the mean probabilities of picture and mirror image; -1: not asked for */
-    int64_t *confusion;     /**< [classes * classes], row = true class; owned: heed_evaluation_release */
+    double loss, accuracy;     /**< loss: mean cross-entropy of the logits */
+    double accuracy_mirror;    /**< of the mean probabilities of picture and mirror image; -1: not asked for */
+    int64_t *confusion;        /**< [classes * classes], row = true class */
+    float *probability;        /**< [n * classes] in the loader's order, of one pass; NULL when n is 0 */
+    float *probability_mirror; /**< the same, mean over picture and mirror image; NULL: not asked for */
+    int64_t *labels;           /**< [n] */
+    char part[256];            /**< which samples these are, for people: heed_run_evaluate says; else "" */
 } heed_evaluation;
 typedef enum heed_average { HEED_AVERAGE_NONE = 0, HEED_AVERAGE_MIRROR } heed_average;
-/** Runs the model over the loader's samples in order. */
+/** Runs the model over the loader's samples in order: 4 * classes bytes of memory a sample (8 with the mirror). */
 HEED_MUST_CHECK HEED_API heed_status heed_evaluate(heed_evaluation *out, heed_model *m, heed_loader *l,
                                                    heed_average average, heed_error *err);
 HEED_API void heed_evaluation_release(heed_context *ctx, heed_evaluation *e);
+/** The arrays as tensors for heed/metrics.h: f32 [n,classes] and i64 [n], borrowed from e. MIRROR: the averaged
+ * probabilities, or those of one pass when there are none. */
+HEED_API void heed_evaluation_tensors(const heed_evaluation *e, heed_average average, heed_tensor *probability,
+                                      heed_tensor *labels);
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,7 @@
  * so that a system that only interrupts cannot hang us. */
 #include "base/files.h"
 #include "base/sizes.h"
+#include "base/sort.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -350,7 +351,7 @@ void heed__file_cancel(file_writer *w)
     files_writer_free(w);
 }
 
-/* Makes names in a folder durable. File systems without this notion say EINVAL. */
+/* Makes names in a folder durable. File systems without this notion say EINVAL. `path` is what messages name. */
 static heed_status files_sync_folder(heed_context *ctx, const char *folder, const char *path, heed_error *err)
 {
     const file_ops *f = ctx->files;
@@ -440,6 +441,96 @@ heed_status heed__file_append(heed_context *ctx, const char *path, const void *b
     return st;
 }
 
+heed_status heed__folder_sync(heed_context *ctx, const char *path, heed_error *err)
+{
+    return files_sync_folder(ctx, path, path, err);
+}
+
+heed_status heed__file_sync(heed_context *ctx, const char *path, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    const int fd = files_open(f, f->open_append, path);
+    int error = 0;
+
+    if (fd < 0)
+        return files_fail(err, path, "the file cannot be opened", errno);
+    if (files_sync(f, fd) != 0)
+        error = errno;
+    if (files_close(f, fd) != 0 && !error)
+        error = errno;
+    return error ? files_fail(err, path, "the file cannot be made durable (fsync)", error) : HEED_OK;
+}
+
+static heed_status files_drop(heed_context *ctx, int (*drop)(void *user, const char *path), const char *path,
+                              const char *what, heed_error *err)
+{
+    int failed = -1;
+
+    for (int i = 0; i < FILES_RETRIES; i++) {
+        failed = drop(ctx->files->user, path);
+        if (!failed || errno != EINTR)
+            break;
+    }
+    return failed && errno != ENOENT ? files_fail(err, path, what, errno) : HEED_OK;
+}
+
+heed_status heed__file_remove(heed_context *ctx, const char *path, heed_error *err)
+{
+    return files_drop(ctx, ctx->files->unlink, path, "the file cannot be removed", err);
+}
+
+heed_status heed__folder_remove(heed_context *ctx, const char *path, heed_error *err)
+{
+    return files_drop(ctx, ctx->files->rmdir, path, "the folder cannot be removed", err);
+}
+
+heed_status heed__file_move(heed_context *ctx, const char *from, const char *to, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    int failed = -1;
+
+    for (int i = 0; i < FILES_RETRIES; i++) {
+        failed = f->rename(f->user, from, to);
+        if (!failed || errno != EINTR)
+            break;
+    }
+    return failed ? files_fail(err, to, "a file cannot be moved to this name", errno) : HEED_OK;
+}
+
+/* The number that a lock file begins with; 0 when there is none. */
+static int files_lock_holder(heed_context *ctx, const char *path)
+{
+    file_bytes bytes = { 0 };
+    int id = 0;
+
+    if (heed__file_read(&bytes, ctx, path, 64, NULL) == HEED_OK)
+        for (size_t i = 0; i < bytes.size && bytes.data[i] >= '0' && bytes.data[i] <= '9' && id < 100000000; i++)
+            id = id * 10 + (bytes.data[i] - '0');
+    heed__release(ctx->heap, bytes.data);
+    return id;
+}
+
+heed_status heed__file_lock(int *lock, heed_context *ctx, const char *path, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    const int fd = files_open(f, f->open_lock, path);
+
+    if (fd < 0 && errno == EBUSY)
+        return heed__fail_at(err, HEED_ERR_EXISTS, path,
+                             "another training (process %d) works in this folder; wait for it, or choose another one",
+                             files_lock_holder(ctx, path));
+    if (fd < 0)
+        return files_fail(err, path, "the file cannot be made", errno);
+    *lock = fd;
+    return HEED_OK;
+}
+
+void heed__file_unlock(int lock, heed_context *ctx, const char *path)
+{
+    files_unlink(ctx->files, path); /* while it is held: see open_lock */
+    (void)files_close(ctx->files, lock);
+}
+
 bool heed__folder_exists(heed_context *ctx, const char *path)
 {
     const file_ops *f = ctx->files;
@@ -512,6 +603,99 @@ heed_status heed__folder_make(heed_context *ctx, const char *path, heed_error *e
     }
     heed__release(ctx->heap, prefix);
     return st;
+}
+
+/* ---- listing ---- */
+
+#define FILES_ENTRIES ((uint32_t)1 << 24)
+
+/* While a folder is read: names end to end, each behind a byte that tells its kind. */
+typedef struct listing {
+    text names;
+    uint32_t n;
+} listing;
+
+static bool files_add_entry(void *to, const char *name, os_entry kind)
+{
+    listing *l = to;
+    const char byte = (char)kind;
+
+    heed__text_put(&l->names, &byte, 1);
+    heed__text_put(&l->names, name, strlen(name) + 1);
+    return l->names.failed == HEED_OK && ++l->n < FILES_ENTRIES;
+}
+
+static bool files_name_before(const void *items, uint32_t a, uint32_t b)
+{
+    const folder_entry *e = items;
+
+    return strcmp(e[a].name, e[b].name) < 0; /* bytes, in no language's order */
+}
+
+/* Entries in the order of names. */
+static heed_status files_sort_entries(folder_list *out, heed_context *ctx, listing *l, heed_error *err)
+{
+    heap *h = ctx->heap;
+    folder_entry *found = heed__alloc(h, l->n, sizeof *found);
+    uint32_t *order = heed__alloc(h, 2 * (size_t)l->n, sizeof *order);
+    folder_list list = { .n = l->n };
+    heed_status st = HEED_OK;
+    const char *at;
+
+    list.entries = heed__alloc(h, l->n, sizeof *list.entries);
+    list.names = list.entries && found && order ? heed__text_take(&l->names) : NULL;
+    if (!list.names) {
+        st = heed__fail_memory(err, l->n * sizeof *found);
+        heed__folder_list_release(ctx, &list);
+        goto done;
+    }
+    at = list.names;
+    for (uint32_t i = 0; i < l->n; i++) {
+        found[i] = (folder_entry){ at + 1, (os_entry)at[0] };
+        at += strlen(at + 1) + 2;
+    }
+    heed__sort(order, order + l->n, l->n, files_name_before, found);
+    for (uint32_t i = 0; i < l->n; i++)
+        list.entries[i] = found[order[i]];
+    *out = list;
+done:
+    heed__release(h, order);
+    heed__release(h, found);
+    return st;
+}
+
+heed_status heed__folder_list(folder_list *out, heed_context *ctx, const char *path, heed_error *err)
+{
+    const file_ops *f = ctx->files;
+    heed_status st = HEED_OK;
+    listing l = { .n = 0 };
+    int failed = -1;
+
+    heed__text_init(&l.names, ctx->heap, 0);
+    for (int i = 0; i < FILES_RETRIES && failed; i++) {
+        heed__text_clear(&l.names); /* an interrupted listing begins again */
+        l.n = 0;
+        failed = f->list(f->user, path, files_add_entry, &l);
+        if (failed && errno != EINTR)
+            break;
+    }
+    if (failed)
+        st = files_fail(err, path, "the folder cannot be read", errno);
+    else if (l.names.failed)
+        st = heed__fail_memory(err, l.names.size);
+    else if (l.n >= FILES_ENTRIES)
+        st = heed__fail_at(err, HEED_ERR_LIMIT, path, "the folder has more than %u names", FILES_ENTRIES - 1);
+    else
+        st = files_sort_entries(out, ctx, &l, err);
+    heed__text_release(&l.names);
+    return st;
+}
+
+void heed__folder_list_release(heed_context *ctx, folder_list *list)
+{
+    heed__release(ctx->heap, list->entries);
+    heed__release(ctx->heap, list->names);
+    *list = (folder_list){ .n = 0 };
 }
 
 char *heed__path_join(heed_context *ctx, const char *folder, const char *name)

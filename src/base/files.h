@@ -54,8 +54,37 @@ heed_status heed__file_append(heed_context *ctx, const char *path, const void *b
 bool heed__file_exists(heed_context *ctx, const char *path);
 bool heed__folder_exists(heed_context *ctx, const char *path);
 
+/* The names in a folder, in bytewise order; a link counts as what it leads to. */
+typedef struct folder_entry {
+    const char *name;
+    os_entry kind;
+} folder_entry;
+typedef struct folder_list {
+    folder_entry *entries; /* owned */
+    char *names;           /* owned: the bytes behind them */
+    uint32_t n;
+} folder_list;
+/* HEED_ERR_IO: no such folder, a file, not readable; HEED_ERR_LIMIT from 2^24 names on. */
+heed_status heed__folder_list(folder_list *out, heed_context *ctx, const char *path, heed_error *err);
+void heed__folder_list_release(heed_context *ctx, folder_list *list);
+
 /* Makes a folder with its parents; fine when it exists. */
 heed_status heed__folder_make(heed_context *ctx, const char *path, heed_error *err);
+
+/* Each of these changes names only; heed__folder_sync makes the names of a folder durable. */
+heed_status heed__file_remove(heed_context *ctx, const char *path, heed_error *err);   /* fine when it is missing */
+heed_status heed__folder_remove(heed_context *ctx, const char *path, heed_error *err); /* empty, or missing */
+heed_status heed__file_move(heed_context *ctx, const char *from, const char *to, heed_error *err); /* folders too */
+heed_status heed__folder_sync(heed_context *ctx, const char *path, heed_error *err);
+
+/* Makes what was appended to a log durable. */
+heed_status heed__file_sync(heed_context *ctx, const char *path, heed_error *err);
+
+/* A file that says "somebody works here": locked from here to heed__file_unlock, which removes it, or to the end of
+ * the process, however it ends. A file without such a lock is a left-over and is taken over; the process id in it
+ * is for messages. HEED_ERR_EXISTS, with that id, while another holds it. */
+heed_status heed__file_lock(int *lock, heed_context *ctx, const char *path, heed_error *err);
+void heed__file_unlock(int lock, heed_context *ctx, const char *path);
 
 /* "folder/name" in heap memory, NULL when memory ran out. */
 char *heed__path_join(heed_context *ctx, const char *folder, const char *name);

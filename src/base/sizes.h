@@ -48,6 +48,11 @@ static inline int64_t i64_min(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+static inline uint64_t u64_min(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* a divided by b > 0, rounded up, for a >= 0. */
 static inline int64_t i64_ceil_div(int64_t a, int64_t b)
 {

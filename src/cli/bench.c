@@ -3,10 +3,10 @@
 #include "cli/cli.h"
 
 typedef struct bench_args {
-    const char *filter;
+    const char *filter, *profile;
     int64_t threads, milliseconds;
     int isa;
-    bool json;
+    bool force, json;
 } bench_args;
 
 static const cli_option bench_table[] = {
@@ -16,6 +16,8 @@ static const cli_option bench_table[] = {
             .doc = "time for each benchmark"),
     THREADS_OPTION(bench_args),
     ISA_OPTION(bench_args),
+    PROFILE_OPTION(bench_args),
+    FORCE_OPTION(bench_args, "writes over a trace that is there"),
     JSON_OPTION(bench_args, "a JSON object a line"),
     OPTIONS_END,
 };
@@ -73,17 +75,26 @@ static bool bench_text(void *user, const heed_bench_row *r)
 static heed_status bench_run(cli *c, const void *args)
 {
     const bench_args *a = args;
+    heed_profile *profile = NULL;
     char cpu[96];
+    heed_status st;
 
     TRY(heed__cli_open(c, a->threads, a->isa));
+    STEP(heed__cli_profile_begin(c, &profile, a->profile, a->force));
     heed_cpu_name(cpu);
     if (!a->json)
         printf("%sheed %s, %s, level %s, %d threads%s\n%-46s %2s  %8s  %8s  %16s  of peak\n", c->out.dim,
                HEED_VERSION, cpu, heed_isa_name(heed_context_isa(c->ctx)), heed_context_threads(c->ctx),
                c->out.off, "benchmark", "on", "best  ", "median ", "rate at best    ");
-    return heed_bench_run(
-        c->ctx, &(heed_bench_opts){ .filter = a->filter, .seconds = (double)a->milliseconds / 1000 },
-        a->json ? bench_json : bench_text, c, &c->err);
+    STEP(heed_bench_run(c->ctx,
+                        &(heed_bench_opts){ .filter = a->filter,
+                                            .seconds = (double)a->milliseconds / 1000,
+                                            .profile = profile },
+                        a->json ? bench_json : bench_text, c, &c->err));
+    STEP(heed__cli_profile_end(c, profile, a->profile));
+done:
+    heed_profile_free(profile);
+    return st;
 }
 
 const cli_command heed__cli_bench = {

@@ -27,7 +27,8 @@ typedef enum cli_kind {
     CLI_INTEGER_,  /* int64_t */
     CLI_MAYBE_,    /* heed_maybe_i64 */
     CLI_SWITCH_,   /* bool, takes no value */
-    CLI_ONE_OF_    /* int: the position in `words` */
+    CLI_ONE_OF_,   /* int: the position in `words` */
+    CLI_FLAGS_     /* unsigned: a bit for each of `words`; the value is some of them, with commas */
 } cli_kind;
 
 typedef struct cli_option {
@@ -53,6 +54,7 @@ typedef struct cli_option {
 #define MAYBE(s, m, ...) { CLI_ROW_(s, m, CLI_MAYBE_), __VA_ARGS__ }
 #define SWITCH(s, m, ...) { CLI_ROW_(s, m, CLI_SWITCH_), __VA_ARGS__ }
 #define ONE_OF(s, m, ...) { CLI_ROW_(s, m, CLI_ONE_OF_), __VA_ARGS__ }
+#define FLAGS(s, m, ...) { CLI_ROW_(s, m, CLI_FLAGS_), __VA_ARGS__ }
 #define OPTIONS_END { .kind = CLI_END_ }
 
 /* Rows that several commands share. */
@@ -65,6 +67,9 @@ typedef struct cli_option {
            .doc = "instruction level; auto takes the best of this CPU (heed help isa)")
 #define JSON_OPTION(s, what) SWITCH(s, json, .doc = what)
 #define FORCE_OPTION(s, what) SWITCH(s, force, .doc = what)
+#define PROFILE_OPTION(s)                                                                                    \
+    PATH(s, profile, .value = "FILE",                                                                        \
+         .doc = "writes where the time goes, step by step, as a Chrome trace, and a table by kernel to stderr")
 
 typedef struct cli cli;
 
@@ -105,6 +110,7 @@ struct cli {
     bool log_terminal;
     const char **lists[LISTS_MOST]; /* owned: what cli_strings point to */
     int n_lists, words;             /* words of the command line */
+    bool findings; /* a check found something: exit code 1, though nothing failed */
     uint64_t given; /* bit i: row i of the command's table stood on the command line */
 };
 
@@ -154,8 +160,17 @@ heed_status heed__cli_exists(cli *c, const char *path, bool force); /* HEED_ERR_
 bool heed__cli_is_folder(const char *path);
 bool heed__cli_is_there(const char *path);
 
-/* heed_idx_read, where "-" is an IDX stream on stdin. heed_data_free gives it back. */
-heed_status heed__cli_read_idx(cli *c, heed_tensor *out, const char *path);
+/* Stdin as a file, for the library's readers want to know a size before they take memory: `path` gets its name, "" on
+ * failure; the caller removes it with heed__cli_forget. HEED_ERR_USAGE when stdin is a terminal. */
+heed_status heed__cli_spool(cli *c, char path[512]);
+/* Removes the file, and puts "stdin" where an error names it. */
+void heed__cli_forget(cli *c, char path[512]);
+
+/* ---- profile ---- */
+
+/* Nothing without a path. The end prints and writes, also after a run that was stopped; heed_profile_free it. */
+heed_status heed__cli_profile_begin(cli *c, heed_profile **out, const char *path, bool force);
+heed_status heed__cli_profile_end(cli *c, const heed_profile *p, const char *path);
 
 /* ---- help ---- */
 

@@ -1,5 +1,4 @@
-/* stdin as a file: the library's readers want to know a size before they take memory, so a stream is written
- * to a temporary file first. */
+/* stdin as a file: a stream is written to a temporary one. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -34,27 +33,47 @@ static heed_status input_spool(cli *c, int to)
     }
 }
 
-heed_status heed__cli_read_idx(cli *c, heed_tensor *out, const char *path)
+heed_status heed__cli_spool(cli *c, char path[512])
 {
     const char *folder = getenv("TMPDIR");
-    char name[512];
     heed_status st;
     int fd;
 
-    if (strcmp(path, "-") != 0)
-        return heed_idx_read(out, c->ctx, path, 0, -1, &c->err);
+    path[0] = 0;
     if (isatty(STDIN_FILENO))
-        return heed__cli_fail(c, HEED_ERR_USAGE, "- reads an IDX stream from stdin, which is a terminal");
-    (void)snprintf(name, sizeof name, "%.400s/heed-stdin-XXXXXX", folder && *folder ? folder : "/tmp");
-    fd = mkstemp(name);
-    if (fd < 0)
-        return heed__cli_fail(c, HEED_ERR_IO, "cannot keep stdin in %s: %s", name, strerror(errno));
-    STEP(input_spool(c, fd));
-    STEP(heed_idx_read(out, c->ctx, name, 0, -1, &c->err));
-done:
+        return heed__cli_fail(c, HEED_ERR_USAGE, "- reads a file from stdin, which is a terminal");
+    (void)snprintf(path, 512, "%.400s/heed-stdin-XXXXXX", folder && *folder ? folder : "/tmp");
+    fd = mkstemp(path);
+    if (fd < 0) {
+        st = heed__cli_fail(c, HEED_ERR_IO, "cannot keep stdin in %s: %s", path, strerror(errno));
+        path[0] = 0;
+        return st;
+    }
+    st = input_spool(c, fd);
     (void)close(fd);
-    (void)unlink(name);
-    if (strcmp(c->err.path, name) == 0)
-        (void)snprintf(c->err.path, sizeof c->err.path, "stdin");
+    if (st != HEED_OK)
+        heed__cli_forget(c, path);
     return st;
+}
+
+/* Every occurrence of `name` in a text becomes "stdin", which is shorter. */
+static void input_rename(char *text, const char *name)
+{
+    static const char stdin_name[] = "stdin";
+    const size_t n = strlen(name);
+
+    for (char *at = strstr(text, name); at; at = strstr(at, name)) {
+        memcpy(at, stdin_name, sizeof stdin_name - 1);
+        memmove(at + sizeof stdin_name - 1, at + n, strlen(at + n) + 1);
+    }
+}
+
+void heed__cli_forget(cli *c, char path[512])
+{
+    if (!path[0])
+        return;
+    (void)unlink(path);
+    input_rename(c->err.text, path);
+    input_rename(c->err.path, path);
+    path[0] = 0;
 }

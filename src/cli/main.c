@@ -10,9 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#define EXIT_FINDINGS 1 /* a check did its work and found something */
 #define EXIT_CLOSED_PIPE 141 /* what a shell shows for a command that SIGPIPE ended */
 
-#define COMMANDS(X) X(train) X(eval) X(predict) X(info) X(export) X(bench) X(demo) X(help) X(version) X(completion)
+#define COMMANDS(X) \
+    X(train) X(eval) X(predict) X(explain) X(report) X(doctor) X(info) X(data) X(export) X(bench) X(demo) X(help) \
+    X(version) X(completion)
 #define COMMAND_DECLARE(name) extern const cli_command heed__cli_##name;
 #define COMMAND_ROW(name) &heed__cli_##name,
 COMMANDS(COMMAND_DECLARE)
@@ -130,7 +133,9 @@ int main(int argc, char **argv)
         st = HEED_ERR_IO;
     if (st != HEED_OK && !closed && argc > 1)
         main_report(&c, command);
-    code = closed ? EXIT_CLOSED_PIPE : heed_status_exit_code(st);
+    code = closed                        ? EXIT_CLOSED_PIPE
+           : st == HEED_OK && c.findings ? EXIT_FINDINGS
+                                         : heed_status_exit_code(st);
     heed_context_free(c.ctx);
     for (int i = 0; i < c.n_lists; i++)
         free(c.lists[i]);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #define REDRAW_SECONDS 0.1
@@ -29,6 +30,11 @@ void heed__progress_catch(void)
 
     (void)sigaction(SIGINT, &once, NULL);
     (void)sigaction(SIGTERM, &once, NULL);
+}
+
+bool heed__progress_interrupted(void)
+{
+    return progress_interrupted != 0;
 }
 
 static int progress_width(void)
@@ -79,6 +85,15 @@ void heed__progress_end(progress *p)
     (void)fflush(stderr);
 }
 
+void heed__progress_note(progress *p, const char *sentence)
+{
+    progress_clear(p);
+    fputs("heed: ", stderr);
+    heed__cli_text(stderr, sentence);
+    fputc('\n', stderr);
+    (void)fflush(stderr);
+}
+
 /* "loss 0.4123  2,134/s  ETA 1:12", and shorter where the terminal is narrow. */
 static void progress_draw(progress *p, const heed_progress *h)
 {
@@ -122,6 +137,31 @@ static void progress_line(progress *p, const heed_progress *h)
             heed__cli_seconds(eta, h->eta));
     (void)fflush(stderr);
     p->line_at = h->seconds;
+}
+
+static double progress_clock(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* it is there on every system of today */
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+bool heed__progress_read(progress *p, int64_t done, int64_t total)
+{
+    const double now = progress_clock();
+    char shown[32], all[32];
+
+    if (p->read_at <= 0)
+        p->read_at = now + (p->bar ? 1 : LINE_SECONDS);
+    if (now >= p->read_at) {
+        fprintf(stderr, "%sreading pictures  %s of %s%s", p->bar ? "\r\033[K" : "", heed__cli_count(shown, done),
+                heed__cli_count(all, total), p->bar ? "" : "\n");
+        (void)fflush(stderr);
+        p->drawn = p->bar;
+        p->read_at = now + (p->bar ? REDRAW_SECONDS : LINE_SECONDS);
+    }
+    return progress_interrupted != 0;
 }
 
 bool heed__progress_show(progress *p, const heed_progress *h)

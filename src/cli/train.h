@@ -5,17 +5,17 @@
 #include "cli/cli.h"
 
 typedef struct train_args {
-    const char *recipe, *out;
-    cli_strings set;
+    const char *recipe, *out, *profile, *task, *data, *init;
+    cli_strings freeze, set;
     heed_maybe_i64 seed, threads;
     int isa;
-    bool force, json, print_config;
+    bool force, resume, fresh, json, print_config;
 } train_args;
 
 typedef struct eval_args {
-    const char *run, *data;
+    const char *run, *data, *curves;
     int64_t threads;
-    int isa;
+    int isa, average;
     bool json;
 } eval_args;
 

@@ -1,24 +1,14 @@
 /* Pictures with labels in memory: u8 [N,C,H,W] and i64 [N]. */
 
-#include "base/context.h"
+#include "data/dataset.h"
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/files.h"
-#include <heed/data.h>
 
 #include <inttypes.h>
 #include <string.h>
 
 #define DATASET_LABEL_MOST (INT32_MAX - 1)
-
-struct heed_dataset {
-    heed_context *ctx;
-    heed_type picture; /* u8 [C,H,W] */
-    size_t size;       /* bytes of one picture */
-    int64_t n, classes;
-    uint8_t *images; /* owned */
-    int64_t *labels; /* owned */
-};
 
 /* ---- making one ---- */
 
@@ -83,6 +73,7 @@ static heed_status dataset_take(heed_dataset **out, heed_context *ctx, const hee
         return heed__fail_memory(err, sizeof *d);
     }
     *d = (heed_dataset){ .ctx = ctx, .images = images, .labels = labels };
+    heed__arena_init(&d->arena, ctx->heap);
     STEP(dataset_picture_type(&d->picture, ctx, images_type, err));
     d->size = (size_t)heed_type_count(&d->picture);
     d->n = images_type->dims[0];
@@ -178,6 +169,8 @@ heed_status heed_dataset_open_idx(heed_dataset **out, heed_context *ctx, const c
         wide[i] = narrow[i];
     st = dataset_take(out, ctx, &images.type, images.data, &labels.type, wide, 0, err);
     images.data = NULL;
+    if (st == HEED_OK)
+        (*out)->kind = HEED_DATASET_IDX;
 done:
     heed_data_free(ctx, &labels);
     heed_data_free(ctx, &images);
@@ -191,6 +184,9 @@ void heed_dataset_free(heed_dataset *d)
     if (!d)
         return;
     h = d->ctx->heap;
+    heed__arena_release(&d->arena);
+    heed__release(h, d->sources);
+    heed__release(h, d->sides);
     heed__release(h, d->images);
     heed__release(h, d->labels);
     heed__release(h, d);
@@ -221,6 +217,26 @@ const uint8_t *heed_dataset_image(const heed_dataset *d, int64_t i)
 int64_t heed_dataset_label(const heed_dataset *d, int64_t i)
 {
     return i >= 0 && i < d->n ? d->labels[i] : -1;
+}
+
+heed_dataset_kind heed_dataset_kind_of(const heed_dataset *d)
+{
+    return d->kind;
+}
+
+const char *heed_dataset_class(const heed_dataset *d, int64_t i)
+{
+    return d->names && i >= 0 && i < d->classes ? d->names[i] : "";
+}
+
+const char *heed_dataset_source(const heed_dataset *d, int64_t i)
+{
+    return d->sources && i >= 0 && i < d->n ? d->sources[i] : "";
+}
+
+int64_t heed_dataset_skipped(const heed_dataset *d)
+{
+    return d->skipped;
 }
 
 /* Counted by value first, so that nothing depends on the order and no sum loses digits. */
@@ -255,20 +271,27 @@ void heed_dataset_moments(const heed_dataset *d, const int64_t *order, int64_t n
     }
 }
 
-/* SHA-256 of the picture as one big-endian number, mod 10000. The same picture lands on the same side
- * wherever it stands. */
-static unsigned dataset_bucket(const heed_dataset *d, int64_t i)
+uint16_t heed__split_bucket(const uint8_t digest[32])
+{
+    unsigned rest = 0;
+
+    for (size_t k = 0; k < 32; k++)
+        rest = (rest * 256 + digest[k]) % SPLIT_BUCKETS;
+    return (uint16_t)rest;
+}
+
+/* The same picture lands on the same side wherever it stands. */
+static uint16_t dataset_side(const heed_dataset *d, int64_t i)
 {
     uint8_t digest[32];
-    unsigned rest = 0;
     sha256 s;
 
+    if (d->sides)
+        return d->sides[i];
     heed__sha256_init(&s);
     heed__sha256_add(&s, heed_dataset_image(d, i), d->size);
     heed__sha256_end(&s, digest);
-    for (size_t k = 0; k < sizeof digest; k++)
-        rest = (rest * 256 + digest[k]) % 10000;
-    return rest;
+    return heed__split_bucket(digest);
 }
 
 heed_status heed_dataset_split(const heed_dataset *d, double fraction, int64_t *train, int64_t *n_train,
@@ -279,7 +302,9 @@ heed_status heed_dataset_split(const heed_dataset *d, double fraction, int64_t *
     if (!(fraction >= 0 && fraction <= 1))
         return heed__fail(err, HEED_ERR_LIMIT, "a validation part of %g is outside 0 to 1", fraction);
     for (int64_t i = 0; i < d->n; i++) {
-        if ((double)dataset_bucket(d, i) < fraction * 10000)
+        const uint16_t side = dataset_side(d, i);
+
+        if (side == SIDE_VALIDATION || (double)side < fraction * SPLIT_BUCKETS)
             validation[b++] = i;
         else
             train[a++] = i;

@@ -6,6 +6,7 @@
  * hand could hold: deflate reaches 1,032 to 1 at most. Records are slices along the first dimension; only
  * those asked for are kept. */
 
+#include "data/idx.h"
 #include "base/context.h"
 #include "base/cursor.h"
 #include "base/error.h"
@@ -67,10 +68,6 @@ static heed_status idx_sizes(idx_head *h, const uint8_t *sizes, const char *path
 
 /* ---- which records ---- */
 
-typedef struct idx_range {
-    int64_t begin, end; /* end -1: to the last */
-} idx_range;
-
 /* A number of up to 18 digits; false when there is none. */
 static bool idx_number(const char **at, int64_t *out)
 {
@@ -83,9 +80,8 @@ static bool idx_number(const char **at, int64_t *out)
     return digits > 0;
 }
 
-/* Splits "file[a:b]" into the length of "file" and the range; a path that does not end so is all file.
- * Either number may be missing. */
-static size_t idx_suffix(const char *path, idx_range *range)
+/* Either number may be missing. */
+size_t heed__idx_suffix(const char *path, idx_range *range)
 {
     const char *at = strrchr(path, '[');
     idx_range r = { 0, -1 };
@@ -330,7 +326,7 @@ heed_status heed_idx_read(heed_tensor *out, heed_context *ctx, const char *path,
 {
     idx_job j = { .ctx = ctx, .file = { .fd = -1 }, .range = { begin, end }, .err = err };
     idx_range suffix = { 0, -1 };
-    const size_t length = idx_suffix(path, &suffix);
+    const size_t length = heed__idx_suffix(path, &suffix);
     char *file = heed__alloc(ctx->heap, length + 1, 1);
     heed_status st;
 

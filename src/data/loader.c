@@ -5,8 +5,16 @@
  *   mirror   "data.mirror", row = sample, column 0: its highest bit
  *   shift    "data.shift", row = sample, columns 0, 1: floor(word * (2 s + 1) / 2^32) - s rows down, columns
  *            to the right
+ *   crop     "data.crop", row = sample, u_i = column i in [0, 1): a rectangle of the picture is scaled to all of it
+ *            share  a = s + (1 - s) u_0          ratio  q = 1 + m v, or 1 / (1 - m v) for v = 2 u_1 - 1 < 0
+ *            m = min(1/3, 1/a - 1), so that it fits; rows h = H sqrt(a / q), columns w = W sqrt(a q), rounded
+ *            place  floor(word_2 (H - h + 1) / 2^32), floor(word_3 (W - w + 1) / 2^32)
+ *            bilinear: row y reads (y + 1/2) h / H - 1/2, held inside the rectangle (Szegedy 2015)
+ *   erase    "data.erase", row = sample: when u_0 < p, a rectangle becomes 0, what the mean is after normalisation;
+ *            a = 0.02 + (1/3 - 0.02) u_1, v = 2 u_2 - 1, m = 2; size and place (columns 3, 4) as above (Zhong 2020)
  *
- *   x = (pixel / 255 - mean) / std, from a table per channel; mirrored first, then shifted; what comes in is 0
+ *   x = (pixel / 255 - mean) / std, from a table per channel; cropped, mirrored, shifted, erased; what comes in is 0.
+ *   Ratios are rational and sqrt is exact to the last bit, so a batch is the same from every compiler.
  *
  * Batches lie in a ring. Invariant, under the gate: released <= taken <= made <= released + slots. The
  * batches [released, taken) (one or none) are the caller's, [taken, made) are ready, and the thread fills
@@ -43,6 +51,8 @@ struct heed_loader {
     uint64_t seed;
     bool shuffle, mirror;
     int64_t shift;
+    double crop, erase;
+    struct loader_tap *across; /* [W], of the sample that is being made */
     float *table; /* [C][256] */
     loader_batch *ring;
     int64_t slots;
@@ -55,15 +65,69 @@ struct heed_loader {
 
 /* ---- one batch ---- */
 
+typedef struct loader_box {
+    int64_t top, left, height, width;
+} loader_box;
+
 typedef struct loader_move {
-    bool mirror;
+    bool mirror, crop, erase;
     int64_t down, right;
+    loader_box cropped, erased;
 } loader_move;
+
+/* Share `area` of the picture in ratio `q` to its own, at the place that two words give. */
+static loader_box loader_box_of(const heed_loader *l, double area, double q, uint32_t down, uint32_t right)
+{
+    const int64_t height = l->picture.dims[1], width = l->picture.dims[2];
+    loader_box b;
+
+    b.height = i64_min(height, i64_max(1, (int64_t)((double)height * __builtin_sqrt(area / q) + 0.5)));
+    b.width = i64_min(width, i64_max(1, (int64_t)((double)width * __builtin_sqrt(area * q) + 0.5)));
+    b.top = (int64_t)(down * (uint64_t)(height - b.height + 1) >> 32);
+    b.left = (int64_t)(right * (uint64_t)(width - b.width + 1) >> 32);
+    return b;
+}
+
+/* 1 / (1 + most) to 1 + most, either side of 1 as likely. */
+static double loader_ratio(uint32_t word, double most)
+{
+    const double v = 2 * (double)heed__unit(word) - 1;
+
+    return v < 0 ? 1 / (1 - most * v) : 1 + most * v;
+}
+
+static void loader_boxes_of(loader_move *m, const heed_loader *l, uint32_t step, uint32_t row)
+{
+    uint32_t w[8];
+
+    if (l->crop > 0) {
+        const rng r = heed__rng(l->seed, step, "data.crop");
+
+        double area, most;
+
+        heed__rng_quad(w, &r, row, 0);
+        area = l->crop + (1 - l->crop) * (double)heed__unit(w[0]);
+        most = 1 / area - 1;
+        m->crop = true;
+        m->cropped = loader_box_of(l, area, loader_ratio(w[1], most < 1.0 / 3 ? most : 1.0 / 3), w[2], w[3]);
+    }
+    if (l->erase > 0) {
+        const rng r = heed__rng(l->seed, step, "data.erase");
+
+        heed__rng_quad(w, &r, row, 0);
+        heed__rng_quad(w + 4, &r, row, 1);
+        m->erase = (double)heed__unit(w[0]) < l->erase;
+        m->erased = loader_box_of(l, 0.02 + (1.0 / 3 - 0.02) * (double)heed__unit(w[1]), loader_ratio(w[2], 2), w[3],
+                                  w[4]);
+    }
+}
 
 static loader_move loader_move_of(const heed_loader *l, uint32_t step, int64_t sample)
 {
     const uint32_t row = (uint32_t)sample;
     loader_move m = { .mirror = false };
+
+    loader_boxes_of(&m, l, step, row);
 
     if (l->mirror) {
         const rng r = heed__rng(l->seed, step, "data.mirror");
@@ -105,6 +169,57 @@ static void loader_plane(float *y, const uint8_t *x, int64_t height, int64_t wid
     }
 }
 
+/* Place i of `n` of a stretch of the picture: between pixels `at` and `next`, `share` of the way. */
+typedef struct loader_tap {
+    int64_t at, next;
+    float share;
+} loader_tap;
+
+static loader_tap loader_tap_of(int64_t i, int64_t n, int64_t begin, int64_t length)
+{
+    const double place = ((double)i + 0.5) * (double)length / (double)n - 0.5;
+    const double inside = place < 0 ? 0 : place;
+    const int64_t at = i64_min((int64_t)inside, length - 1);
+
+    return (loader_tap){ begin + at, begin + i64_min(at + 1, length - 1), (float)(inside - (double)at) };
+}
+
+/* loader_plane for a cropped picture: the same moves on a picture that is read between pixels. */
+static void loader_plane_cropped(const heed_loader *l, float *y, const uint8_t *x, int64_t height, int64_t width,
+                                 const float *table, const loader_move *m)
+{
+    for (int64_t c = 0; c < width; c++) {
+        const int64_t from = c - m->right;
+
+        if (from >= 0 && from < width)
+            l->across[c] = loader_tap_of(m->mirror ? width - 1 - from : from, width, m->cropped.left, m->cropped.width);
+    }
+    for (int64_t r = 0; r < height; r++, y += width) {
+        const int64_t from = r - m->down;
+        const loader_tap down = loader_tap_of(i64_max(from, 0), height, m->cropped.top, m->cropped.height);
+        const uint8_t *above = x + down.at * width, *below = x + down.next * width;
+
+        for (int64_t c = 0; c < width; c++) {
+            const loader_tap t = l->across[c];
+            float top, bottom;
+
+            if (from < 0 || from >= height || c < m->right || c - m->right >= width) {
+                y[c] = 0;
+                continue;
+            }
+            top = table[above[t.at]] + (table[above[t.next]] - table[above[t.at]]) * t.share;
+            bottom = table[below[t.at]] + (table[below[t.next]] - table[below[t.at]]) * t.share;
+            y[c] = top + (bottom - top) * down.share;
+        }
+    }
+}
+
+static void loader_wipe(float *y, int64_t width, const loader_box *b)
+{
+    for (int64_t r = 0; r < b->height; r++)
+        memset(y + (b->top + r) * width + b->left, 0, (size_t)b->width * sizeof *y);
+}
+
 /* Reads what start() changes (order) only while start() waits; the epoch it is told. */
 static void loader_fill(const heed_loader *l, loader_batch *b, int64_t epoch, int64_t number)
 {
@@ -118,9 +233,16 @@ static void loader_fill(const heed_loader *l, loader_batch *b, int64_t epoch, in
         const loader_move m = loader_move_of(l, (uint32_t)epoch, sample);
 
         b->y[i] = heed_dataset_label(l->data, sample);
-        for (int64_t c = 0; c < channels; c++)
-            loader_plane(b->x + (i * channels + c) * plane, image + c * plane, height, width,
-                         l->table + c * 256, m);
+        for (int64_t c = 0; c < channels; c++) {
+            float *y = b->x + (i * channels + c) * plane;
+
+            if (m.crop)
+                loader_plane_cropped(l, y, image + c * plane, height, width, l->table + c * 256, &m);
+            else
+                loader_plane(y, image + c * plane, height, width, l->table + c * 256, m);
+            if (m.erase)
+                loader_wipe(y, width, &m.erased);
+        }
     }
 }
 
@@ -171,6 +293,10 @@ static heed_status loader_check(const heed_dataset *d, const int64_t *order, int
                           "batch_size %" PRId64 ", shift %" PRId64 " or prefetch %" PRId64
                           " is out of range: not negative, prefetch -1 to %d",
                           o->batch_size, o->shift, o->prefetch, LOADER_PREFETCH_MOST);
+    if (!(o->crop >= 0 && o->crop <= 1 && o->erase >= 0 && o->erase <= 1))
+        return heed__fail(err, HEED_ERR_LIMIT,
+                          "crop %g or erase %g is out of range: a share of the area and a probability are 0 to 1", o->crop,
+                          o->erase);
     if (count > UINT32_MAX || n > UINT32_MAX)
         return heed__fail(err, HEED_ERR_LIMIT, "a loader takes up to 2^32 - 1 samples");
     if (n < 0)
@@ -230,7 +356,8 @@ static heed_status loader_build(heed_loader *l, const int64_t *order, const heed
     l->order = heed__alloc(h, (size_t)l->n, sizeof *l->order);
     l->permutation = heed__alloc(h, (size_t)l->n, sizeof *l->permutation);
     l->table = heed__alloc(h, (size_t)l->picture.dims[0], 256 * sizeof *l->table);
-    if (!l->samples || !l->order || !l->permutation || !l->table)
+    l->across = heed__alloc(h, (size_t)l->picture.dims[2], sizeof *l->across);
+    if (!l->samples || !l->order || !l->permutation || !l->table || !l->across)
         return heed__fail_memory(err, (uint64_t)l->n * sizeof *l->samples);
     for (int64_t i = 0; i < l->n; i++)
         l->samples[i] = order ? order[i] : i;
@@ -267,6 +394,8 @@ heed_status heed_loader_new(heed_loader **out, heed_context *ctx, const heed_dat
                         .shuffle = o->shuffle,
                         .mirror = o->mirror,
                         .shift = o->shift,
+                        .crop = o->crop,
+                        .erase = o->erase,
                         .slots = prefetch < 0 ? 1 : prefetch + 1,
                         .epoch = -1 };
     l->batches = i64_ceil_div(n, l->batch);
@@ -300,6 +429,7 @@ void heed_loader_free(heed_loader *l)
         heed__release(h, l->ring[i].y);
     }
     heed__release(h, l->ring);
+    heed__release(h, l->across);
     heed__release(h, l->table);
     heed__release(h, l->permutation);
     heed__release(h, l->order);

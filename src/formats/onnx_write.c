@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include <heed/formats.h>
 
-#ifndef HEED_HAVE_ONNX_EXPORT
+#ifndef HEED_HAVE_PROTOBUF
 
 heed_status heed_onnx_write(heed_context *ctx, const char *path, const heed_graph *g, const heed_weights *w,
                             const heed_onnx_opts *opts, heed_error *err)

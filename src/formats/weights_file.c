@@ -166,11 +166,6 @@ static heed_status misfits_status(misfits *m, const char *path, heed_error *err)
                          "the file does not fit these weights: %s; nothing was loaded", m->sentence.data);
 }
 
-static bool in_part(const char *name, heed_weights_part part)
-{
-    return part == HEED_WEIGHTS_ALL || heed_weights_in_model(name);
-}
-
 static void compare(misfits *m, const heed_weights *w, heed_weights_part part, const heed_safetensors *f)
 {
     int64_t expected = 0;
@@ -180,7 +175,7 @@ static void compare(misfits *m, const heed_weights *w, heed_weights_part part, c
         const int64_t at = heed_safetensors_find(f, x->name);
         const heed_type type = heed_safetensors_type(f, at);
 
-        if (!in_part(x->name, part))
+        if (!heed__weights_in_part(x->name, part))
             continue;
         expected++;
         if (at < 0) {
@@ -196,7 +191,7 @@ static void compare(misfits *m, const heed_weights *w, heed_weights_part part, c
     for (int64_t i = 0; i < heed_safetensors_count(f); i++) {
         const char *name = heed_safetensors_name(f, i);
 
-        if (!in_part(name, part) || (expected > 0 && heed_weights_find(w, name).type.rank < 0))
+        if (!heed__weights_in_part(name, part) || (expected > 0 && heed_weights_find(w, name).type.rank < 0))
             add_name(&m->unexpected, name);
     }
 }

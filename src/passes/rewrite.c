@@ -37,12 +37,26 @@ heed_status heed__rewrite_begin(rewrite *r, const heed_graph *from, heed_error *
     return HEED_OK;
 }
 
+void heed__rewrite_copy(rewrite *r)
+{
+    for (uint32_t i = 0; i < r->from->n_nodes; i++)
+        if (r->live[i])
+            heed__copy_node(r->b, &r->from->nodes[i], r->map);
+}
+
+void heed__rewrite_names(rewrite *r)
+{
+    heed__copy_names(r->b, r->from, r->map);
+    r->named = true;
+}
+
 heed_status heed__rewrite_end(rewrite *r, heed_graph **out, heed_error *err)
 {
     heap *h = r->from->ctx->heap;
     heed_status st;
 
-    heed__copy_names(r->b, r->from, r->map);
+    if (!r->named)
+        heed__rewrite_names(r);
     st = heed_builder_finish(out, r->b, err);
     heed_builder_free(r->b);
     heed__release(h, r->map);

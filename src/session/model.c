@@ -246,6 +246,11 @@ heed_status heed_model_output_type(heed_model *m, const heed_type *inputs, int n
     return HEED_OK;
 }
 
+void heed_model_profile(heed_model *m, heed_profile *p)
+{
+    heed_session_profile(m->session, p);
+}
+
 heed_context *heed_model_context(const heed_model *m)
 {
     return m->ctx;

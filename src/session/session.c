@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "graph/number.h"
 #include "plan/plan.h"
+#include "session/profile.h"
 #include "session/weights.h"
 
 #include <stdatomic.h>
@@ -37,6 +38,7 @@ struct heed_session {
     bound *plans;
     int n_plans;
     op_fault fault;
+    heed_profile *profile; /* borrowed; NULL: nothing is recorded */
 };
 
 heed_status heed_session_new(heed_session **out, heed_context *ctx, heed_weights *w,
@@ -243,6 +245,7 @@ typedef struct job {
     const step *step;
     op_call call;
     char *scratch, *partial;
+    heed_profile *profile; /* NULL: chunks are not timed */
 } job;
 
 static void set_scratch(op_call *c, const job *j, int worker)
@@ -272,6 +275,23 @@ static void prepare_chunk(void *user, int worker, int64_t chunk)
     j->step->kernel->prepare(&c, chunk, chunk + 1);
 }
 
+/* The same two with a clock around them. */
+static void run_chunk_timed(void *user, int worker, int64_t chunk)
+{
+    const double began = heed__os_seconds();
+
+    run_chunk(user, worker, chunk);
+    heed__profile_chunk(((const job *)user)->profile, worker, began);
+}
+
+static void prepare_chunk_timed(void *user, int worker, int64_t chunk)
+{
+    const double began = heed__os_seconds();
+
+    prepare_chunk(user, worker, chunk);
+    heed__profile_chunk(((const job *)user)->profile, worker, began);
+}
+
 static void *block_at(const heed_session *s, const heed_plan *p, uint32_t id)
 {
     return id == NO_STORAGE ? NULL : s->block + p->storages[heed__storage_root(p, id)].offset;
@@ -283,10 +303,13 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
     const view *v = &b->views[b->first[index]];
     job j = { .step = t,
               .scratch = block_at(s, b->plan, t->scratch),
-              .partial = block_at(s, b->plan, t->partial) };
+              .partial = block_at(s, b->plan, t->partial),
+              .profile = heed__profile_on(s->profile) };
 
     if (t->chunks == 0 && !t->kernel->finish)
         return HEED_OK;
+    if (j.profile)
+        heed__profile_step_begin(j.profile);
     j.call = (op_call){ .attrs = t->attrs,
                         .in = v,
                         .out = v + t->n_in,
@@ -302,13 +325,15 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
     if (j.partial)
         memset(j.partial, 0, t->partial_stride * (uint64_t)t->chunks);
     if (t->kernel->prepare && t->prepare_count > 0)
-        heed__pool_run(s->ctx->pool, prepare_chunk, &j, t->prepare_count);
-    heed__pool_run(s->ctx->pool, run_chunk, &j, t->chunks);
+        heed__pool_run(s->ctx->pool, j.profile ? prepare_chunk_timed : prepare_chunk, &j, t->prepare_count);
+    heed__pool_run(s->ctx->pool, j.profile ? run_chunk_timed : run_chunk, &j, t->chunks);
     if (t->kernel->finish) {
         j.call.partial = j.partial;
         set_scratch(&j.call, &j, 0);
         t->kernel->finish(&j.call);
     }
+    if (j.profile)
+        heed__profile_step_end(j.profile, t, index);
     if (atomic_load_explicit(&s->fault.item, memory_order_relaxed) != INT64_MAX) {
         const int64_t item = atomic_load_explicit(&s->fault.item, memory_order_relaxed);
 
@@ -370,6 +395,8 @@ heed_status heed_session_run(heed_session *s, int id, const heed_tensor *inputs,
             return heed__fail(err, HEED_ERR_SHAPE,
                               "session_run: output \"%s\" has another type than the plan's",
                               b->plan->outputs[i].name);
+    if (heed__profile_on(s->profile))
+        heed__profile_run(s->profile);
     saved = heed__os_float_enter();
     for (uint32_t i = 0; i < b->plan->n_steps && st == HEED_OK; i++)
         st = run_step(s, b, i, err);
@@ -382,6 +409,11 @@ heed_status heed_session_run(heed_session *s, int id, const heed_tensor *inputs,
             memcpy(outputs[i].data, memory_of(s, b, o), (size_t)count * heed_dtype_size(o->view.type.dtype));
     }
     return st;
+}
+
+void heed_session_profile(heed_session *s, heed_profile *p)
+{
+    s->profile = p;
 }
 
 static bool finite(const view *v)

@@ -320,6 +320,11 @@ bool heed_weights_in_model(const char *name)
     return strcmp(name, "rng") != 0 && strncmp(name, "optimizer.", 10) != 0 && strncmp(name, "ema.", 4) != 0;
 }
 
+bool heed__weights_in_part(const char *name, heed_weights_part part)
+{
+    return part == HEED_WEIGHTS_ALL || heed_weights_in_model(name) == (part == HEED_WEIGHTS_MODEL);
+}
+
 heed_status heed__weights_sorted(const heed_weights *w, heed_weights_part part, uint32_t **out, uint32_t *n,
                                  heed_error *err)
 {
@@ -330,7 +335,7 @@ heed_status heed__weights_sorted(const heed_weights *w, heed_weights_part part, 
     for (uint32_t i = 0; i < w->n; i++) {
         uint32_t at;
 
-        if (part == HEED_WEIGHTS_MODEL && !heed_weights_in_model(w->list[i].name))
+        if (!heed__weights_in_part(w->list[i].name, part))
             continue;
         for (at = used++; at > 0 && strcmp(w->list[order[at - 1]].name, w->list[i].name) > 0; at--)
             order[at] = order[at - 1];

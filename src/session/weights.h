@@ -30,6 +30,8 @@ heed_status heed__weights_add(heed_weights *w, const char *name, const heed_type
  * is still the caller's. */
 heed_status heed__weights_take(heed_weights *w, heed_weights *from, heed_error *err);
 
+bool heed__weights_in_part(const char *name, heed_weights_part part);
+
 /* Positions of the tensors of a part in order of name: n of them, in heap memory. */
 heed_status heed__weights_sorted(const heed_weights *w, heed_weights_part part, uint32_t **out, uint32_t *n, heed_error *err);
 

@@ -1,13 +1,20 @@
 /* Hugging Face's shape: config.json (model_type, id2label ...) and preprocessor_config.json (rescale_factor,
- * image_mean ...). Read with jansson on a length, duplicates refused, brackets counted first because its
- * parser recurses. Unknown keys are left alone. */
+ * image_mean ...). Unknown keys are left alone. */
 
 #include "tasks/config.h"
 #include "base/files.h"
 #include "base/text.h"
 #include "data/normal.h"
+#include "formats/json_read.h"
+#include "tasks/run_folder.h"
 
 #include <string.h>
+
+/* PIL's numbers of heed_image_filter; our words of heed_image_fit. */
+static const int resample_numbers[] = { [HEED_IMAGE_BILINEAR] = 2, [HEED_IMAGE_BICUBIC] = 3, [HEED_IMAGE_NEAREST] = 0 };
+static const char *const fit_words[] = { "stretch", "crop", "pad" };
+#define RESAMPLES (sizeof resample_numbers / sizeof *resample_numbers)
+#define FITS (sizeof fit_words / sizeof *fit_words)
 
 static heed_status put_file(heed_context *ctx, const char *folder, const char *name, text *t, heed_error *err)
 {
@@ -27,6 +34,23 @@ static void put_numbers(text *t, const char *key, const float *x, int64_t n)
         heed__text_number(t, (double)x[i]);
     }
     heed__text_add(t, "]");
+}
+
+/* Seed and digest, and the numbers for those who compute at another level. */
+static void put_self_test(text *t, const run_config *c)
+{
+    const heed_self_test *s = &c->self_test;
+
+    if (s->n == 0)
+        return;
+    heed__text_add(t, "  \"self_test\": {\n    \"seed\": %lld,\n    \"isa\": \"%s\",\n    \"sha256\": \"%s\",\n",
+                   (long long)c->self_test_seed, heed_isa_name(s->isa), s->sha256);
+    heed__text_add(t, "    \"outputs\": [");
+    for (int64_t i = 0; i < s->n; i++) {
+        heed__text_add(t, "%s", i ? ", " : "");
+        heed__text_float(t, s->outputs[i]);
+    }
+    heed__text_add(t, "]\n  },\n");
 }
 
 static heed_status write_model(heed_context *ctx, const char *folder, const run_config *c, heed_error *err)
@@ -49,6 +73,7 @@ static heed_status write_model(heed_context *ctx, const char *folder, const run_
                    c->mirror ? "true" : "false", (long long)c->seed, (long long)c->steps);
     heed__text_add(&t, "  \"train_samples\": %lld,\n  \"validation_samples\": %lld,\n",
                    (long long)c->train_samples, (long long)c->validation_samples);
+    put_self_test(&t, c);
     heed__text_add(&t, "  \"isa\": \"%s\",\n  \"weights_sha256\": \"%s\"\n}\n", c->isa, c->sha256);
     st = put_file(ctx, folder, "config.json", &t, err);
     heed__text_release(&t);
@@ -66,8 +91,11 @@ static heed_status write_picture(heed_context *ctx, const char *folder, const ru
     put_numbers(&t, "image_mean", c->mean, c->channels);
     heed__text_add(&t, ",\n");
     put_numbers(&t, "image_std", c->std, c->channels);
-    heed__text_add(&t, ",\n  \"size\": { \"height\": %lld, \"width\": %lld }\n}\n", (long long)c->height,
-                   (long long)c->width);
+    heed__text_add(&t,
+                   ",\n  \"do_resize\": true,\n  \"size\": { \"height\": %lld, \"width\": %lld },\n"
+                   "  \"resample\": %d,\n  \"fit\": \"%s\",\n  \"do_convert_rgb\": %s\n}\n",
+                   (long long)c->height, (long long)c->width, resample_numbers[c->filter], fit_words[c->fit],
+                   c->channels == 3 ? "true" : "false");
     st = put_file(ctx, folder, "preprocessor_config.json", &t, err);
     heed__text_release(&t);
     return st;
@@ -83,42 +111,6 @@ heed_status heed__config_write(heed_context *ctx, const char *folder, const run_
 
 #include <jansson.h>
 #include <math.h>
-
-/* Deepest nesting of brackets outside strings; jansson's parser recurses, so this is asked before. */
-static uint64_t depth_of(const char *p, size_t n)
-{
-    uint64_t depth = 0, most = 0;
-    bool in_string = false;
-
-    for (size_t i = 0; i < n; i++) {
-        if (in_string && p[i] == '\\')
-            i++;
-        else if (p[i] == '"')
-            in_string = !in_string;
-        else if (!in_string && (p[i] == '{' || p[i] == '['))
-            most = ++depth > most ? depth : most;
-        else if (!in_string && (p[i] == '}' || p[i] == ']'))
-            depth -= depth > 0;
-    }
-    return most;
-}
-
-static heed_status load(json_t **out, heed_context *ctx, const file_bytes *file, const char *path,
-                        heed_error *err)
-{
-    json_error_t why;
-
-    if (depth_of((const char *)file->data, file->size) > ctx->limits.nesting)
-        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: brackets are nested deeper than %llu", path,
-                             (unsigned long long)ctx->limits.nesting);
-    *out = json_loadb((const char *)file->data, file->size, JSON_REJECT_DUPLICATES, &why);
-    if (*out)
-        return HEED_OK;
-    if (json_error_code(&why) == json_error_out_of_memory)
-        return heed__fail_memory(err, file->size);
-    return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)",
-                         path, why.line, why.column);
-}
 
 static heed_status get_int(int64_t *out, const json_t *from, const char *key, const char *path, int64_t min,
                            int64_t max, heed_error *err)
@@ -179,6 +171,34 @@ static heed_status read_names(run_config *c, arena *a, const json_t *from, const
     return HEED_OK;
 }
 
+/* Runs of older versions have none. */
+static heed_status read_self_test(run_config *c, arena *a, const json_t *j, const char *path, heed_error *err)
+{
+    const json_t *outputs = json_object_get(j, "outputs");
+    const char *isa, *digest;
+    float *numbers;
+
+    if (!j)
+        return HEED_OK;
+    if (!json_is_object(j) || !json_is_array(outputs) || json_array_size(outputs) < 1 ||
+        json_array_size(outputs) > SELF_TEST_SAMPLES * (1u << 20))
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"self_test\" has no list of \"outputs\"", path);
+    TRY(get_int(&c->self_test_seed, json_object_get(j, "seed"), "self_test.seed", path, 0, INT64_MAX, err));
+    TRY(get_string(&isa, a, json_object_get(j, "isa"), "self_test.isa", path, err));
+    TRY(get_string(&digest, a, json_object_get(j, "sha256"), "self_test.sha256", path, err));
+    if (strlen(digest) != 64)
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"self_test.sha256\" is no SHA-256", path);
+    TRY(heed_isa_from_name(&c->self_test.isa, isa, err));
+    memcpy(c->self_test.sha256, digest, 65);
+    numbers = heed__arena_alloc(a, json_array_size(outputs), sizeof *numbers);
+    if (!numbers)
+        return heed__fail_memory(err, json_array_size(outputs) * sizeof *numbers);
+    TRY(get_numbers(numbers, outputs, "self_test.outputs", (int64_t)json_array_size(outputs), path, err));
+    c->self_test.outputs = numbers;
+    c->self_test.n = (int64_t)json_array_size(outputs);
+    return HEED_OK;
+}
+
 static heed_status read_model(run_config *c, arena *a, const json_t *j, const char *path, heed_error *err)
 {
     const json_t *size = json_object_get(j, "image_size"), *mirror = json_object_get(j, "train_mirror");
@@ -196,7 +216,32 @@ static heed_status read_model(run_config *c, arena *a, const json_t *j, const ch
         return heed__fail_at(err, HEED_ERR_FORMAT, path,
                              "%s: \"train_mirror\" is missing or neither true nor false", path);
     c->mirror = json_is_true(mirror);
+    TRY(read_self_test(c, a, json_object_get(j, "self_test"), path, err));
     return read_names(c, a, json_object_get(j, "id2label"), path, err);
+}
+
+/* Runs written before there were folders of pictures have neither: their pictures were never resized. */
+static heed_status read_fit(run_config *c, const json_t *j, const char *path, heed_error *err)
+{
+    const json_t *resample = json_object_get(j, "resample"), *fit = json_object_get(j, "fit");
+    size_t f = 0, w = 0;
+
+    if (resample) {
+        while (f < RESAMPLES && !(json_is_integer(resample) && json_integer_value(resample) == resample_numbers[f]))
+            f++;
+        if (f == RESAMPLES)
+            return heed__fail_at(err, HEED_ERR_FORMAT, path,
+                                 "%s: \"resample\" is not 0 (nearest), 2 (bilinear) or 3 (bicubic)", path);
+    }
+    if (fit) {
+        while (w < FITS && !(json_is_string(fit) && strcmp(json_string_value(fit), fit_words[w]) == 0))
+            w++;
+        if (w == FITS)
+            return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"fit\" is not stretch, crop or pad", path);
+    }
+    c->filter = (heed_image_filter)f;
+    c->fit = (heed_image_fit)w;
+    return HEED_OK;
 }
 
 /* The pixels of all who read this run are (pixel / 255 - mean) / std: another factor would go unseen. */
@@ -207,6 +252,7 @@ static heed_status read_picture(run_config *c, const json_t *j, const char *path
     if (!json_is_number(factor) || !(fabs(json_number_value(factor) * 255 - 1) < 1e-6))
         return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"rescale_factor\" is missing or not 1/255",
                              path);
+    TRY(read_fit(c, j, path, err));
     TRY(get_numbers(c->mean, json_object_get(j, "image_mean"), "image_mean", c->channels, path, err));
     TRY(get_numbers(c->std, json_object_get(j, "image_std"), "image_std", c->channels, path, err));
     for (int64_t i = 0; i < c->channels; i++)
@@ -226,8 +272,8 @@ heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, con
     run_config c = { 0 };
     heed_status st;
 
-    STEP(load(&j, ctx, &files->model, files->model_path, err));
-    STEP(load(&p, ctx, &files->picture, files->picture_path, err));
+    STEP(heed__json_read(&j, ctx, files->model.data, files->model.size, files->model_path, err));
+    STEP(heed__json_read(&p, ctx, files->picture.data, files->picture.size, files->picture_path, err));
     STEP(read_model(&c, a, j, files->model_path, err));
     STEP(read_picture(&c, p, files->picture_path, err));
     *out = c;
@@ -243,11 +289,8 @@ heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, con
                                heed_error *err)
 {
     (void)out;
-    (void)ctx;
     (void)a;
-    return heed__fail_at(err, HEED_ERR_MISSING, files->model_path,
-                         "%s: built without jansson: apt install libjansson-dev, then build again",
-                         files->model_path);
+    return heed__json_read(NULL, ctx, files->model.data, files->model.size, files->model_path, err);
 }
 
 #endif
@@ -255,15 +298,14 @@ heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, con
 heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
                               heed_error *err)
 {
-    char *model = heed__path_join(ctx, folder, "config.json");
-    char *picture = heed__path_join(ctx, folder, "preprocessor_config.json");
-    config_files files = { .model_path = model, .picture_path = picture };
+    char *model = NULL, *picture = NULL;
+    config_files files = { .model_path = NULL };
     heed_status st;
 
-    if (!model || !picture) {
-        st = heed__fail_memory(err, 0);
-        goto done;
-    }
+    STEP(heed__run_file(&model, ctx, folder, RUN_CONFIG, err));
+    STEP(heed__run_file(&picture, ctx, folder, "preprocessor_config.json", err));
+    files.model_path = model;
+    files.picture_path = picture;
     STEP(heed__file_read(&files.model, ctx, model, ctx->limits.json_bytes, err));
     STEP(heed__file_read(&files.picture, ctx, picture, ctx->limits.json_bytes, err));
     STEP(heed__config_parse(out, ctx, a, &files, err));

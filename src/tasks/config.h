@@ -6,9 +6,11 @@
 #include "base/context.h"
 #include "base/error.h"
 #include "base/files.h"
-#include <heed/tensor.h>
+#include <heed/image.h>
+#include <heed/model.h>
 
 #define CHANNELS_MAX 16
+#define SELF_TEST_SAMPLES 3
 
 typedef struct run_config {
     const char *architecture; /* "conv-attention" */
@@ -16,8 +18,12 @@ typedef struct run_config {
     const char *const *class_names; /* classes of them */
     float mean[CHANNELS_MAX], std[CHANNELS_MAX];
     bool mirror;
+    heed_image_fit fit; /* how a picture of another size is made this one */
+    heed_image_filter filter;
     const char *sha256, *isa;
     int64_t seed, train_samples, validation_samples, steps;
+    int64_t self_test_seed;
+    heed_self_test self_test; /* n 0: none */
 } run_config;
 
 /* config.json last: a folder that has it is whole. */

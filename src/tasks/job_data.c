@@ -2,40 +2,57 @@
 
 #include "tasks/job.h"
 
-#include <string.h>
+#include <stdio.h>
 
-/* "shirt, bag" -> names; numbers where there are none. */
+/* The folders' names; or data.classes; or numbers. */
 static heed_status name_classes(job *j)
 {
-    const char *at = j->recipe->values->data.classes ? j->recipe->values->data.classes : "";
-    const char **names = heed__arena_alloc(&j->arena, (size_t)j->config.classes, sizeof *names);
-    const bool given = at[0] != '\0';
+    const int64_t classes = j->config.classes;
+    const char **names = heed__arena_alloc(&j->arena, (size_t)classes, sizeof *names);
+    const char *const *words;
+    int64_t n;
 
-    for (int64_t i = 0; names && i < j->config.classes; i++) {
-        size_t n = strcspn(at, ",");
-        char *name;
-
-        if (given && n == 0)
-            return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names %lld classes, the data has %lld",
-                              (long long)i, (long long)j->config.classes);
-        name = given ? heed__arena_copy(&j->arena, at, n + 1)
-                     : heed__arena_format(&j->arena, "%lld", (long long)i);
-        if (!name)
-            return heed__fail_memory(j->err, n);
-        if (given) {
-            name[n] = '\0';
-            at += n;
-            at += strspn(at, ", ");
-        }
-        names[i] = name;
-    }
     if (!names)
-        return heed__fail_memory(j->err, (uint64_t)j->config.classes * sizeof *names);
-    if (given && at[0])
+        return heed__fail_memory(j->err, (uint64_t)classes * sizeof *names);
+    TRY(heed__recipe_words(&words, &n, j->recipe, j->recipe->values->data.classes, j->err));
+    if (n > 0 && n < classes)
+        return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names %lld classes, the data has %lld", (long long)n,
+                          (long long)classes);
+    if (n > classes)
         return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names more classes than the data's %lld",
-                          (long long)j->config.classes);
+                          (long long)classes);
+    for (int64_t i = 0; i < classes; i++) {
+        const char *folder = heed_dataset_class(j->data, i);
+
+        names[i] = folder[0] ? heed__arena_string(&j->arena, folder)
+                   : n       ? heed__arena_string(&j->arena, words[i])
+                             : heed__arena_format(&j->arena, "%lld", (long long)i);
+        if (!names[i])
+            return heed__fail_memory(j->err, 0);
+    }
     j->config.class_names = names;
     return HEED_OK;
+}
+
+/* The resolved recipe says what the data were made into; IDX pictures are what they are. */
+static heed_status settle_size(job *j, const heed_type *image)
+{
+    int64_t height, width;
+    char size[64];
+
+    if (heed_dataset_kind_of(j->data) != HEED_DATASET_FOLDER) {
+        heed__recipe_size(j->recipe, &height, &width);
+        if ((height && (height != image->dims[1] || width != image->dims[2])) ||
+            (heed__recipe_channels(j->recipe) && heed__recipe_channels(j->recipe) != image->dims[0]))
+            return heed__fail(j->err, HEED_ERR_SPEC,
+                              "data.size and data.channels are for folders of pictures; the IDX pictures are "
+                              "%lld x %lld x %lld and stay so",
+                              (long long)image->dims[0], (long long)image->dims[1], (long long)image->dims[2]);
+        return HEED_OK;
+    }
+    (void)snprintf(size, sizeof size, "%lldx%lld", (long long)image->dims[1], (long long)image->dims[2]);
+    TRY(heed__recipe_choose(j->recipe, "data.size", size, "from the data", j->err));
+    return heed__recipe_choose(j->recipe, "data.channels", image->dims[0] == 3 ? "3" : "1", "from the data", j->err);
 }
 
 /* Opens the training part, splits it by rule, measures or takes mean and deviation. */
@@ -43,15 +60,22 @@ heed_status heed__job_data(job *j)
 {
     const recipe_data *d = &j->recipe->values->data;
     heed_type image;
+    heed_dataset_opts opts;
     double mean[CHANNELS_MAX], std[CHANNELS_MAX];
     int64_t n;
 
-    TRY(heed_dataset_open_idx(&j->data, j->ctx, d->path, "train", j->err));
+    TRY(heed__recipe_dataset(&opts, j->recipe, HEED_PART_TRAIN, j->err));
+    opts.progress = j->opts->reading;
+    opts.user = j->opts->user;
+    TRY(heed_dataset_open(&j->data, j->ctx, d->path, &opts, j->err));
     image = heed_dataset_image_type(j->data);
     n = heed_dataset_count(j->data);
+    TRY(settle_size(j, &image));
     j->config.channels = image.dims[0];
     j->config.height = image.dims[1];
     j->config.width = image.dims[2];
+    j->config.fit = opts.fit;
+    j->config.filter = opts.filter;
     j->config.classes = heed_dataset_classes(j->data);
     if (j->config.channels > CHANNELS_MAX)
         return heed__fail(j->err, HEED_ERR_LIMIT, "pictures of %lld channels; at most %d",

@@ -4,6 +4,7 @@
  * through its row, and a mistake names file, line, column, key, rule and the nearest valid name. */
 
 #include "tasks/recipe.h"
+#include "base/digest.h"
 #include "base/files.h"
 
 #include <stdio.h>
@@ -16,17 +17,34 @@
 #define MODEL_NAME_DOC "architecture; it decides which further keys model has"
 
 static const field data_rows[] = {
-    { FIELD_(recipe_data, kind, FIELD_ENUM_), .choices = "idx",
-      .doc = "format of the data: idx is a folder with the four MNIST-style files" },
+    { FIELD_(recipe_data, kind, FIELD_ENUM_), .choices = "auto|idx|folder",
+      .doc = "format of the data: idx is a folder with the four MNIST-style files, folder one with a folder of "
+             "pictures for each class; auto looks" },
     { FIELD_(recipe_data, path, FIELD_STRING_), .doc = "folder of the data" },
-    { FIELD_(recipe_data, classes, FIELD_STRING_), .doc = "names of the classes, in order of their numbers" },
+    { FIELD_(recipe_data, size, FIELD_STRING_),
+      .doc = "side of a picture, or rows x columns as in 48x64; folders only. Default: the first of 32, 64, 96 that "
+             "is not below the median shorter side of up to 101 pictures, else 96" },
+    { FIELD_(recipe_data, channels, FIELD_ENUM_), .choices = "auto|1|3",
+      .doc = "grey (1) or coloured (3); folders only. auto: 1 when the pictures looked at are all grey" },
+    { FIELD_(recipe_data, fit, FIELD_ENUM_), .choices = "stretch|crop|pad",
+      .doc = "how a picture of another shape fills the size: both sides scaled, the middle taken, or zeros added" },
+    { FIELD_(recipe_data, classes, FIELD_STRING_),
+      .doc = "names of the classes, in order of their numbers; of folders: which, default all by name" },
     { FIELD_(recipe_data, validation, FIELD_F64_), .min = 0, .max = 0.9, .fallback = "0.1",
       .doc = "share of the training part kept for validation, by digest of the picture" },
+    { FIELD_(recipe_data, test, FIELD_F64_), .min = 0, .max = 0.9, .fallback = "0.1",
+      .doc = "share kept for the test part by the same rule, when a folder of pictures has none of its own" },
+    { FIELD_(recipe_data, skip_bad, FIELD_I64_), .min = 0, .max = 1e15,
+      .doc = "so many pictures that cannot be read are passed over" },
     { FIELD_(recipe_data, limit, FIELD_I64_), .min = 0, .max = 1e15, .doc = "training samples used; 0: all" },
     { FIELD_(recipe_data, mirror, FIELD_BOOL_),
       .doc = "pictures mirrored left to right at random; evaluation then also averages over both" },
     { FIELD_(recipe_data, shift, FIELD_I64_), .min = 0, .max = 64,
       .doc = "pictures moved by up to so many pixels" },
+    { FIELD_(recipe_data, crop, FIELD_F64_), .min = 0, .max = 1,
+      .doc = "a part of the picture, at least this share of its area, is scaled up at random; 0: off" },
+    { FIELD_(recipe_data, erase, FIELD_F64_), .min = 0, .max = 1,
+      .doc = "probability that a rectangle of the picture is wiped out" },
     { FIELD_(recipe_data, mean, FIELD_MAYBE_F32_), .min = -1e6, .max = 1e6,
       .doc = "subtracted from pixel / 255; default: measured on the training part" },
     { FIELD_(recipe_data, std, FIELD_MAYBE_F32_), .min = 1e-6, .max = 1e6,
@@ -47,8 +65,28 @@ static const field train_rows[] = {
       .doc = "of weights, order, augmentation and dropout" },
     { FIELD_(recipe_train, threads, FIELD_I64_), .min = 0, .max = 1024,
       .doc = "0: one for each CPU; the result does not depend on it" },
+    { FIELD_(recipe_train, checkpoint_epochs, FIELD_I64_), .min = 0, .max = 1e6, .fallback = "1",
+      .doc = "a checkpoint every so many epochs; 0: after the last one only" },
     { FIELD_(recipe_train, checkpoint_steps, FIELD_I64_), .min = 0, .max = 1e15,
-      .doc = "writes the weights every so many steps; 0: at the end only" },
+      .doc = "and every so many steps; 0: no" },
+    { FIELD_(recipe_train, checkpoint_minutes, FIELD_F64_), .min = 0, .max = 1e6,
+      .doc = "and when so many minutes have passed since the last; 0: no" },
+    { FIELD_(recipe_train, keep, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "2",
+      .doc = "checkpoints that are kept; older ones go when a new one is safe" },
+    { FIELD_(recipe_train, select, FIELD_ENUM_), .choices = "best|last", .fallback = "best",
+      .doc = "whose weights the run has: the epoch best on validation, or the last; without validation the last" },
+    { FIELD_(recipe_train, monitor, FIELD_ENUM_), .choices = "val_accuracy|val_loss", .fallback = "val_accuracy",
+      .doc = "what best, patience and plateau go by; of equal accuracies less loss is better" },
+    { FIELD_(recipe_train, patience, FIELD_I64_), .min = 0, .max = 1e6,
+      .doc = "ends training after so many epochs in a row that were not better; 0: never" },
+    { FIELD_(recipe_train, ema, FIELD_F32_), .min = 0, .max = 0.9999999,
+      .doc = "decay of a moving average of the weights, which is what is evaluated and kept; 0: none" },
+    { FIELD_(recipe_train, tensorboard, FIELD_BOOL_), .fallback = "true",
+      .doc = "event files in the run's folder for TensorBoard; needs protobuf-c" },
+    { FIELD_(recipe_train, tensorboard_pictures, FIELD_I64_), .min = 0, .max = 1e6, .fallback = "5",
+      .doc = "pictures of what each head attends to every so many epochs; 0: none" },
+    { FIELD_(recipe_train, report, FIELD_BOOL_), .fallback = "true",
+      .doc = "report.html of the validation part in the run's folder" },
     { FIELD_(recipe_train, optimizer, FIELD_ENUM_), .choices = "sgd|rmsprop|adam|adamw", .fallback = "adamw",
       .doc = "rule of a step" },
     { FIELD_(recipe_train, weight_decay, FIELD_MAYBE_F32_), .min = 0, .max = 100,
@@ -63,19 +101,31 @@ static const field train_rows[] = {
     { FIELD_(recipe_train, amsgrad, FIELD_BOOL_), .doc = "adam, adamw: the largest second moment so far" },
     { FIELD_(recipe_train, eps, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "adam, adamw, rmsprop: 1e-8" },
     { FIELD_(recipe_train, alpha, FIELD_MAYBE_F32_), .min = 0, .max = 1, .doc = "rmsprop: 0.99" },
-    { FIELD_(recipe_train, schedule, FIELD_ENUM_), .choices = "constant|cosine|linear|step",
-      .fallback = "cosine", .doc = "how the rate falls after the warm-up" },
+    { FIELD_(recipe_train, schedule, FIELD_ENUM_), .fallback = "cosine",
+      .choices = "constant|cosine|linear|step|plateau|one-cycle", .doc = "how the rate falls after the warm-up" },
     { FIELD_(recipe_train, warmup, FIELD_F64_), .min = 0, .max = 1,
-      .doc = "share of all steps in which the rate rises" },
+      .doc = "share of all steps in which the rate rises; one-cycle: 0 stands for 0.3" },
     { FIELD_(recipe_train, step_every, FIELD_I64_), .min = 0, .max = 1e15,
       .doc = "schedule step: steps between two falls" },
     { FIELD_(recipe_train, step_gamma, FIELD_F64_), .min = 0, .max = 1, .fallback = "0.1",
       .doc = "schedule step: factor of a fall" },
+    { FIELD_(recipe_train, plateau_factor, FIELD_F64_), .min = 0, .max = 1, .fallback = "0.1",
+      .doc = "schedule plateau: factor of a fall" },
+    { FIELD_(recipe_train, plateau_patience, FIELD_I64_), .min = 0, .max = 1e6, .fallback = "10",
+      .doc = "schedule plateau: epochs in a row without a better one before it falls" },
+    { FIELD_(recipe_train, plateau_threshold, FIELD_F64_), .min = 0, .max = 1, .fallback = "0.0001",
+      .doc = "schedule plateau: share by which a better one is better" },
     { FIELD_(recipe_train, clip_norm, FIELD_F32_), .min = 0, .max = 1e9,
       .doc = "bound of the gradient's norm; 0: none" },
     { FIELD_(recipe_train, accumulate, FIELD_I64_), .min = 1, .max = 1e6, .fallback = "1",
       .doc = "batches whose gradients make one step" },
     { FIELD_(recipe_train, label_smoothing, FIELD_F32_), .min = 0, .max = 1, .doc = "of the cross-entropy" },
+    { FIELD_(recipe_train, class_weights, FIELD_ENUM_), .choices = "none|balanced",
+      .doc = "of the cross-entropy; balanced: samples / (classes * samples of the class)" },
+    { FIELD_(recipe_train, init, FIELD_STRING_),
+      .doc = "weights to begin with: a safetensors file of this architecture; a head of other classes stays fresh" },
+    { FIELD_(recipe_train, freeze, FIELD_STRING_),
+      .doc = "parameters left as they are: names, or beginnings as in stem.*, separated by commas" },
     FIELD_END,
 };
 
@@ -238,6 +288,16 @@ static heed_status set_entry(heed_recipe *r, const yaml_entry *e, heed_error *er
                          place_of(place, r, e, true), why.text);
 }
 
+static heed_status put_entry(heed_recipe *r, const yaml_entry *e, heed_error *err)
+{
+    for (int i = 0; i < r->given.n; i++)
+        if (strcmp(r->given.entries[i].key, e->key) == 0) {
+            r->given.entries[i] = *e;
+            return HEED_OK;
+        }
+    return heed__yaml_add(&r->given, &r->arena, e, err);
+}
+
 /* "train.epochs=3" replaces what the file says; "HEED_SEED:train.seed=3" tells where it came from. */
 static heed_status add_override(heed_recipe *r, const char *given, heed_error *err)
 {
@@ -263,19 +323,85 @@ static heed_status add_override(heed_recipe *r, const char *given, heed_error *e
         return heed__fail_memory(err, strlen(given));
     key[equals - given] = '\0';
     e.key = key;
-    for (int i = 0; i < r->given.n; i++)
-        if (strcmp(r->given.entries[i].key, key) == 0) {
-            r->given.entries[i] = e;
-            return HEED_OK;
-        }
+    return put_entry(r, &e, err);
+}
+
+static heed_status set_data(heed_recipe *r, const char *data, heed_error *err)
+{
+    const yaml_entry e = { .key = "data.path", .value = heed__arena_string(&r->arena, data), .origin = "--data" };
+
+    return e.value ? put_entry(r, &e, err) : heed__fail_memory(err, strlen(data));
+}
+
+/* "64" or "48x64": true with both numbers, 1 to 65535. */
+static bool read_size(const char *at, int64_t *height, int64_t *width)
+{
+    int64_t sides[2] = { 0, 0 };
+    int n = 0;
+
+    for (; at && *at && n < 2; n++) {
+        for (; *at >= '0' && *at <= '9' && sides[n] <= 65535; at++)
+            sides[n] = 10 * sides[n] + (*at - '0');
+        if (sides[n] < 1 || sides[n] > 65535)
+            return false;
+        if (*at && (n == 1 || *at++ != 'x' || !*at))
+            return false;
+    }
+    *height = sides[0];
+    *width = n == 2 ? sides[1] : sides[0];
+    return n > 0;
+}
+
+void heed__recipe_size(const heed_recipe *r, int64_t *height, int64_t *width)
+{
+    *height = *width = 0;
+    (void)read_size(r->values->data.size, height, width); /* checked when the recipe was read */
+}
+
+int64_t heed__recipe_channels(const heed_recipe *r)
+{
+    static const int64_t channels[] = { 0, 1, 3 };
+
+    return channels[r->values->data.channels];
+}
+
+static heed_status check_size(heed_recipe *r, heed_error *err)
+{
+    const yaml_entry *e = find_entry(&r->given, "data.size");
+    char shown[200], place[PLACE_MOST];
+    int64_t height, width;
+
+    if (!e || !r->values->data.size || !r->values->data.size[0] || read_size(r->values->data.size, &height, &width))
+        return HEED_OK;
+    return heed__fail_at(err, bad_value(e), r->path,
+                         "%sdata.size: \"%s\" is no size; it is a side, as in 64, or rows x columns, as in 48x64",
+                         place_of(place, r, e, true), heed__shown(shown, e->value, strlen(e->value)));
+}
+
+heed_status heed__recipe_choose(heed_recipe *r, const char *key, const char *value, const char *origin,
+                                heed_error *err)
+{
+    const yaml_entry e = { .key = heed__arena_string(&r->arena, key),
+                           .value = heed__arena_string(&r->arena, value),
+                           .origin = heed__arena_string(&r->arena, origin) };
+
+    if (!e.key || !e.value || !e.origin)
+        return heed__fail_memory(err, 0);
+    if (heed__recipe_gives(r, key))
+        return HEED_OK;
+    TRY(set_entry(r, &e, err));
     return heed__yaml_add(&r->given, &r->arena, &e, err);
 }
 
-heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path,
-                             const char *const *overrides, heed_error *err)
+bool heed__recipe_gives(const heed_recipe *r, const char *key)
+{
+    return find_entry(&r->given, key) != NULL;
+}
+
+heed_status heed__recipe_open_bytes(heed_recipe **out, heed_context *ctx, const char *name, const void *bytes,
+                                    size_t size, const char *const *overrides, const char *data, heed_error *err)
 {
     heed_recipe *r = heed__alloc(ctx->heap, 1, sizeof *r);
-    file_bytes file = { 0 };
     heed_status st;
 
     if (!r)
@@ -283,18 +409,20 @@ heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *p
     r->ctx = ctx;
     heed__arena_init(&r->arena, ctx->heap);
     heed__text_init(&r->shown, ctx->heap, 0);
-    r->path = heed__arena_string(&r->arena, path);
+    r->path = heed__arena_string(&r->arena, name);
     if (!r->path) {
-        st = heed__fail_memory(err, strlen(path));
+        st = heed__fail_memory(err, strlen(name));
         goto done;
     }
-    STEP(heed__file_read(&file, ctx, path, ctx->limits.yaml_bytes, err));
-    STEP(heed__yaml_flatten(&r->given, ctx, &r->arena, r->path, file.data, file.size, err));
+    STEP(heed__yaml_flatten(&r->given, ctx, &r->arena, r->path, bytes, size, err));
+    if (data)
+        STEP(set_data(r, data, err));
     for (; overrides && *overrides; overrides++)
         STEP(add_override(r, *overrides, err));
     STEP(pick_architecture(r, err));
     for (int i = 0; i < r->given.n; i++)
         STEP(set_entry(r, &r->given.entries[i], err));
+    STEP(check_size(r, err));
     if (!r->values->data.path || !r->values->data.path[0]) {
         st = heed__fail_at(err, HEED_ERR_FORMAT, r->path, "%s: data.path is missing: the folder of the data",
                            r->path);
@@ -303,8 +431,19 @@ heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *p
     *out = r;
     r = NULL;
 done:
-    heed__release(ctx->heap, file.data);
     heed_recipe_free(r);
+    return st;
+}
+
+heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *path,
+                             const char *const *overrides, heed_error *err)
+{
+    file_bytes file = { 0 };
+    heed_status st;
+
+    TRY(heed__file_read(&file, ctx, path, ctx->limits.yaml_bytes, err));
+    st = heed__recipe_open_bytes(out, ctx, path, file.data, file.size, overrides, NULL, err);
+    heed__release(ctx->heap, file.data);
     return st;
 }
 
@@ -471,6 +610,111 @@ const char *heed_recipe_get(const heed_recipe *r, const char *key)
     if (row && row->kind != FIELD_GROUP_)
         heed__field_print(&open->shown, row, object);
     return open->shown.data;
+}
+
+/* ---- comparing ---- */
+
+/* What decides where and how often something is written, and how fast, but no weight. */
+static bool idle_key(const char *key)
+{
+    static const char *const keys[] = { "data.path", "train.threads", "train.checkpoint_epochs",
+                                        "train.checkpoint_steps", "train.checkpoint_minutes", "train.keep",
+                                        "train.tensorboard", "train.tensorboard_pictures", "train.report" };
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (strcmp(keys[i], key) == 0)
+            return true;
+    return false;
+}
+
+typedef void key_fn(void *to, const char *key, const field *row, const void *object);
+
+static void each_key(const field *rows, const void *object, const char *group, key_fn *each, void *to)
+{
+    char key[64];
+
+    for (const field *row = rows; row->kind != FIELD_END_; row++) {
+        if (row->kind == FIELD_GROUP_) {
+            each_key(row->rows, (const char *)object + row->offset, row->name, each, to);
+            continue;
+        }
+        (void)snprintf(key, sizeof key, "%s%s%s", group, group[0] ? "." : "", row->name);
+        if (!idle_key(key))
+            each(to, key, row, object);
+    }
+}
+
+static void list_key(void *to, const char *key, const field *row, const void *object)
+{
+    text *t = to;
+
+    heed__text_add(t, "%s=", key);
+    heed__field_print(t, row, object);
+    heed__text_put(t, "", 1); /* no value can hold the end of one */
+}
+
+heed_status heed__recipe_digest(const heed_recipe *r, char out[65], heed_error *err)
+{
+    uint8_t digest[32];
+    heed_status st = HEED_OK;
+    sha256 sum;
+    text t;
+
+    heed__text_init(&t, r->ctx->heap, 0);
+    each_key(r->rows, r->values, "", list_key, &t);
+    if (t.failed) {
+        st = heed__fail_memory(err, t.size);
+    } else {
+        heed__sha256_init(&sum);
+        heed__sha256_add(&sum, t.data, t.size);
+        heed__sha256_end(&sum, digest);
+        heed__hex(out, digest, sizeof digest);
+    }
+    heed__text_release(&t);
+    return st;
+}
+
+typedef struct key_difference {
+    const heed_recipe *then;
+    text now, before;
+    char key[64];
+} key_difference;
+
+static void compare_key(void *to, const char *key, const field *row, const void *object)
+{
+    key_difference *d = to;
+    void *other = d->then->values;
+    const field *found = heed__field_find(d->then->rows, key, &other, NULL);
+
+    if (d->key[0])
+        return;
+    heed__text_clear(&d->now);
+    heed__text_clear(&d->before);
+    heed__field_print(&d->now, row, object);
+    if (found)
+        heed__field_print(&d->before, found, other);
+    if (d->now.failed || d->before.failed || !found || strcmp(d->now.data, d->before.data) != 0)
+        (void)snprintf(d->key, sizeof d->key, "%s", key);
+}
+
+heed_status heed__recipe_same(const heed_recipe *now, const heed_recipe *then, heed_error *err)
+{
+    key_difference d = { .then = then };
+    heed_status st = HEED_OK;
+
+    heed__text_init(&d.now, now->ctx->heap, 0);
+    heed__text_init(&d.before, now->ctx->heap, 0);
+    each_key(now->rows, now->values, "", compare_key, &d);
+    if (d.now.failed || d.before.failed)
+        st = heed__fail_memory(err, 0);
+    else if (d.key[0])
+        st = heed__fail_at(err, HEED_ERR_SPEC, now->path,
+                           "%s is \"%.100s\" here and \"%.100s\" in the training that is to go on: that would be "
+                           "another one; leave the recipe out, or begin anew with --force",
+                           d.key, d.now.data, d.before.data);
+    heed__text_release(&d.now);
+    heed__text_release(&d.before);
+    return st;
 }
 
 heed_status heed__recipe_set_classes(heed_recipe *r, int64_t classes, heed_error *err)

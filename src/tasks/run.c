@@ -1,30 +1,14 @@
 /* A trained run: its recipe says which architecture, config.json which sizes, classes and normalisation,
  * model.safetensors the weights. */
 
+#include "tasks/run.h"
 #include "base/files.h"
 #include "base/sizes.h"
-#include "data/normal.h"
 #include "graph/graph.h"
-#include "tasks/config.h"
-#include "tasks/recipe.h"
-#include "train/mirror.h"
+#include "tasks/run_folder.h"
 
+#include <stdio.h>
 #include <string.h>
-
-struct heed_run {
-    heed_context *ctx;
-    arena arena;
-    heed_recipe *recipe;
-    heed_model *model;
-    run_config config;
-};
-
-static heed_status in_folder(char **out, heed_context *ctx, const char *folder, const char *name,
-                             heed_error *err)
-{
-    *out = heed__path_join(ctx, folder, name);
-    return *out ? HEED_OK : heed__fail_memory(err, 0);
-}
 
 /* Bytes of the model's own tensors in a graph. */
 static double graph_bytes(const heed_graph *g)
@@ -86,6 +70,20 @@ static heed_status load_weights(heed_run *r, const char *path, heed_error *err)
     return HEED_OK;
 }
 
+/* A recipe without config.json is what a training leaves that was interrupted. */
+static heed_status check_finished(heed_context *ctx, const char *folder, const char *recipe, heed_error *err)
+{
+    char *config;
+    heed_status st = HEED_OK;
+
+    TRY(heed__run_file(&config, ctx, folder, RUN_CONFIG, err));
+    if (!heed__file_exists(ctx, config) && heed__file_exists(ctx, recipe))
+        st = heed__fail_at(err, HEED_ERR_IO, config,
+                           "%s: the training is not finished; heed train --out %s --resume goes on", folder, folder);
+    heed__release(ctx->heap, config);
+    return st;
+}
+
 heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder, heed_error *err)
 {
     heed_run *r = heed__alloc(ctx->heap, 1, sizeof *r);
@@ -101,8 +99,14 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
                            "%s: there is no such folder; a run is what heed train --out makes", folder);
         goto done;
     }
-    STEP(in_folder(&recipe, ctx, folder, "recipe.yaml", err));
-    STEP(in_folder(&weights, ctx, folder, "model.safetensors", err));
+    r->folder = heed__arena_string(&r->arena, folder);
+    if (!r->folder) {
+        st = heed__fail_memory(err, strlen(folder));
+        goto done;
+    }
+    STEP(heed__run_file(&recipe, ctx, folder, RUN_RECIPE, err));
+    STEP(heed__run_file(&weights, ctx, folder, RUN_WEIGHTS, err));
+    STEP(check_finished(ctx, folder, recipe, err));
     STEP(heed__config_read(&r->config, ctx, &r->arena, folder, err));
     STEP(heed_recipe_open(&r->recipe, ctx, recipe, NULL, err));
     if (strcmp(r->recipe->architecture->name, r->config.architecture) != 0) {
@@ -136,6 +140,11 @@ void heed_run_free(heed_run *r)
     heed__release(h, r);
 }
 
+heed_context *heed_run_context(const heed_run *r)
+{
+    return r->ctx;
+}
+
 heed_model *heed_run_model(heed_run *r)
 {
     return r->model;
@@ -167,130 +176,124 @@ heed_type heed_run_input_type(const heed_run *r, int64_t batch)
                         (const int64_t[]){ batch, r->config.channels, r->config.height, r->config.width });
 }
 
+heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_error *err)
+{
+    const heed_self_test_inputs in = { .type = heed_run_input_type(r, SELF_TEST_SAMPLES),
+                                       .seed = (uint64_t)r->config.self_test_seed,
+                                       .mean = r->config.mean,
+                                       .std = r->config.std };
+
+    return heed_model_self_test(out, r->model, &in, &r->config.self_test, err);
+}
+
+picture_fit heed__run_fit(const heed_run *r)
+{
+    return (picture_fit){ .channels = r->config.channels, .height = r->config.height, .width = r->config.width,
+                          .fit = r->config.fit, .filter = r->config.filter };
+}
+
+/* Which samples open_test gives, for people. */
+static heed_status name_part(char part[256], const heed_run *r, const char *folder, heed_dataset_kind kind,
+                             heed_error *err)
+{
+    const recipe_data *d = &r->recipe->values->data;
+    const bool same = strcmp(folder, d->path) == 0 || heed__os_same(folder, d->path);
+    char *own = heed__path_join(r->ctx, folder, "test");
+    const bool has_own = kind != HEED_DATASET_FOLDER || (own && heed__folder_exists(r->ctx, own));
+
+    if (!own)
+        return heed__fail_memory(err, 0);
+    heed__release(r->ctx->heap, own);
+    if (has_own)
+        (void)snprintf(part, 256, "test part of %s", folder);
+    else if (same)
+        (void)snprintf(part, 256, "test part of %s: the share of %g that the digest of a picture puts aside", folder,
+                       d->test);
+    else
+        (void)snprintf(part, 256, "all of %s", folder);
+    return HEED_OK;
+}
+
+/* The test part that training left alone: of the recipe's folder by the same rule, under whatever name it is
+ * given. Of another folder its own test part, or all of it. Pictures are fitted as the run's were; classes are
+ * found by name, so that the number of a class is the same. */
+static heed_status open_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err)
+{
+    const recipe_data *d = &r->recipe->values->data;
+    const bool same = strcmp(folder, d->path) == 0 || heed__os_same(folder, d->path);
+    const run_config *c = &r->config;
+    const char **classes = heed__alloc(r->ctx->heap, (size_t)c->classes + 1, sizeof *classes);
+    const heed_dataset_opts opts = { .kind = same ? (heed_dataset_kind)d->kind : HEED_DATASET_AUTO,
+                                     .part = same ? HEED_PART_TEST : HEED_PART_WHOLE,
+                                     .validation = d->validation,
+                                     .test = d->test,
+                                     .channels = c->channels,
+                                     .height = c->height,
+                                     .width = c->width,
+                                     .fit = c->fit,
+                                     .filter = c->filter,
+                                     .classes = classes,
+                                     .skip_bad = d->skip_bad };
+    heed_status st;
+
+    if (!classes)
+        return heed__fail_memory(err, (uint64_t)c->classes * sizeof *classes);
+    for (int64_t i = 0; i < c->classes; i++)
+        classes[i] = c->class_names[i];
+    st = heed_dataset_open(out, r->ctx, folder, &opts, err);
+    heed__release(r->ctx->heap, classes);
+    return st;
+}
+
+heed_status heed__run_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err)
+{
+    const run_config *c = &r->config;
+    heed_dataset *d = NULL;
+    heed_type image;
+    heed_status st;
+
+    STEP(open_test(&d, r, folder, err));
+    image = heed_dataset_image_type(d);
+    if (image.dims[0] != c->channels || image.dims[1] != c->height || image.dims[2] != c->width) {
+        st = heed__fail_at(err, HEED_ERR_SHAPE, folder,
+                           "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
+                           (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2],
+                           (long long)c->channels, (long long)c->height, (long long)c->width);
+        goto done;
+    }
+    if (heed_dataset_classes(d) > c->classes) {
+        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes",
+                           folder, (long long)heed_dataset_classes(d) - 1, (long long)c->classes);
+        goto done;
+    }
+    *out = d;
+    d = NULL;
+done:
+    heed_dataset_free(d);
+    return st;
+}
+
 heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data, heed_error *err)
 {
     const recipe_values *v = r->recipe->values;
     const char *folder = data ? data : v->data.path;
     heed_dataset *d = NULL;
     heed_loader *l = NULL;
-    heed_type image;
+    char part[256];
     heed_status st;
 
-    STEP(heed_dataset_open_idx(&d, r->ctx, folder, "test", err));
-    image = heed_dataset_image_type(d);
-    if (image.dims[0] != r->config.channels || image.dims[1] != r->config.height ||
-        image.dims[2] != r->config.width) {
-        st = heed__fail_at(err, HEED_ERR_SHAPE, folder,
-                           "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
-                           (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2],
-                           (long long)r->config.channels, (long long)r->config.height,
-                           (long long)r->config.width);
-        goto done;
-    }
-    if (heed_dataset_classes(d) > r->config.classes) {
-        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes",
-                           folder, (long long)heed_dataset_classes(d) - 1, (long long)r->config.classes);
-        goto done;
-    }
+    STEP(heed__run_test(&d, r, folder, err));
     STEP(heed_loader_new(
         &l, r->ctx, d, NULL, 0,
         &(heed_loader_opts){ .batch_size = i64_min(v->train.batch_size, i64_max(1, heed_dataset_count(d))),
                              .mean = r->config.mean,
                              .std = r->config.std },
         err));
+    STEP(name_part(part, r, folder, heed_dataset_kind_of(d), err));
     STEP(heed_evaluate(out, r->model, l, r->config.mirror ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE, err));
+    memcpy(out->part, part, sizeof part);
 done:
     heed_loader_free(l);
     heed_dataset_free(d);
-    return st;
-}
-
-/* ---- predicting ---- */
-
-#define PREDICT_BATCH 128
-
-/* One batch of pictures: as the loader makes them, and what the network says. */
-typedef struct prediction {
-    heed_tensor x, logits;
-    float *tables;           /* [channels][256] */
-    float *flipped, *others; /* with mirror */
-} prediction;
-
-static heed_status check_pictures(const heed_run *r, const heed_type *t, heed_error *err)
-{
-    const run_config *c = &r->config;
-    const int rank = t->rank;
-    const bool fits = t->dtype == HEED_U8 && heed_type_count(t) >= 0 &&
-                      (rank == 4 || (rank == 3 && c->channels == 1)) && t->dims[rank - 1] == c->width &&
-                      t->dims[rank - 2] == c->height && (rank == 3 || t->dims[1] == c->channels);
-
-    if (fits)
-        return HEED_OK;
-    return heed__fail(err, HEED_ERR_SHAPE, "predict: the model takes pictures u8 [n,%lld,%lld,%lld]",
-                      (long long)c->channels, (long long)c->height, (long long)c->width);
-}
-
-static heed_status prepare_prediction(prediction *p, const heed_run *r, heed_average average, heed_error *err)
-{
-    heap *h = r->ctx->heap;
-    size_t pixels, numbers;
-
-    p->x.type = heed_run_input_type(r, PREDICT_BATCH);
-    p->logits.type = heed_type_of(HEED_F32, 2, (const int64_t[]){ PREDICT_BATCH, r->config.classes });
-    pixels = (size_t)heed_type_count(&p->x.type);
-    numbers = (size_t)heed_type_count(&p->logits.type);
-    p->x.data = heed__alloc(h, pixels, sizeof(float));
-    p->logits.data = heed__alloc(h, numbers, sizeof(float));
-    p->tables = heed__alloc(h, (size_t)r->config.channels, 256 * sizeof(float));
-    if (average == HEED_AVERAGE_MIRROR) {
-        p->flipped = heed__alloc(h, pixels, sizeof(float));
-        p->others = heed__alloc(h, numbers, sizeof(float));
-    }
-    if (!p->x.data || !p->logits.data || !p->tables ||
-        (average == HEED_AVERAGE_MIRROR && (!p->flipped || !p->others)))
-        return heed__fail_memory(err, pixels * sizeof(float));
-    for (int64_t c = 0; c < r->config.channels; c++)
-        heed__normal_table(p->tables + c * 256, r->config.mean[c], r->config.std[c]);
-    return HEED_OK;
-}
-
-static void fill_prediction(const prediction *p, const heed_run *r, const uint8_t *from, int64_t n)
-{
-    const int64_t plane = r->config.height * r->config.width;
-    float *to = p->x.data;
-
-    for (int64_t i = 0; i < n * r->config.channels; i++) {
-        const float *table = p->tables + i % r->config.channels * 256;
-
-        for (int64_t j = i * plane; j < (i + 1) * plane; j++)
-            to[j] = table[from[j]];
-    }
-}
-
-heed_status heed_run_predict(heed_run *r, heed_tensor pictures, heed_average average, float *logits,
-                             heed_error *err)
-{
-    const int64_t size = r->config.channels * r->config.height * r->config.width, classes = r->config.classes;
-    heap *h = r->ctx->heap;
-    prediction p = { .tables = NULL };
-    heed_status st;
-
-    TRY(check_pictures(r, &pictures.type, err));
-    STEP(prepare_prediction(&p, r, average, err));
-    for (int64_t i = 0; i < pictures.type.dims[0]; i += PREDICT_BATCH) {
-        const int64_t count = i64_min(PREDICT_BATCH, pictures.type.dims[0] - i);
-
-        fill_prediction(&p, r, (const uint8_t *)pictures.data + i * size, count);
-        STEP(heed_model_run(r->model, &p.x, 1, &p.logits, 1, err));
-        if (average == HEED_AVERAGE_MIRROR)
-            STEP(heed__average_mirror(r->model, &p.x, &p.logits, p.flipped, p.others, err));
-        memcpy(logits + i * classes, p.logits.data, (size_t)(count * classes) * sizeof *logits);
-    }
-done:
-    heed__release(h, p.x.data);
-    heed__release(h, p.logits.data);
-    heed__release(h, p.tables);
-    heed__release(h, p.flipped);
-    heed__release(h, p.others);
     return st;
 }

@@ -30,6 +30,7 @@ typedef struct bench {
     void *user;
     double seconds;
     double gflops, read_gbs, l1_gbs; /* peaks of one thread */
+    heed_profile *profile; /* off but for one run of each row; NULL: none */
     int told;
     bool peaks;
 } bench;
@@ -61,6 +62,20 @@ static void bench_insert(double *sorted, int n, double value)
     sorted[n] = value;
 }
 
+/* One more run, outside the timed rounds. */
+static heed_status bench_record(bench *b, const char *name, bench_fn *fn, void *user)
+{
+    heed_status st;
+
+    if (!b->profile)
+        return HEED_OK;
+    heed_profile_label(b->profile, name);
+    heed_profile_switch(b->profile, HEED_PROFILE_ON);
+    st = fn(user, b->err);
+    heed_profile_switch(b->profile, HEED_PROFILE_OFF);
+    return st;
+}
+
 /* `work` and `peak`: operations or bytes of one run, and what all threads of the row could do in a second. */
 static heed_status bench_time(bench *b, heed_bench_row row, double work, double peak, bench_fn *fn,
                               void *user)
@@ -78,6 +93,7 @@ static heed_status bench_time(bench *b, heed_bench_row row, double work, double 
         TRY(bench_round(fn, user, runs, &seconds, b->err));
         bench_insert(sorted, i, seconds);
     }
+    TRY(bench_record(b, row.name, fn, user));
     row.rounds = ROUNDS;
     row.best = sorted[0];
     row.median = sorted[ROUNDS / 2];
@@ -385,6 +401,7 @@ static heed_status bench_graphs(bench *b)
             continue;
         TRY(bench_peaks(b));
         STEP(graph_prepare(&r, c, b->err));
+        heed_session_profile(r.session, b->profile);
         work = c->unit == HEED_BENCH_GFLOPS ? heed_plan_describe(r.plan).flops : r.bytes;
         peak = threads * (c->unit == HEED_BENCH_GFLOPS ? b->gflops : b->read_gbs);
         STEP(bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = c->unit }, work, peak,
@@ -548,6 +565,7 @@ static heed_status bench_train(bench *b, const char *name, int threads)
     STEP(heed_trainer_new(
         &m.trainer, m.model,
         &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .lr = HEED_SET(1e-4f), .clip_norm = 1 }, b->err));
+    heed_trainer_profile(m.trainer, b->profile);
     STEP(model_step(&m, b->err));
     STEP(bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = HEED_BENCH_GFLOPS },
                     heed_trainer_report(m.trainer).flops, threads * b->gflops, model_step, &m));
@@ -564,6 +582,7 @@ static heed_status bench_forward(bench *b, const char *name, int threads, int64_
 
     STEP(bench_peaks(b));
     STEP(model_prepare(&m, b->ctx, batch, b->err));
+    heed_model_profile(m.model, b->profile);
     STEP(heed_model_plan(m.model, &m.x.type, 1, &plan, b->err));
     STEP(bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = HEED_BENCH_GFLOPS },
                     heed_plan_describe(plan).flops, threads * b->gflops, model_forward, &m));
@@ -598,8 +617,11 @@ heed_status heed_bench_run(heed_context *ctx, const heed_bench_opts *opts, heed_
                 .each = each,
                 .user = user,
                 .filter = opts ? opts->filter : NULL,
+                .profile = opts ? opts->profile : NULL,
                 .seconds = opts && opts->seconds > 0 ? opts->seconds : 0.25 };
 
+    if (b.profile)
+        heed_profile_switch(b.profile, HEED_PROFILE_OFF);
     TRY(bench_graphs(&b));
     TRY(bench_models(&b));
     TRY(bench_rows(&b));

@@ -4,7 +4,10 @@
  * One plan runs it for each set of shapes. Loss and gradient norm pass through check_finite before anything
  * is written, so a step that ends in HEED_ERR_NUMERIC leaves weights and moments as they were; the same
  * inputs are then run again node by node to name the first bad one. With accumulation there are two plans
- * over the same weights: `micro` adds gradients up, `update` uses and clears them. */
+ * over the same weights: `micro` adds gradients up, `update` uses and clears them.
+ *
+ * The average of a parameter p is a state like a moment, moved in the same graph by the new p:
+ *   ema' = ema + w (p - ema),   w = 1 in the first step, then 1 - decay. */
 
 #include "base/context.h"
 #include "base/error.h"
@@ -21,6 +24,7 @@
 #define PARAMS_MAX 4096
 #define MICRO "optimizer.micro" /* states of accumulation */
 #define GRAD_SUM "optimizer.grad."
+#define AVERAGE "ema."
 
 typedef struct step_plan {
     heed_plan *plan;                 /* NULL: free */
@@ -73,10 +77,10 @@ static heed_status settle_options(heed_trainer_opts *o, heed_error *err)
     settle(&o->alpha, defaults[o->optimizer].alpha);
     if (!(o->lr.value >= 0) || !(o->weight_decay.value >= 0) || !(o->clip_norm >= 0) ||
         !(o->eps.value >= 0) || !(o->beta1.value >= 0 && o->beta1.value < 1) ||
-        !(o->beta2.value >= 0 && o->beta2.value < 1) || o->accumulate < 0)
+        !(o->beta2.value >= 0 && o->beta2.value < 1) || o->accumulate < 0 || !(o->ema >= 0 && o->ema < 1))
         return heed__fail(
             err, HEED_ERR_LIMIT,
-            "training: lr, weight_decay, clip_norm, eps and accumulate must be 0 or more, betas "
+            "training: lr, weight_decay, clip_norm, eps and accumulate must be 0 or more, betas and ema "
             "0 to below 1");
     if (o->nesterov && o->momentum.value <= 0)
         return heed__fail(err, HEED_ERR_SPEC, "training: nesterov needs a momentum above 0");
@@ -227,12 +231,26 @@ static heed_value norm_of(heed_builder *b, const heed_value *g, int n)
     return norm;
 }
 
+/* The average follows the parameter's new value. */
+static void add_average(heed_builder *b, heed_value p, heed_value p1, heed_value weight)
+{
+    char name[600];
+    heed_value ema;
+
+    if (snprintf(name, sizeof name, AVERAGE "%s", heed_value_path(b, p)) >= (int)sizeof name) {
+        heed__poison(b, HEED_ERR_LIMIT, "the name of an average is longer than %d bytes", (int)sizeof name - 1);
+        return;
+    }
+    ema = heed_state(b, name, heed_value_type(b, p), NULL);
+    heed_assign(b, ema, heed_add(b, ema, heed_mul(b, weight, heed_sub(b, p1, ema))));
+}
+
 /* Clip, then every parameter takes its step. PyTorch: scale = min(1, bound / (norm + 1e-6)). */
 static void add_update(heed_builder *b, const heed_trainer_opts *o, const heed_value *p, heed_value *g, int n)
 {
     heed_value count = heed_state(b, "optimizer.step", heed_type_of(HEED_I64, 0, NULL), NULL);
     heed_value one = heed_add(b, count, heed_scalar(b, HEED_I64, 1));
-    heed_value norm = norm_of(b, g, n);
+    heed_value norm = norm_of(b, g, n), weight = { 0 };
     update_inputs u = { .lr = heed_input(b, "lr", heed_type_of(HEED_F32, 0, NULL)),
                         .step = heed_cast(b, one, HEED_F32) };
 
@@ -241,11 +259,16 @@ static void add_update(heed_builder *b, const heed_trainer_opts *o, const heed_v
             b, heed_scalar(b, HEED_F32, 1),
             heed_div(b, heed_scalar(b, HEED_F32, (double)o->clip_norm), heed_add_scalar(b, norm, 1e-6)));
     heed_output(b, "grad_norm", norm);
+    if (o->ema > 0)
+        weight = heed_select(b, heed_eq(b, one, heed_scalar(b, HEED_I64, 1)), heed_scalar(b, HEED_F32, 1),
+                             heed_scalar(b, HEED_F32, 1 - (double)o->ema));
     for (int i = 0; i < n; i++) {
         const bool decays = o->decay == HEED_DECAY_ALL || heed_rank(b, p[i]) >= 2;
+        heed_value p1 = step_fns[o->optimizer](b, o, p[i], g[i], decays ? o->weight_decay.value : 0, &u);
 
-        heed_assign(b, p[i],
-                    step_fns[o->optimizer](b, o, p[i], g[i], decays ? o->weight_decay.value : 0, &u));
+        heed_assign(b, p[i], p1);
+        if (o->ema > 0)
+            add_average(b, p[i], p1, weight);
     }
     heed_assign(b, count, one);
 }
@@ -465,6 +488,46 @@ static void drop_gradients(heed_trainer *t)
     *micro_of(t) = 0;
 }
 
+heed_status heed_trainer_prepare(heed_trainer *t, const heed_type *inputs, int n_inputs, const heed_type *target,
+                                 heed_error *err)
+{
+    heed_type types[INPUTS_MAX + 1];
+    step_plan *made;
+
+    if (n_inputs < 1 || n_inputs > INPUTS_MAX)
+        return heed__fail(err, HEED_ERR_USAGE, "a training step takes 1 to %d inputs, %d were given", INPUTS_MAX,
+                          n_inputs);
+    for (int i = 0; i < n_inputs; i++)
+        types[i] = inputs[i];
+    types[n_inputs] = *target;
+    return plan_for(t, types, n_inputs + 1, &made, err);
+}
+
+void heed_trainer_swap_average(heed_trainer *t)
+{
+    const heed_weights *w = heed_model_weights(t->model);
+    const heed_tensor count = heed_weights_find(w, "optimizer.step");
+    const size_t prefix = sizeof AVERAGE - 1;
+
+    if (!count.data || *(const int64_t *)count.data == 0)
+        return;
+    for (int64_t i = 0; i < heed_weights_count(w); i++) {
+        const char *name;
+        const heed_tensor ema = heed_weights_at(w, i, &name);
+        uint8_t *a = ema.data, *b;
+
+        if (strncmp(name, AVERAGE, prefix) != 0)
+            continue;
+        b = heed_weights_find(w, name + prefix).data;
+        for (size_t j = (size_t)heed_type_count(&ema.type) * heed_dtype_size(ema.type.dtype); b && j-- > 0;) {
+            const uint8_t byte = a[j];
+
+            a[j] = b[j];
+            b[j] = byte;
+        }
+    }
+}
+
 heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_inputs,
                               const heed_tensor *target, float *loss, heed_error *err)
 {
@@ -505,6 +568,11 @@ heed_status heed_trainer_step(heed_trainer *t, const heed_tensor *inputs, int n_
     if (loss)
         *loss = got_loss;
     return HEED_OK;
+}
+
+void heed_trainer_profile(heed_trainer *t, heed_profile *p)
+{
+    heed_session_profile(t->session, p);
 }
 
 void heed_trainer_set_lr(heed_trainer *t, float lr)

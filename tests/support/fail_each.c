@@ -117,6 +117,24 @@ static int fault_mkdir(void *user, const char *path)
     return fault_now(f) ? -1 : f->real->mkdir(f->real->user, path);
 }
 
+static int fault_rmdir(void *user, const char *path)
+{
+    fault_files *f = user;
+    return fault_now(f) ? -1 : f->real->rmdir(f->real->user, path);
+}
+
+static int fault_list(void *user, const char *path, os_entry_fn *each, void *to)
+{
+    fault_files *f = user;
+    return fault_now(f) ? -1 : f->real->list(f->real->user, path, each, to);
+}
+
+static int fault_open_lock(void *user, const char *path)
+{
+    fault_files *f = user;
+    return fault_now(f) ? -1 : f->real->open_lock(f->real->user, path);
+}
+
 void fault_files_init(fault_files *f, const file_ops *real)
 {
     *f = (fault_files){ .real = real };
@@ -133,6 +151,9 @@ void fault_files_init(fault_files *f, const file_ops *real)
         .rename = fault_rename,
         .unlink = fault_unlink,
         .mkdir = fault_mkdir,
+        .rmdir = fault_rmdir,
+        .list = fault_list,
+        .open_lock = fault_open_lock,
         .user = f,
     };
 }

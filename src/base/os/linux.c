@@ -2,7 +2,9 @@
 #define _GNU_SOURCE /* sched_getaffinity, madvise */
 #include "base/os/os.h"
 
+#include <errno.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -35,4 +37,11 @@ void heed__os_advise_huge(void *block, size_t bytes)
 
     if (end > first)
         (void)madvise((void *)first, end - first, MADV_HUGEPAGE); /* advice: a refusal changes nothing */
+}
+
+/* flock belongs to the opening of the file, so two trainers of one process exclude each other too, and the kernel
+ * gives it back when a process is killed. A file system without locks cannot refuse anybody. */
+bool heed__os_lock_file(int fd)
+{
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }

@@ -7,6 +7,10 @@
 #include <heed/base.h>
 #include <stdarg.h>
 
+/* What a name in a folder stands for; a link counts as what it leads to. */
+typedef enum os_entry { OS_FILE = 0, OS_FOLDER, OS_OTHER } os_entry;
+typedef bool os_entry_fn(void *to, const char *name, os_entry kind); /* false ends the listing */
+
 /* File calls: results and errno as POSIX gives them; paths are UTF-8. */
 typedef struct file_ops {
     int (*open_read)(void *user, const char *path);
@@ -21,14 +25,23 @@ typedef struct file_ops {
     int (*rename)(void *user, const char *from, const char *to);
     int (*unlink)(void *user, const char *path);
     int (*mkdir)(void *user, const char *path);
+    /* Tells every name but . and .. in the system's order; -1 when the folder cannot be read to its end. */
+    int (*list)(void *user, const char *path, os_entry_fn *each, void *to);
+    int (*rmdir)(void *user, const char *path); /* of an empty folder */
+    /* A file that is made when missing, and locked until it is closed or the process ends: nobody else can open it
+     * so. errno EBUSY when another holds it; this process' id is written into it. */
+    int (*open_lock)(void *user, const char *path);
     void *user;
 } file_ops;
 
 const file_ops *heed__file_ops(void);            /* the system's */
 int64_t heed__os_free_bytes(const char *path);   /* room on that file system; -1 unknown */
+bool heed__os_same(const char *a, const char *b); /* both are there and are the same file or folder */
 bool heed__os_separates(char c);                 /* does it end a folder's name in a path */
 bool heed__os_disk_full(int error);              /* an errno: no room, or the quota is used up */
 int heed__os_process(void);                      /* the id of this process */
+bool heed__os_lock_file(int fd);                 /* takes the file for this opening of it; false: another has it */
+void heed__os_host(char name[64]);               /* of this machine, as the system says it; "" unknown */
 void heed__os_error_text(char *to, size_t size, int error); /* the system's words for an errno */
 int heed__os_cpus(void);                         /* CPUs this process may use, at least 1 */
 double heed__os_seconds(void);                   /* monotonic clock */

@@ -6,6 +6,7 @@
 #define _FILE_OFFSET_BITS 64
 #include "base/os/os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
@@ -23,6 +24,7 @@
 #endif
 
 #define POSIX_STACK_BYTES ((size_t)1 << 20)
+#define POSIX_LOCK_TRIES 100
 
 static int os_open_read(void *user, const char *path)
 {
@@ -106,6 +108,86 @@ static int os_mkdir(void *user, const char *path)
     return mkdir(path, 0777);
 }
 
+static int os_rmdir(void *user, const char *path)
+{
+    (void)user;
+    return rmdir(path);
+}
+
+/* d_type is no part of POSIX, and a link must be followed anyway. */
+static os_entry os_entry_of(int folder, const char *name)
+{
+    struct stat s;
+
+    if (fstatat(folder, name, &s, 0) != 0)
+        return OS_OTHER; /* a link to nowhere, or gone meanwhile */
+    return S_ISDIR(s.st_mode) ? OS_FOLDER : S_ISREG(s.st_mode) ? OS_FILE : OS_OTHER;
+}
+
+static int os_list(void *user, const char *path, os_entry_fn *each, void *to)
+{
+    DIR *folder = opendir(path);
+    int error = 0;
+
+    (void)user;
+    if (!folder)
+        return -1;
+    for (;;) {
+        const struct dirent *e;
+
+        errno = 0;
+        e = readdir(folder); /* NOLINT(concurrency-mt-unsafe): a stream of our own */
+        if (!e) {
+            error = errno;
+            break;
+        }
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        if (!each(to, e->d_name, os_entry_of(dirfd(folder), e->d_name)))
+            break;
+    }
+    (void)closedir(folder); /* it was only read */
+    errno = error;
+    return error ? -1 : 0;
+}
+
+/* The process' id, for whoever is refused; the lock does not depend on it. */
+static void os_sign_lock(int fd)
+{
+    char id[16];
+    const int n = snprintf(id, sizeof id, "%d\n", heed__os_process());
+
+    if (ftruncate(fd, 0) == 0 && n > 0)
+        (void)!write(fd, id, (size_t)n);
+}
+
+/* Whoever ends removes the file while holding it. So a lock counts only when the path still names what was
+ * locked; else somebody removed it in between, and the next one is tried. */
+static int os_open_lock(void *user, const char *path)
+{
+    (void)user;
+    for (int i = 0; i < POSIX_LOCK_TRIES; i++) {
+        struct stat held, named;
+        const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+
+        if (fd < 0)
+            return -1;
+        if (!heed__os_lock_file(fd)) {
+            (void)close(fd);
+            errno = EBUSY;
+            return -1;
+        }
+        if (fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
+            held.st_ino == named.st_ino) {
+            os_sign_lock(fd);
+            return fd;
+        }
+        (void)close(fd);
+    }
+    errno = EBUSY;
+    return -1;
+}
+
 const file_ops *heed__file_ops(void)
 {
     static const file_ops ops = {
@@ -121,6 +203,9 @@ const file_ops *heed__file_ops(void)
         .rename = os_rename,
         .unlink = os_unlink,
         .mkdir = os_mkdir,
+        .rmdir = os_rmdir,
+        .list = os_list,
+        .open_lock = os_open_lock,
     };
 
     return &ops;
@@ -136,9 +221,23 @@ int64_t heed__os_free_bytes(const char *path)
     return bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
 }
 
+bool heed__os_same(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 int heed__os_process(void)
 {
     return (int)getpid();
+}
+
+void heed__os_host(char name[64])
+{
+    if (gethostname(name, 64) != 0)
+        name[0] = '\0';
+    name[63] = '\0'; /* a cut name need not be ended */
 }
 
 /* newlocale("C") hands out a constant of glibc and musl: no allocation, nothing to free. */

@@ -2,6 +2,8 @@
 #define _DARWIN_C_SOURCE /* _SC_NPROCESSORS_ONLN, ru_maxrss */
 #include "base/os/os.h"
 
+#include <errno.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -31,4 +33,11 @@ void heed__os_advise_huge(void *block, size_t bytes)
 {
     (void)block; /* the system decides by itself */
     (void)bytes;
+}
+
+/* flock belongs to the opening of the file, so two trainers of one process exclude each other too, and the kernel
+ * gives it back when a process is killed. A file system without locks cannot refuse anybody. */
+bool heed__os_lock_file(int fd)
+{
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }

@@ -218,6 +218,92 @@ static int windows_mkdir(void *user, const char *path)
     return CreateDirectoryW(wide, NULL) ? 0 : windows_fail();
 }
 
+static int windows_rmdir(void *user, const char *path)
+{
+    wchar_t wide[WINDOWS_PATH];
+
+    (void)user;
+    if (!windows_path(wide, path))
+        return -1;
+    return RemoveDirectoryW(wide) ? 0 : windows_fail();
+}
+
+/* A name of the system as UTF-8; what has no such form is passed over: no call could open it. */
+static bool windows_entry(const WIN32_FIND_DATAW *found, os_entry_fn *each, void *to)
+{
+    char name[3 * MAX_PATH + 1];
+    const DWORD what = found->dwFileAttributes;
+
+    if (wcscmp(found->cFileName, L".") == 0 || wcscmp(found->cFileName, L"..") == 0 ||
+        WideCharToMultiByte(CP_UTF8, WC_ERR_INVALID_CHARS, found->cFileName, -1, name, sizeof name, NULL,
+                            NULL) <= 0)
+        return true;
+    return each(to, name,
+                what & FILE_ATTRIBUTE_DIRECTORY ? OS_FOLDER
+                : what & FILE_ATTRIBUTE_DEVICE  ? OS_OTHER
+                                                : OS_FILE);
+}
+
+static int windows_list(void *user, const char *path, os_entry_fn *each, void *to)
+{
+    wchar_t wide[WINDOWS_PATH];
+    WIN32_FIND_DATAW found;
+    HANDLE h;
+    size_t n;
+    bool more = true;
+
+    (void)user;
+    if (!windows_path(wide, path))
+        return -1;
+    n = wcslen(wide);
+    if (n + 3 > WINDOWS_PATH) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    wcscpy(wide + n, L"\\*");
+    h = FindFirstFileW(wide, &found);
+    if (h == INVALID_HANDLE_VALUE)
+        return windows_fail();
+    while (more && windows_entry(&found, each, to))
+        more = FindNextFileW(h, &found);
+    if (!more && GetLastError() != ERROR_NO_MORE_FILES) {
+        (void)windows_fail();
+        FindClose(h);
+        return -1;
+    }
+    FindClose(h);
+    return 0;
+}
+
+/* The lock covers a byte far behind the end, so that others can read the id. */
+bool heed__os_lock_file(int fd)
+{
+    OVERLAPPED far = { .OffsetHigh = 1 };
+
+    return LockFileEx(windows_handle(fd), LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &far) ||
+           GetLastError() != ERROR_LOCK_VIOLATION;
+}
+
+static int windows_open_lock(void *user, const char *path)
+{
+    const int fd = windows_open(path, GENERIC_READ | GENERIC_WRITE | DELETE, OPEN_ALWAYS, _O_RDWR);
+    char id[16];
+    int n;
+
+    (void)user;
+    if (fd < 0)
+        return -1;
+    if (!heed__os_lock_file(fd)) {
+        _close(fd);
+        errno = EBUSY;
+        return -1;
+    }
+    n = snprintf(id, sizeof id, "%d\n", heed__os_process());
+    if (_chsize_s(fd, 0) == 0 && n > 0)
+        (void)_write(fd, id, (unsigned)n);
+    return fd;
+}
+
 const file_ops *heed__file_ops(void)
 {
     static const file_ops ops = {
@@ -233,6 +319,9 @@ const file_ops *heed__file_ops(void)
         .rename = windows_rename,
         .unlink = windows_unlink,
         .mkdir = windows_mkdir,
+        .rmdir = windows_rmdir,
+        .list = windows_list,
+        .open_lock = windows_open_lock,
     };
 
     return &ops;
@@ -258,9 +347,34 @@ bool heed__os_disk_full(int error)
     return error == ENOSPC;
 }
 
+bool heed__os_same(const char *a, const char *b)
+{
+    const int x = windows_open(a, FILE_READ_ATTRIBUTES, OPEN_EXISTING, _O_RDONLY),
+              y = windows_open(b, FILE_READ_ATTRIBUTES, OPEN_EXISTING, _O_RDONLY);
+    BY_HANDLE_FILE_INFORMATION i, j;
+    const bool same = x >= 0 && y >= 0 && GetFileInformationByHandle(windows_handle(x), &i) &&
+                      GetFileInformationByHandle(windows_handle(y), &j) &&
+                      i.dwVolumeSerialNumber == j.dwVolumeSerialNumber &&
+                      i.nFileIndexHigh == j.nFileIndexHigh && i.nFileIndexLow == j.nFileIndexLow;
+
+    if (x >= 0)
+        _close(x);
+    if (y >= 0)
+        _close(y);
+    return same;
+}
+
 int heed__os_process(void)
 {
     return (int)(GetCurrentProcessId() & INT32_MAX);
+}
+
+void heed__os_host(char name[64])
+{
+    DWORD size = 64;
+
+    if (!GetComputerNameA(name, &size))
+        name[0] = '\0';
 }
 
 void heed__os_error_text(char *to, size_t size, int error)
