@@ -13,9 +13,10 @@
  *   nearest   sample floor(c), where c is added up in steps of s as PIL does
  *
  * Columns are scaled first, rows when the height loses more than twice what the width loses, as in Pillow
- * from 13.0 on (before: columns; one level of difference). All sums are of integers, so the bytes depend
- * on nothing else. What lies between the two passes is kept for a strip of columns or for one row, never
- * for the whole picture.
+ * from 13.0 on; before, columns nearly always. Since what the first pass gives is rounded and clipped, the
+ * order can be seen: mostly one level, more at the hardest edges. All sums are of integers, so the bytes
+ * depend on nothing else. What lies between the two passes is kept for a strip of columns or for one row,
+ * never for the whole picture.
  *
  * With a fit the picture is scaled to w x h: as far as needed to cover (CROP) or to fit (PAD) the wanted
  * size, where one side is the wanted one and the other is in proportion, rounded to nearest, halves up, 1
