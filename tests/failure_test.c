@@ -264,18 +264,12 @@ done:
     return st;
 }
 
-static const char *const run_files[] = { "model.safetensors",        "recipe.yaml",   "config.json",
-                                         "preprocessor_config.json", "metrics.jsonl", "README.md" };
-
 static void no_run(heed_context *ctx, void *user)
 {
     const story *w = user;
 
     (void)ctx;
-    sweep(w->out);
-    for (size_t i = 0; i < sizeof run_files / sizeof *run_files; i++)
-        unlink(in_folder(w->out, run_files[i]));
-    rmdir(w->out);
+    scratch_clear(w->out);
 }
 
 /* A folder with config.json is a run that opens; one without is none. */

@@ -160,7 +160,7 @@ static heed_status set_remove_file(heed_context *ctx, const char *set, const cha
     return st;
 }
 
-/* The manifest first, and that durable: what is left after a crash in between is no set, not a damaged one. */
+/* The manifest first. Whoever removes the newest set makes that durable before: see heed__checkpoint_clear. */
 static heed_status set_remove(const checkpoint_place *at, const set_name *s, heed_error *err)
 {
     heed_context *ctx = at->ctx;
@@ -170,10 +170,8 @@ static heed_status set_remove(const checkpoint_place *at, const set_name *s, hee
 
     if (!path)
         return heed__fail_memory(err, 0);
-    if (s->whole) {
+    if (s->whole)
         STEP(set_remove_file(ctx, path, MANIFEST, err));
-        STEP(heed__folder_sync(ctx, path, err));
-    }
     STEP(heed__folder_list(&files, ctx, path, err));
     for (uint32_t i = 0; i < files.n; i++)
         STEP(set_remove_file(ctx, path, files.entries[i].name, err));
@@ -184,11 +182,30 @@ done:
     return st;
 }
 
+/* A set without a manifest is none, one without its files is damaged: what a crash leaves shall be the former. */
+static heed_status set_disown(const checkpoint_place *at, set_name *s, heed_error *err)
+{
+    char *path = set_path(at, s);
+    heed_status st;
+
+    if (!path)
+        return heed__fail_memory(err, 0);
+    STEP(set_remove_file(at->ctx, path, MANIFEST, err));
+    STEP(heed__folder_sync(at->ctx, path, err));
+    s->whole = false;
+done:
+    heed__release(at->ctx->heap, path);
+    return st;
+}
+
 heed_status heed__checkpoint_clear(const checkpoint_place *at, heed_error *err)
 {
     set_list l;
     heed_status st = set_find_all(&l, at, err);
 
+    for (size_t i = 0; i < l.n && st == HEED_OK; i++)
+        if (l.sets[i].whole)
+            st = set_disown(at, &l.sets[i], err);
     for (size_t i = 0; i < l.n && st == HEED_OK; i++)
         st = set_remove(at, &l.sets[i], err);
     if (st == HEED_OK && l.n > 0)
@@ -215,20 +232,21 @@ heed_status heed__checkpoint_newest(int64_t *step, const checkpoint_place *at, h
 /* One line: {"name": ..., "size": ..., "sha256": ..., "crc32c": [...]}. */
 static heed_status manifest_add(text *t, heed_context *ctx, const char *path, const char *name, heed_error *err)
 {
-    uint8_t *block = heed__alloc(ctx->heap, MIB, 1), digest[32];
     file_reader file = { .fd = -1 };
+    uint8_t *block = NULL, digest[32];
     char hex[65];
     sha256 sum;
     text crcs;
     heed_status st;
 
     heed__text_init(&crcs, ctx->heap, 0);
+    STEP(heed__file_open(&file, ctx, path, err));
+    block = heed__alloc(ctx->heap, file.size < MIB ? (size_t)file.size : MIB, 1);
     if (!block) {
         st = heed__fail_memory(err, MIB);
         goto done;
     }
     heed__sha256_init(&sum);
-    STEP(heed__file_open(&file, ctx, path, err));
     for (uint64_t from = 0; from < file.size; from += MIB) {
         const size_t n = file.size - from < MIB ? (size_t)(file.size - from) : MIB;
 
@@ -527,7 +545,8 @@ done:
 
 /* The new set is durable. What is newer by number was damaged when training went on from before it. Of the rest the
  * newest stay. A set that cannot be removed is no reason to stop. */
-static void drop_old(const checkpoint_place *at, const set_list *l, const set_name *made, int64_t keep)
+static heed_status drop_old(const checkpoint_place *at, const set_list *l, const set_name *made, int64_t keep,
+                            heed_error *err)
 {
     int64_t kept = 1;
 
@@ -539,11 +558,14 @@ static void drop_old(const checkpoint_place *at, const set_list *l, const set_na
             continue;
         if (set_remove(at, &l->sets[i], &why) == HEED_OK)
             continue;
+        if (why.code == HEED_ERR_MEMORY)
+            return heed__fail(err, why.code, "%s", why.text);
         heed__text_init(&t, at->ctx->heap, 0);
         heed__text_add(&t, "an old checkpoint of step %" PRId64 " cannot be removed: %s", l->sets[i].step, why.text);
         set_notice(at, &t);
         heed__text_release(&t);
     }
+    return HEED_OK;
 }
 
 heed_status heed__checkpoint_save(const checkpoint_place *at, const checkpoint_state *s, const heed_weights *w,
@@ -564,7 +586,7 @@ heed_status heed__checkpoint_save(const checkpoint_place *at, const checkpoint_s
         (void)set_remove(at, &made, NULL); /* its room is wanted; a set without a manifest is none anyway */
         goto done;
     }
-    drop_old(at, &l, &made, keep);
+    st = drop_old(at, &l, &made, keep, err);
 done:
     heed__release(at->ctx->heap, l.sets);
     return st;

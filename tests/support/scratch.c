@@ -36,6 +36,12 @@ static int scratch_remove(const char *path, const struct stat *st, int type, str
     return remove(path);
 }
 
+void scratch_clear(const char *folder)
+{
+    if (access(folder, F_OK) == 0 && nftw(folder, scratch_remove, 16, FTW_DEPTH | FTW_PHYS) != 0)
+        scratch_stop("cannot remove", folder);
+}
+
 int scratch_teardown(void **state)
 {
     scratch *s = *state;

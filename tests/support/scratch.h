@@ -17,6 +17,7 @@ int scratch_setup(void **state);
 int scratch_teardown(void **state);
 
 const char *scratch_path(scratch *s, const char *name); /* inside the folder; good for four more calls */
+void scratch_clear(const char *folder);                 /* removes it with all that is in it; fine when missing */
 int scratch_entries(const char *folder);                /* files and folders in it */
 
 /* Whole files; a failure stops the program. scratch_get: free() it; ends with a zero byte that is not
