@@ -433,7 +433,8 @@ static void train_toy(day *d, scratch *s, const char *model, const char *name, i
     toy_write_idx(d->data, 300, 20);
     snprintf(words, sizeof words,
              "data: {path: %s, validation: 0.2}\nmodel: {%s}\n"
-             "train: {epochs: %d, batch_size: 16, lr: 0.003, warmup: 0.1, schedule: cosine, clip_norm: 1, report: false, tensorboard: false}\n",
+             "train: {epochs: %d, batch_size: 16, lr: 0.003, warmup: 0.1, schedule: cosine, clip_norm: 1,\n"
+             "  report: false, tensorboard: false}\n",
              d->data, model, epochs);
     scratch_put(d->recipe, words, strlen(words));
     TOY_OK(heed_recipe_open(&r, s->ctx, d->recipe, NULL, TOY_ERR));
