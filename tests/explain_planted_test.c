@@ -1,6 +1,6 @@
-/* Explanations of pictures whose evidence was planted: do maps point at the object, and does the deletion test tell
- * maps that do from maps that do not? On the portable level, whose bits are the same everywhere, so that docs/explain.md
- * can quote what comes out: tests/golden/explain/planted.txt. */
+/* Explanations of pictures whose evidence was planted: do maps point at the object, and does the deletion
+ * test tell maps that do from maps that do not? On the portable level, whose bits are the same everywhere,
+ * so that docs/explain.md can quote what comes out: tests/golden/explain/planted.txt. */
 #include "support/cmocka.h"
 #include "support/planted.h"
 #include "support/toy.h"
@@ -62,8 +62,8 @@ static heed_value class_token(heed_builder *b, const heed_value *in, const void 
     return heed_linear(b, "head", heed_layer_norm_layer(b, "norm", x, NULL), PLANTED_CLASSES, NULL);
 }
 
-/* The answer is the maximum over tokens. Beside it stand two attentions whose weights are random constants, and whose
- * result enters the answer with a weight of a thousandth: they look, and do not see. */
+/* The answer is the maximum over tokens. Beside it stand two attentions whose weights are random constants,
+ * and whose result enters the answer with a weight of a thousandth: they look, and do not see. */
 static heed_value bypassed(heed_builder *b, const heed_value *in, const void *config)
 {
     enum { T = PLANTED_CELLS * PLANTED_CELLS };
@@ -186,7 +186,8 @@ static void a_pooling_that_reads_the_object_points_at_it(void **state)
     }
 }
 
-/* The block carries the evidence to other tokens; the pooling alone then points anywhere, and the test says so. */
+/* The block carries the evidence to other tokens; the pooling alone then points anywhere, and the test says
+ * so. */
 static void behind_a_block_rollout_finds_what_the_last_weights_do_not(void **state)
 {
     const found f = look("block and pooling", block_and_pool);
