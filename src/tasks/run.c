@@ -70,6 +70,20 @@ static heed_status load_weights(heed_run *r, const char *path, heed_error *err)
     return HEED_OK;
 }
 
+/* A recipe without config.json is what a training leaves that was interrupted. */
+static heed_status check_finished(heed_context *ctx, const char *folder, const char *recipe, heed_error *err)
+{
+    char *config;
+    heed_status st = HEED_OK;
+
+    TRY(heed__run_file(&config, ctx, folder, RUN_CONFIG, err));
+    if (!heed__file_exists(ctx, config) && heed__file_exists(ctx, recipe))
+        st = heed__fail_at(err, HEED_ERR_IO, config,
+                           "%s: the training is not finished; heed train --out %s --resume goes on", folder, folder);
+    heed__release(ctx->heap, config);
+    return st;
+}
+
 heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder, heed_error *err)
 {
     heed_run *r = heed__alloc(ctx->heap, 1, sizeof *r);
@@ -92,6 +106,7 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
     }
     STEP(heed__run_file(&recipe, ctx, folder, RUN_RECIPE, err));
     STEP(heed__run_file(&weights, ctx, folder, RUN_WEIGHTS, err));
+    STEP(check_finished(ctx, folder, recipe, err));
     STEP(heed__config_read(&r->config, ctx, &r->arena, folder, err));
     STEP(heed_recipe_open(&r->recipe, ctx, recipe, NULL, err));
     if (strcmp(r->recipe->architecture->name, r->config.architecture) != 0) {
@@ -230,32 +245,44 @@ static heed_status open_test(heed_dataset **out, const heed_run *r, const char *
     return st;
 }
 
+heed_status heed__run_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err)
+{
+    const run_config *c = &r->config;
+    heed_dataset *d = NULL;
+    heed_type image;
+    heed_status st;
+
+    STEP(open_test(&d, r, folder, err));
+    image = heed_dataset_image_type(d);
+    if (image.dims[0] != c->channels || image.dims[1] != c->height || image.dims[2] != c->width) {
+        st = heed__fail_at(err, HEED_ERR_SHAPE, folder,
+                           "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
+                           (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2],
+                           (long long)c->channels, (long long)c->height, (long long)c->width);
+        goto done;
+    }
+    if (heed_dataset_classes(d) > c->classes) {
+        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes",
+                           folder, (long long)heed_dataset_classes(d) - 1, (long long)c->classes);
+        goto done;
+    }
+    *out = d;
+    d = NULL;
+done:
+    heed_dataset_free(d);
+    return st;
+}
+
 heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data, heed_error *err)
 {
     const recipe_values *v = r->recipe->values;
     const char *folder = data ? data : v->data.path;
     heed_dataset *d = NULL;
     heed_loader *l = NULL;
-    heed_type image;
     char part[256];
     heed_status st;
 
-    STEP(open_test(&d, r, folder, err));
-    image = heed_dataset_image_type(d);
-    if (image.dims[0] != r->config.channels || image.dims[1] != r->config.height ||
-        image.dims[2] != r->config.width) {
-        st = heed__fail_at(err, HEED_ERR_SHAPE, folder,
-                           "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
-                           (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2],
-                           (long long)r->config.channels, (long long)r->config.height,
-                           (long long)r->config.width);
-        goto done;
-    }
-    if (heed_dataset_classes(d) > r->config.classes) {
-        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes",
-                           folder, (long long)heed_dataset_classes(d) - 1, (long long)r->config.classes);
-        goto done;
-    }
+    STEP(heed__run_test(&d, r, folder, err));
     STEP(heed_loader_new(
         &l, r->ctx, d, NULL, 0,
         &(heed_loader_opts){ .batch_size = i64_min(v->train.batch_size, i64_max(1, heed_dataset_count(d))),
