@@ -38,6 +38,11 @@ json() { # each line of a file is a JSON document
         printf '%s' "$line" | python3 -m json.tool >/dev/null 2>json.err || { fail "no JSON: $line"; return; }
     done <"$1"
 }
+json_file() { # a whole file is one JSON document
+    command -v python3 >/dev/null || return
+    checks=$((checks + 1))
+    python3 -m json.tool "$1" >/dev/null 2>json.err || fail "no JSON: $1"
+}
 command -v python3 >/dev/null || echo "# python3 is not here, so that JSON is not parsed"
 
 # ---- help ----
@@ -293,6 +298,41 @@ if command -v python3 >/dev/null; then
 fi
 expect 0 "$heed" info runs/a --plan --batch 7
 says out "[7,"
+expect 0 "$heed" info runs/a
+says out "the same bits as after training"
+
+expect 0 "$heed" train toy.yaml --out runs/p --profile p.json
+says err "of peak"
+json_file p.json
+expect 2 "$heed" train toy.yaml --out runs/p2 --profile p.json
+says err --force
+[ ! -e runs/p2 ] || fail "a refused profile began a training"
+expect 0 "$heed" predict runs/p data/t10k-images-idx3-ubyte --profile p.json --force
+json_file p.json
+expect 0 "$heed" bench --filter "gemm 64" --milliseconds 1 --profile b.json
+json_file b.json
+expect 3 "$heed" predict runs/p data/t10k-images-idx3-ubyte --profile none/there.json
+
+expect 2 "$heed" doctor
+says err --rules
+expect 0 "$heed" doctor --rules
+says out double-softmax
+expect 0 "$heed" doctor --rules --json
+json out
+"$heed" doctor runs/a --json >out 2>err # three epochs on eight by eight pictures: it may find something
+[ $? -le 1 ] || fail "heed doctor runs/a"
+json out
+says out '"looked":["not-finite"'
+cp -R runs/a runs/edited
+sed 's/"image_std": \[/"image_std": [1/' runs/a/preprocessor_config.json >runs/edited/preprocessor_config.json
+expect 1 "$heed" doctor runs/edited
+says out "self-test"
+says out "remedy: "
+[ ! -s err ] || fail "heed doctor writes findings to stderr"
+expect 0 "$heed" info runs/edited
+says out "other numbers than after training"
+expect 3 "$heed" doctor none
+
 expect 0 "$heed" info runs/a/model.safetensors
 says out head.bias
 expect 0 "$heed" info runs/a/model.safetensors --json

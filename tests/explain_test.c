@@ -48,7 +48,8 @@ static heed_value blocks_and_mean(heed_builder *b, const heed_value *in, const v
 static heed_value block_and_pool(heed_builder *b, const heed_value *in, const void *config)
 {
     (void)config;
-    return heed_linear(b, "head", heed_attention_pool(b, "pool", block(b, "block", tokens(b, in[0])), (heed_value){ 0 }),
+    return heed_linear(b, "head",
+                       heed_attention_pool(b, "pool", block(b, "block", tokens(b, in[0])), (heed_value){ 0 }),
                        3, NULL);
 }
 
@@ -62,9 +63,11 @@ static heed_value grouped_queries(heed_builder *b, const heed_value *in, const v
     (void)config;
     q = heed_broadcast(b, heed_param(b, "queries", HEED_TYPE(HEED_F32, 1, 4, 3, 6), &normal), 4,
                        (const int64_t[]){ batch, 4, 3, 6 });
-    k = heed_permute(b, heed_reshape(b, x, 4, (const int64_t[]){ batch, 16, 2, 6 }), (const int[]){ 0, 2, 1, 3 });
-    v = heed_permute(b, heed_reshape(b, heed_linear(b, "value", x, 12, NULL), 4, (const int64_t[]){ batch, 16, 2, 6 }),
+    k = heed_permute(b, heed_reshape(b, x, 4, (const int64_t[]){ batch, 16, 2, 6 }),
                      (const int[]){ 0, 2, 1, 3 });
+    v = heed_permute(
+        b, heed_reshape(b, heed_linear(b, "value", x, 12, NULL), 4, (const int64_t[]){ batch, 16, 2, 6 }),
+        (const int[]){ 0, 2, 1, 3 });
     heed_scope_push(b, "cross");
     y = heed_attention(b, q, k, v, NULL).out;
     heed_scope_pop(b);
@@ -74,7 +77,8 @@ static heed_value grouped_queries(heed_builder *b, const heed_value *in, const v
 /* Self-attention that sees only itself (weights are the identity), then a pooling. */
 static heed_value identity_and_pool(heed_builder *b, const heed_value *in, const void *config)
 {
-    heed_value x = tokens(b, in[0]), heads = heed_reshape(b, x, 4, (const int64_t[]){ heed_dim(b, x, 0), 1, 16, 12 });
+    heed_value x = tokens(b, in[0]),
+               heads = heed_reshape(b, x, 4, (const int64_t[]){ heed_dim(b, x, 0), 1, 16, 12 });
     const heed_value i = heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, 16, 1), 2),
                      j = heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, 1, 16), 3);
 
@@ -107,14 +111,16 @@ static heed_value by_hand(heed_builder *b, const heed_value *in, const void *con
     heed_value x = heed_reshape(b, in[0], 2, (const int64_t[]){ batch, 4 });
     const heed_value w = heed_constant(
         b, (heed_tensor){ HEED_TYPE(HEED_F32, 1, 4), (void *)(uintptr_t)(config ? four : zeros) });
-    const heed_value k = heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_F32, 1, 1, 4, 1), (void *)(uintptr_t)scores });
+    const heed_value k =
+        heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_F32, 1, 1, 4, 1), (void *)(uintptr_t)scores });
     heed_value z = heed_attention(b, heed_full(b, HEED_TYPE(HEED_F32, batch, 1, 1, 1), 1),
                                   heed_broadcast(b, k, 4, (const int64_t[]){ batch, 1, 4, 1 }),
                                   heed_reshape(b, x, 4, (const int64_t[]){ batch, 1, 4, 1 }), NULL)
                        .out;
 
     x = heed_sum(b, heed_mul(b, x, w), 1u << 1, HEED_KEEP_AXES);
-    x = heed_add(b, x, heed_mul_scalar(b, heed_reshape(b, z, 2, (const int64_t[]){ batch, 1 }), config ? 1e-6 : 0));
+    x = heed_add(b, x,
+                 heed_mul_scalar(b, heed_reshape(b, z, 2, (const int64_t[]){ batch, 1 }), config ? 1e-6 : 0));
     return heed_concat(b, (heed_value[]){ x, heed_mul_scalar(b, x, 0) }, 2, 1);
 }
 
@@ -252,7 +258,8 @@ static void recorded_weights_are_those_of_the_taps(void **state)
                                  { HEED_TYPE(HEED_F32, 1, 16), read } };
     heed_explanation *e = explain(m, &(heed_explain_opts){ QUICK });
 
-    TOY_OK(heed_model_taps(m, (const char *const[]){ "block.self_attn.weights", "pool.weights", NULL }, TOY_ERR));
+    TOY_OK(heed_model_taps(m, (const char *const[]){ "block.self_attn.weights", "pool.weights", NULL },
+                           TOY_ERR));
     TOY_OK(heed_model_run(m, &in.x, 1, out, 3, TOY_ERR));
     assert_int_equal(e->attentions[0].heads, 2);
     assert_int_equal(e->attentions[0].queries, 16);
@@ -293,10 +300,11 @@ static void keys_find_their_place_on_the_picture(void **state)
     static const struct {
         int64_t keys, height, width, first, rows, cols;
     } cases[] = {
-        { 49, 28, 28, 0, 7, 7 },      { 50, 28, 28, 1, 7, 7 },   { 51, 28, 28, 2, 7, 7 }, { 52, 28, 28, 0, 0, 0 },
-        { 784, 28, 28, 0, 28, 28 },   { 197, 224, 224, 1, 14, 14 }, { 8, 32, 16, 0, 4, 2 }, { 16, 32, 16, 0, 0, 0 },
-        { 9, 32, 16, 1, 4, 2 },       { 330, 30, 45, 0, 15, 22 }, { 345, 30, 45, 0, 15, 23 }, { 1, 8, 8, 0, 0, 0 },
-        { 2, 8, 8, 0, 0, 0 },         { 4, 8, 8, 0, 2, 2 },       { 0, 8, 8, 0, 0, 0 },
+        { 49, 28, 28, 0, 7, 7 },    { 50, 28, 28, 1, 7, 7 },    { 51, 28, 28, 2, 7, 7 },
+        { 52, 28, 28, 0, 0, 0 },    { 784, 28, 28, 0, 28, 28 }, { 197, 224, 224, 1, 14, 14 },
+        { 8, 32, 16, 0, 4, 2 },     { 16, 32, 16, 0, 0, 0 },    { 9, 32, 16, 1, 4, 2 },
+        { 330, 30, 45, 0, 15, 22 }, { 345, 30, 45, 0, 15, 23 }, { 1, 8, 8, 0, 0, 0 },
+        { 2, 8, 8, 0, 0, 0 },       { 4, 8, 8, 0, 2, 2 },       { 0, 8, 8, 0, 0, 0 },
     };
 
     (void)state;
@@ -377,8 +385,8 @@ static double edited_logit(const edited *e, const heed_tensor *in, int n_in, int
 {
     float logits[3];
 
-    TOY_OK(heed_session_run(e->session, e->id, in, n_in, &(heed_tensor){ HEED_TYPE(HEED_F32, 1, 3), logits }, 1,
-                            TOY_ERR));
+    TOY_OK(heed_session_run(e->session, e->id, in, n_in, &(heed_tensor){ HEED_TYPE(HEED_F32, 1, 3), logits },
+                            1, TOY_ERR));
     return (double)logits[target];
 }
 
@@ -599,8 +607,8 @@ static void raw_and_received_are_the_weights_themselves(void **state)
 
         for (int i = 0; i < 32; i++)
             column += (double)self->weights[i * 16 + j] / 32;
-        assert_true(fabs((double)map_of(e, HEED_EXPLAIN_RECEIVED)->map[j] - (column + (double)last->weights[j]) / 2) <
-                    1e-6);
+        assert_true(fabs((double)map_of(e, HEED_EXPLAIN_RECEIVED)->map[j] -
+                         (column + (double)last->weights[j]) / 2) < 1e-6);
     }
     heed_explanation_free(s->ctx, e);
     e = explain(m, &(heed_explain_opts){ QUICK, .layer = HEED_SET(0), .head = HEED_SET(1) });
@@ -612,7 +620,8 @@ static void raw_and_received_are_the_weights_themselves(void **state)
             column += (double)self->weights[(16 + i) * 16 + j] / 16;
         assert_true(fabs((double)map_of(e, HEED_EXPLAIN_RAW)->map[j] - column) < 1e-6);
     }
-    assert_string_equal(map_of(e, HEED_EXPLAIN_RAW)->about, "block.self_attn, head 1 of 2, mean over queries");
+    assert_string_equal(map_of(e, HEED_EXPLAIN_RAW)->about,
+                        "block.self_attn, head 1 of 2, mean over queries");
     heed_explanation_free(s->ctx, e);
     heed_model_free(m);
 }
@@ -727,7 +736,8 @@ static void a_blank_pixel_has_the_value_given(void **state)
     const heed_explain_input in = { .x = { HEED_TYPE(HEED_F32, 1, 1, 2, 2), ones }, .blank = &blank };
     heed_explanation *e = NULL;
 
-    TOY_OK(heed_explain(&e, m, &in, &(heed_explain_opts){ .methods = 1u << HEED_EXPLAIN_OCCLUSION }, TOY_ERR));
+    TOY_OK(
+        heed_explain(&e, m, &in, &(heed_explain_opts){ .methods = 1u << HEED_EXPLAIN_OCCLUSION }, TOY_ERR));
     assert_int_equal(e->n_maps, 1);
     for (int i = 0; i < 4; i++)
         assert_true(e->maps[0].map[i] == 0);
@@ -866,9 +876,10 @@ static void a_model_without_attention_is_explained_by_occlusion_alone(void **sta
         heed_explanation *e;
 
         assert_refused(n.m, &in, NULL, HEED_ERR_SPEC, "raw reads attention, and this model has none");
-        assert_refused(n.m, &in, &(heed_explain_opts){ .methods = 1u << HEED_EXPLAIN_GRADIENT }, HEED_ERR_SPEC,
-                       "ask for occlusion alone");
-        assert_refused(n.m, &in, &(heed_explain_opts){ .methods = 1u << HEED_EXPLAIN_OCCLUSION, .layer = HEED_SET(0) },
+        assert_refused(n.m, &in, &(heed_explain_opts){ .methods = 1u << HEED_EXPLAIN_GRADIENT },
+                       HEED_ERR_SPEC, "ask for occlusion alone");
+        assert_refused(n.m, &in,
+                       &(heed_explain_opts){ .methods = 1u << HEED_EXPLAIN_OCCLUSION, .layer = HEED_SET(0) },
                        HEED_ERR_SPEC, "has no attention");
         e = explain(n.m, &(heed_explain_opts){ QUICK, .methods = 1u << HEED_EXPLAIN_OCCLUSION });
         assert_int_equal(e->n_attentions, 0);
@@ -889,7 +900,8 @@ static void attention_that_lies_nowhere_is_said_to(void **state)
     heed_explanation *e;
 
     assert_refused(m, &in, NULL, HEED_ERR_SPEC, "no attention of this model lies on the picture");
-    assert_refused(m, &in, &(heed_explain_opts){ .layer = HEED_SET(0) }, HEED_ERR_SPEC, "\"pool\") has 3 keys");
+    assert_refused(m, &in, &(heed_explain_opts){ .layer = HEED_SET(0) }, HEED_ERR_SPEC,
+                   "\"pool\") has 3 keys");
     e = explain(m, &(heed_explain_opts){ QUICK, .methods = 1u << HEED_EXPLAIN_OCCLUSION });
     assert_int_equal(e->attentions[0].grid.rows, 0);
     heed_explanation_free(s->ctx, e);
@@ -911,10 +923,12 @@ static void what_cannot_be_meant_is_refused_with_a_sentence(void **state)
     const heed_explain_input in = picture_of(x);
     heed_explain_input bad = in;
 
-    assert_refused(m, &in, &(heed_explain_opts){ .layer = HEED_SET(7) }, HEED_ERR_USAGE,
-                   "there is no attention 7: this model has 2, numbered from 0 (\"block.self_attn\") to 1 (\"pool\")");
+    assert_refused(
+        m, &in, &(heed_explain_opts){ .layer = HEED_SET(7) }, HEED_ERR_USAGE,
+        "there is no attention 7: this model has 2, numbered from 0 (\"block.self_attn\") to 1 (\"pool\")");
     assert_refused(m, &in, &(heed_explain_opts){ .layer = HEED_SET(-1) }, HEED_ERR_USAGE, "no attention -1");
-    assert_refused(m, &in, &(heed_explain_opts){ .head = HEED_SET(2) }, HEED_ERR_USAGE, "no head 2: heads are 0 to 1");
+    assert_refused(m, &in, &(heed_explain_opts){ .head = HEED_SET(2) }, HEED_ERR_USAGE,
+                   "no head 2: heads are 0 to 1");
     assert_refused(m, &in, &(heed_explain_opts){ .target = HEED_SET(3) }, HEED_ERR_USAGE,
                    "no class 3: classes are 0 to 2");
     assert_refused(m, &in, &(heed_explain_opts){ .methods = 64 }, HEED_ERR_USAGE, "bits that name no method");

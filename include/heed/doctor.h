@@ -1,5 +1,5 @@
-/* heed/doctor.h: mistakes that train without a word: a table of rules, each with what it measures, its bound, why that
- * bound, and what to do. A finding names rule, place and number. */
+/* heed/doctor.h: mistakes that train without a word: a table of rules, each with what it measures, its
+ * bound, why that bound, and what to do. A finding names rule, place and number. */
 #ifndef HEED_DOCTOR_H
 #define HEED_DOCTOR_H
 
@@ -72,8 +72,8 @@ typedef struct heed_diagnosis {
     int64_t samples;              /**< shown to the model */
 } heed_diagnosis;
 
-/** Looks for every rule of the table. The model's weights stay as they are; those that training has and evaluation
- * lacks are made. *out: heed_diagnosis_free. */
+/** Looks for every rule of the table. The model's weights stay as they are; those that training has and
+ * evaluation lacks are made. *out: heed_diagnosis_free. */
 HEED_MUST_CHECK HEED_API heed_status heed_doctor(heed_diagnosis **out, heed_context *ctx, const heed_doctor_case *c,
                                                  const heed_doctor_opts *opts, heed_error *err);
 HEED_API void heed_diagnosis_free(heed_context *ctx, heed_diagnosis *d);

@@ -73,7 +73,27 @@ typedef struct heed_plan_report {
 } heed_plan_report;
 HEED_API heed_plan_report heed_plan_describe(const heed_plan *p);
 
-/** A line a step: op, scope, types, kernel and why, bytes, FLOPs, offset. Given back by heed_text_free. */
+/** A step of a plan. Texts are borrowed from the plan. */
+typedef struct heed_plan_step {
+    int64_t index;           /**< place in the plan */
+    const char *op, *kernel; /**< what it computes, and with what */
+    const char *path;        /**< scope of its node; "" at the top */
+    const char *passed_over; /**< kernels asked before that do not serve these types, separated by ", "; "" for none */
+    heed_type type;          /**< of its first wanted output */
+    int outputs;             /**< wanted ones */
+    int64_t chunks, chunk;   /**< pieces of work, and items of one */
+    uint64_t bytes;          /**< inputs and outputs, each once */
+    uint64_t scratch_bytes;  /**< of all threads, and shared by chunks */
+    int64_t offset;          /**< of the first output in the block; -1: in a weight or an input */
+    double flops;
+    bool in_place;           /**< its first output lies over one of its inputs */
+} heed_plan_step;
+
+/** Steps that do work, in order: fewer than report.steps, for copies that were written through are left out. */
+HEED_API int64_t heed_plan_steps(const heed_plan *p);
+HEED_API heed_plan_step heed_plan_step_at(const heed_plan *p, int64_t i);
+
+/** A table with a line a step: op, kernel and why, type, place, bytes, FLOPs, scope. Given back by heed_text_free. */
 HEED_MUST_CHECK HEED_API heed_status heed_plan_print(char **out, const heed_plan *p, heed_error *err);
 
 /** Inputs in the order of heed_input; outputs in the order of heed_output, then the taps asked for. Names are borrowed. */

@@ -27,8 +27,8 @@ static void doctor_rules(void)
     printf("| rule | severity | looks at | finds | bound | why this bound | remedy |\n"
            "|---|---|---|---|---|---|---|\n");
     for (const heed_doctor_rule *r = heed_doctor_rules(); r->name; r++)
-        printf("| `%s` | %s | %s | %s | %g | %s | %s |\n", r->name, heed_severity_name(r->severity), r->looks_at,
-               r->finds, r->threshold, r->why, r->remedy);
+        printf("| `%s` | %s | %s | %s | %g | %s | %s |\n", r->name, heed_severity_name(r->severity),
+               r->looks_at, r->finds, r->threshold, r->why, r->remedy);
 }
 
 static void doctor_rules_json(void)
@@ -37,8 +37,9 @@ static void doctor_rules_json(void)
 
     printf("{\"rules\":[");
     for (const heed_doctor_rule *r = all; r->name; r++) {
-        const char *const parts[] = { "name", r->name, "severity", heed_severity_name(r->severity), "looks_at",
-                                      r->looks_at, "finds", r->finds, "why", r->why, "remedy", r->remedy };
+        const char *const parts[] = { "name",     r->name,     "severity", heed_severity_name(r->severity),
+                                      "looks_at", r->looks_at, "finds",    r->finds,
+                                      "why",      r->why,      "remedy",   r->remedy };
 
         putchar(r == all ? '{' : ',');
         if (r != all)
@@ -74,7 +75,8 @@ static void doctor_json(const doctor_args *a, const heed_diagnosis *d, const cha
     for (int64_t i = 0; i < d->n; i++) {
         const heed_finding *f = &d->findings[i];
 
-        printf(i ? ",{\"rule\":\"%s\",\"severity\":\"%s\",\"place\":" : "{\"rule\":\"%s\",\"severity\":\"%s\",\"place\":",
+        printf(i ? ",{\"rule\":\"%s\",\"severity\":\"%s\",\"place\":"
+                 : "{\"rule\":\"%s\",\"severity\":\"%s\",\"place\":",
                f->rule->name, heed_severity_name(f->rule->severity));
         heed__cli_json(stdout, f->place);
         printf(",\"measured\":");
@@ -105,8 +107,8 @@ static void doctor_text(const cli *c, const heed_diagnosis *d, const char *missi
         heed__cli_text(stdout, f->place);
         printf("\n  ");
         heed__cli_text(stdout, f->text);
-        printf("\n  %smeasured %.4g, bound %.4g%s\n  remedy: %s\n", c->out.dim, f->measured, f->rule->threshold,
-               c->out.off, f->rule->remedy);
+        printf("\n  %smeasured %.4g, bound %.4g%s\n  remedy: %s\n", c->out.dim, f->measured,
+               f->rule->threshold, c->out.off, f->rule->remedy);
     }
     printf("%s%d of %d rules looked at the run, on %lld samples: ", d->n ? "\n" : "", looked, rules,
            (long long)d->samples);

@@ -142,6 +142,8 @@ static heed_status info_file(cli *c, const info_args *a)
 typedef struct info_facts {
     heed_run *run;
     char *graph, *plan; /* texts of the library, or NULL */
+    const heed_plan *steps; /* of the model; lives as long as no other shape is asked for */
+    heed_self_test_result self_test;
     heed_plan_report report;
     char sha256[65];
 } info_facts;
@@ -176,6 +178,45 @@ static void info_run_tensors(heed_run *r, bool json)
     }
 }
 
+static void info_step_json(const heed_plan_step *s)
+{
+    const char *const parts[] = { "op", s->op, "kernel", s->kernel, "path", s->path, "passed_over", s->passed_over };
+    char shape[160];
+
+    printf("{\"step\":%lld", (long long)s->index);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i += 2) {
+        printf(",\"%s\":", parts[i]);
+        heed__cli_json(stdout, parts[i + 1]);
+    }
+    info_shape(shape, &s->type);
+    printf(",\"dtype\":\"%s\",\"shape\":[%s],\"outputs\":%d,\"chunks\":%lld,\"chunk\":%lld",
+           heed_dtype_name(s->type.dtype), shape, s->outputs, (long long)s->chunks, (long long)s->chunk);
+    printf(",\"bytes\":%llu,\"scratch_bytes\":%llu,\"offset\":%lld,\"flops\":%.0f,\"in_place\":%s}",
+           (unsigned long long)s->bytes, (unsigned long long)s->scratch_bytes, (long long)s->offset, s->flops,
+           s->in_place ? "true" : "false");
+}
+
+static void info_plan_json(const info_facts *i)
+{
+    const heed_plan_report *r = &i->report;
+
+    printf(",\"plan\":{\"isa\":\"%s\",\"threads\":%d,\"nodes\":%lld,\"copies\":%lld,\"in_place\":%lld",
+           heed_isa_name(r->isa), r->threads, (long long)r->nodes, (long long)r->copies, (long long)r->in_place);
+    printf(",\"block_bytes\":%llu,\"sum_bytes\":%llu,\"weight_bytes\":%llu,\"flops\":%.0f,\"steps\":[",
+           (unsigned long long)r->block_bytes, (unsigned long long)r->sum_bytes,
+           (unsigned long long)r->weight_bytes, r->flops);
+    for (int64_t k = 0; k < heed_plan_steps(i->steps); k++) {
+        const heed_plan_step s = heed_plan_step_at(i->steps, k);
+
+        if (k)
+            putchar(',');
+        info_step_json(&s);
+    }
+    printf("]}");
+}
+
+static const char *const info_verdicts[] = { "none", "same", "close", "other" };
+
 static void info_run_json(const info_args *a, const info_facts *i)
 {
     const heed_type input = heed_run_input_type(i->run, a->batch);
@@ -190,7 +231,9 @@ static void info_run_json(const info_args *a, const info_facts *i)
            (long long)heed_model_parameters(heed_run_model(i->run)), shape,
            heed_run_mirrors(i->run) ? "true" : "false", i->sha256);
     info_classes(i->run, true);
-    printf("],\"block_bytes\":%llu,\"flops\":%.0f,\"tensors\":[", (unsigned long long)i->report.block_bytes,
+    printf("],\"self_test\":{\"verdict\":\"%s\",\"difference\":", info_verdicts[i->self_test.verdict]);
+    heed__cli_number(stdout, i->self_test.difference);
+    printf("},\"block_bytes\":%llu,\"flops\":%.0f,\"tensors\":[", (unsigned long long)i->report.block_bytes,
            i->report.flops);
     info_run_tensors(i->run, true);
     putchar(']');
@@ -198,11 +241,24 @@ static void info_run_json(const info_args *a, const info_facts *i)
         printf(",\"graph\":");
         heed__cli_json(stdout, i->graph);
     }
-    if (i->plan) {
-        printf(",\"plan\":");
-        heed__cli_json(stdout, i->plan);
-    }
+    if (i->plan)
+        info_plan_json(i);
     printf("}\n");
+}
+
+static void info_self_test(const cli *c, const heed_self_test_result *r)
+{
+    printf("%sself-test%s   ", c->out.bold, c->out.off);
+    if (r->verdict == HEED_SELF_TEST_NONE)
+        printf("none: written by a version without it\n");
+    else if (r->verdict == HEED_SELF_TEST_SAME)
+        printf("the same bits as after training\n");
+    else if (r->verdict == HEED_SELF_TEST_CLOSE)
+        printf("as after training within %.2g: computed at level %s then, %s now\n", r->difference,
+               heed_isa_name(r->then), heed_isa_name(r->now));
+    else
+        printf("%sother numbers than after training%s, by %.3g: heed doctor says more\n", c->out.red, c->out.off,
+               r->difference);
 }
 
 static void info_run_text(const cli *c, const info_args *a, const info_facts *i)
@@ -220,14 +276,15 @@ static void info_run_text(const cli *c, const info_args *a, const info_facts *i)
     info_classes(i->run, false);
     printf("\n%sone run%s     %.4g MFLOP, %s of activations\n", c->out.bold, c->out.off,
            i->report.flops / 1e6, heed__cli_bytes(bytes, i->report.block_bytes));
-    printf("%sweights%s     sha256 %s\n\n", c->out.bold, c->out.off, i->sha256);
+    printf("%sweights%s     sha256 %s\n", c->out.bold, c->out.off, i->sha256);
+    info_self_test(c, &i->self_test);
+    putchar('\n');
     info_run_tensors(i->run, false);
 }
 
 static heed_status info_run_folder(cli *c, const info_args *a)
 {
     info_facts i = { 0 };
-    const heed_plan *plan;
     heed_graph *graph = NULL;
     heed_type input;
     heed_status st;
@@ -236,10 +293,12 @@ static heed_status info_run_folder(cli *c, const info_args *a)
     input = heed_run_input_type(i.run, a->batch);
     STEP(heed_weights_sha256(heed_model_weights(heed_run_model(i.run)), HEED_WEIGHTS_MODEL, i.sha256,
                              &c->err));
-    STEP(heed_model_plan(heed_run_model(i.run), &input, 1, &plan, &c->err));
-    i.report = heed_plan_describe(plan);
+    if (a->json || (!a->plan && !a->graph))
+        STEP(heed_run_self_test(&i.self_test, i.run, &c->err));
+    STEP(heed_model_plan(heed_run_model(i.run), &input, 1, &i.steps, &c->err));
+    i.report = heed_plan_describe(i.steps);
     if (a->plan)
-        STEP(heed_plan_print(&i.plan, plan, &c->err));
+        STEP(heed_plan_print(&i.plan, i.steps, &c->err));
     if (a->graph) {
         const heed_graph_form form = a->graph[0] == 't'   ? HEED_GRAPH_TEXT
                                      : a->graph[0] == 'm' ? HEED_GRAPH_MERMAID
@@ -278,7 +337,14 @@ const cli_command heed__cli_info = {
     .options = info_table,
     .args_size = sizeof(info_args),
     .run = info_run,
-    .about = "With --graph or --plan alone they are all that is printed, so that they can go into a file.\n",
+    .about = "With --graph or --plan alone they are all that is printed, so that they can go into a file. The self-test of a run"
+             " computes again what training wrote into config.json (heed help doctor).\n"
+             "A line of the plan is a step: its op and kernel, the first wanted output and where it lies in the block, chunks,"
+             " bytes of inputs and outputs, arithmetic. A kernel is the first of the op's list that serves these types at this"
+             " level; those that were asked before and do not serve are named.\n"
+             "With --json \"plan\" is {\"isa\", \"threads\", \"nodes\", \"copies\", \"in_place\", \"block_bytes\", \"sum_bytes\","
+             " \"weight_bytes\", \"flops\", \"steps\": [{\"step\", \"op\", \"kernel\", \"path\", \"passed_over\", \"dtype\", \"shape\","
+             " \"outputs\", \"chunks\", \"chunk\", \"bytes\", \"scratch_bytes\", \"offset\", \"flops\", \"in_place\"}]}.\n",
     .example = "heed info model.safetensors\n"
                "heed info runs/fa\n"
                "heed info runs/fa --graph svg > model.svg\n"

@@ -260,7 +260,7 @@ heed_status heed__cli_train_run(cli *c, const train_args *a)
         train_text(c, a, &result);
     if (st == HEED_OK)
         st = heed__cli_profile_end(c, profile, a->profile);
-    else if (result.steps > 0)
+    else if (st == HEED_ERR_STOPPED)
         (void)heed__cli_profile_end(c, profile, a->profile); /* the first error stays */
 done:
     heed_profile_free(profile);

@@ -11,8 +11,8 @@
 #define BLANK_BATCH 64
 #define BLANK_FLOATS (1 << 22) /* of a batch of pictures, at most, unless one alone has more */
 
-heed_status heed__blanks_open(blanks *b, heed_model *m, const heed_explain_input *in, const heed_token_grid *grid,
-                              int64_t classes, int64_t target, heed_error *err)
+heed_status heed__blanks_open(blanks *b, heed_model *m, const heed_explain_input *in,
+                              const heed_token_grid *grid, int64_t classes, int64_t target, heed_error *err)
 {
     const int64_t *dims = in->x.type.dims, each = heed_type_count(&in->x.type);
 

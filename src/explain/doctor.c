@@ -1,8 +1,9 @@
 /* The doctor: a table of mistakes that train without a word, and the walk over them.
  *
- * A rule is a line here: what it measures, the bound and why that bound. The measuring is in the groups (doctor_*.c),
- * each of which serves the rules that look at the same thing. A group whose material is missing leaves its rules
- * unlooked. Findings come out in the order of the table, so the text does not depend on the order of looking. */
+ * A rule is a line here: what it measures, the bound and why that bound. The measuring is in the groups
+ * (doctor_*.c), each of which serves the rules that look at the same thing. A group whose material is
+ * missing leaves its rules unlooked. Findings come out in the order of the table, so the text does not
+ * depend on the order of looking. */
 
 #include "explain/doctor.h"
 
@@ -12,60 +13,111 @@
 
 /* In the order of doctor_rule. */
 static const heed_doctor_rule doctor_rules[] = {
-    { "not-finite", HEED_SEVERITY_FAULT, "weights", "a parameter or state holds a NaN or an infinity", 0,
-      "one such number reaches every output",
-      "train again from the last good weights with a lower train.lr or with train.clip_norm" },
-    { "self-test", HEED_SEVERITY_FAULT, "config.json",
-      "the outputs on three made inputs are not those that training wrote down (relative difference)", 1e-4,
-      "another instruction level moves them by about 1e-6, a changed file by much more",
-      "restore recipe.yaml, config.json and preprocessor_config.json as training wrote them" },
-    { "double-softmax", HEED_SEVERITY_FAULT, "training graph",
-      "cross-entropy gets the output of a softmax, or rows that already sum to one (distance from one)", 1e-3,
-      "logits of a network do not sum to one by chance; f32 softmax does to about 1e-6",
-      "remove the softmax before the loss: cross-entropy takes logits" },
-    { "attention-scale", HEED_SEVERITY_WARNING, "graph",
-      "scores are not scaled by 1/sqrt(d) (scale * sqrt(d), distance from one)", 0.01,
-      "at 1/sqrt(d) scores of unit-variance q and k have variance one: larger saturates, smaller is uniform",
-      "leave score.scale unset, or divide by the square root of the width of one head" },
-    { "growing-loss", HEED_SEVERITY_FAULT, "history of training",
-      "the training loss ends above its best (ratio of means over a quarter of the rows), or is not finite", 1.25,
-      "noise between epochs is a few percent; the rise must also exceed 5 % of the first loss",
-      "lower train.lr, add train.warmup, or clip with train.clip_norm" },
-    { "exploding-gradient", HEED_SEVERITY_FAULT, "history of training",
-      "the gradient's norm is not finite, above 10000, or above this and ten times its median", 100,
-      "mean losses of normalised inputs have norms of 0.01 to 10",
-      "set train.clip_norm: 1, lower train.lr, and look at the initial values" },
-    { "constant-rate", HEED_SEVERITY_NOTE, "history of training",
-      "the rate never falls and the loss of the second half of eight or more epochs goes up and down without falling "
-      "by 5 % (share of rises)",
-      0.4, "a loss that still falls rises in few epochs; one that jumps about a floor set by the rate in about half",
-      "set train.schedule: cosine, or lower train.lr" },
-    { "dead-units", HEED_SEVERITY_WARNING, "outputs of ReLU",
-      "units of a layer that are zero for every sample (share)", 0.25,
-      "He initialisation leaves almost none dead; a quarter is capacity paid for and not used",
-      "lower train.lr, check biases and normalisation, or use gelu" },
-    { "dead-heads", HEED_SEVERITY_WARNING, "attention weights",
-      "a head whose weights are the same for every sample, or those of another head (largest difference times keys)",
-      0.01, "a head that reads its input moves weights by tens of percent of 1/keys",
-      "use fewer heads or layers; check the scale and the initial values of q and k" },
-    { "constant-predictions", HEED_SEVERITY_FAULT, "predictions",
-      "one class gets more than this share while no label has more than half, or the logits do not depend on the "
-      "input",
-      0.95, "a model that learnt anything spreads its predictions about as the labels are spread",
-      "check that inputs reach the network, that labels belong to their pictures, and lower train.lr" },
-    { "raw-inputs", HEED_SEVERITY_WARNING, "inputs",
-      "inputs are not normalised: |mean| above this many deviations, or a deviation outside 0.05 to 20", 3,
-      "initial values assume numbers of about unit variance around zero",
-      "leave data.mean and data.std unset: they are then measured" },
-    { "class-imbalance", HEED_SEVERITY_NOTE, "labels",
-      "the commonest class has this many times the samples of the rarest, and the loss weighs all alike", 10,
-      "at 10 to 1 always naming the commonest class is right in nine of ten of those two",
-      "weigh the loss by class or collect more; judge by balanced accuracy and F1, not by accuracy" },
-    { "part-overlap", HEED_SEVERITY_FAULT, "training and validation part",
-      "a validation picture, or its mirror image, is in the training part too (share of the validation part)", 0.001,
-      "what was trained on is no evidence; one in a thousand moves accuracy by less than its noise",
-      "split by picture, not by row: heed's own split puts equal pictures on one side" },
-    { NULL, HEED_SEVERITY_NOTE, NULL, NULL, 0, NULL, NULL },
+    { .name = "not-finite",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "weights",
+      .finds = "a parameter or state holds a NaN or an infinity",
+      .threshold = 0,
+      .why = "one such number reaches every output",
+      .remedy = "train again from the last good weights with a lower train.lr or with train.clip_norm" },
+    { .name = "self-test",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "config.json",
+      .finds = "the outputs on three made inputs are not those that training wrote down (relative "
+               "difference)",
+      .threshold = 1e-4,
+      .why = "another instruction level moves them by about 1e-6, a changed file by much more",
+      .remedy = "restore recipe.yaml, config.json and preprocessor_config.json as training wrote them" },
+    { .name = "double-softmax",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "training graph",
+      .finds = "cross-entropy gets the output of a softmax, or rows that already sum to one (distance from "
+               "one)",
+      .threshold = 1e-3,
+      .why = "logits of a network do not sum to one by chance; f32 softmax does to about 1e-6",
+      .remedy = "remove the softmax before the loss: cross-entropy takes logits" },
+    { .name = "attention-scale",
+      .severity = HEED_SEVERITY_WARNING,
+      .looks_at = "graph",
+      .finds = "scores are not scaled by 1/sqrt(d) (scale * sqrt(d), distance from one)",
+      .threshold = 0.01,
+      .why = "at 1/sqrt(d) scores of unit-variance q and k have variance one: larger saturates, smaller is "
+             "uniform",
+      .remedy = "leave score.scale unset, or divide by the square root of the width of one head" },
+    { .name = "growing-loss",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "history of training",
+      .finds = "the training loss ends above its best (ratio of means over a quarter of the rows), or is "
+               "not finite",
+      .threshold = 1.25,
+      .why = "noise between epochs is a few percent; the rise must also exceed 5 % of the first loss",
+      .remedy = "lower train.lr, add train.warmup, or clip with train.clip_norm" },
+    { .name = "exploding-gradient",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "history of training",
+      .finds = "the gradient's norm is not finite, above 10000, or above this and ten times its median",
+      .threshold = 100,
+      .why = "mean losses of normalised inputs have norms of 0.01 to 10",
+      .remedy = "set train.clip_norm: 1, lower train.lr, and look at the initial values" },
+    { .name = "constant-rate",
+      .severity = HEED_SEVERITY_NOTE,
+      .looks_at = "history of training",
+      .finds = "the rate never falls and the loss of the second half of eight or more epochs goes up and "
+               "down without falling by 5 % (share of rises)",
+      .threshold = 0.4,
+      .why = "a loss that still falls rises in few epochs; one that jumps about a floor set by the rate in "
+             "about half",
+      .remedy = "set train.schedule: cosine, or lower train.lr" },
+    { .name = "dead-units",
+      .severity = HEED_SEVERITY_WARNING,
+      .looks_at = "outputs of ReLU",
+      .finds = "units of a layer that are zero for every sample (share)",
+      .threshold = 0.25,
+      .why = "He initialisation leaves almost none dead; a quarter is capacity paid for and not used",
+      .remedy = "lower train.lr, check biases and normalisation, or use gelu" },
+    { .name = "dead-heads",
+      .severity = HEED_SEVERITY_WARNING,
+      .looks_at = "attention weights",
+      .finds = "a head whose weights are the same for every sample, or those of another head (largest "
+               "difference times keys)",
+      .threshold = 0.01,
+      .why = "a head that reads its input moves weights by tens of percent of 1/keys",
+      .remedy = "use fewer heads or layers; check the scale and the initial values of q and k" },
+    { .name = "constant-predictions",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "predictions",
+      .finds = "one class gets more than this share while no label has more than half, or the logits do not "
+               "depend on the input",
+      .threshold = 0.95,
+      .why = "a model that learnt anything spreads its predictions about as the labels are spread",
+      .remedy = "check that inputs reach the network, that labels belong to their pictures, and lower "
+                "train.lr" },
+    { .name = "raw-inputs",
+      .severity = HEED_SEVERITY_WARNING,
+      .looks_at = "inputs",
+      .finds = "inputs are not normalised: the mean lies this many deviations from zero, or the deviation "
+               "is outside 0.05 to 20",
+      .threshold = 3,
+      .why = "initial values assume numbers of about unit variance around zero",
+      .remedy = "leave data.mean and data.std unset: they are then measured" },
+    { .name = "class-imbalance",
+      .severity = HEED_SEVERITY_NOTE,
+      .looks_at = "labels",
+      .finds = "the commonest class has this many times the samples of the rarest, and the loss weighs all "
+               "alike",
+      .threshold = 10,
+      .why = "at 10 to 1 always naming the commonest class is right in nine of ten of those two",
+      .remedy = "weigh the loss by class or collect more; judge by balanced accuracy and F1, not by "
+                "accuracy" },
+    { .name = "part-overlap",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "training and validation part",
+      .finds = "a validation picture, or its mirror image, is in the training part too (share of the "
+               "validation part)",
+      .threshold = 0.001,
+      .why = "what was trained on is no evidence; one in a thousand moves accuracy by less than its noise",
+      .remedy = "split by picture, not by row: heed's own split puts equal pictures on one side" },
+    { .name = NULL },
 };
 _Static_assert(sizeof doctor_rules / sizeof *doctor_rules == RULE_COUNT + 1, "a line for each rule");
 
@@ -212,7 +264,8 @@ heed_status heed_doctor(heed_diagnosis **out, heed_context *ctx, const heed_doct
     heed_status st;
 
     if (samples < 2)
-        return heed__fail(err, HEED_ERR_LIMIT, "the doctor needs at least 2 samples, not %lld", (long long)samples);
+        return heed__fail(err, HEED_ERR_LIMIT, "the doctor needs at least 2 samples, not %lld",
+                          (long long)samples);
     d.d = heed__alloc(ctx->heap, 1, sizeof *d.d);
     if (!d.d)
         return heed__fail_memory(err, sizeof *d.d);

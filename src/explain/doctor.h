@@ -1,6 +1,6 @@
-/* A diagnosis under way, as the files of the doctor share it. doctor.c holds the table and goes through the groups:
- * doctor_graph.c reads the graph of training, doctor_watch.c runs the model with more outputs, doctor_curve.c
- * reads the history or makes one, doctor_data.c looks at inputs, labels and duplicates. */
+/* A diagnosis under way, as the files of the doctor share it. doctor.c holds the table and goes through the
+ * groups: doctor_graph.c reads the graph of training, doctor_watch.c runs the model with more outputs,
+ * doctor_curve.c reads the history or makes one, doctor_data.c looks at inputs, labels and duplicates. */
 #ifndef EXPLAIN_DOCTOR_H
 #define EXPLAIN_DOCTOR_H
 
@@ -28,7 +28,7 @@ typedef enum doctor_rule {
 } doctor_rule;
 
 typedef struct diagnosis {
-    heed_diagnosis told; /* first, so that the caller's pointer is this one's */
+    heed_diagnosis told;    /* first, so that the caller's pointer is this one's */
     heed_finding *findings; /* owned; told.findings */
     int64_t room;
 } diagnosis;
@@ -39,9 +39,9 @@ typedef struct doctor {
     heed_error *err;
     diagnosis *d;
     double threshold[RULE_COUNT];
-    int64_t trial;      /* steps */
-    heed_tensor x, y;   /* samples f32 [n,...] and labels i64 [n]; owned */
-    int64_t n;          /* samples */
+    int64_t trial;             /* steps */
+    heed_tensor x, y;          /* samples f32 [n,...] and labels i64 [n]; owned */
+    int64_t n;                 /* samples */
     heed_history_row *history; /* of a trial; owned */
 } doctor;
 
@@ -50,8 +50,8 @@ void heed__doctor_looked(doctor *d, doctor_rule rule);
 /* Was it found already? */
 bool heed__doctor_found(const doctor *d, doctor_rule rule);
 /* Adds a finding: `format` makes its sentence. */
-heed_status heed__doctor_find(doctor *d, doctor_rule rule, double measured, const char *place, const char *format, ...)
-    HEED_PRINTF(5, 6);
+heed_status heed__doctor_find(doctor *d, doctor_rule rule, double measured, const char *place,
+                              const char *format, ...) HEED_PRINTF(5, 6);
 
 /* The same for those above this room: run_doctor.c adds what it found itself, in the order of the table. */
 heed_status heed__diagnosis_add(heed_diagnosis *to, heed_context *ctx, doctor_rule rule, double measured,

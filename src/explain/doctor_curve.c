@@ -1,5 +1,5 @@
-/* Rules that read a history: rows of loss, rate and gradient norm. Where none was given, a trial of some steps on a copy
- * of the weights makes one.
+/* Rules that read a history: rows of loss, rate and gradient norm. Where none was given, a trial of some
+ * steps on a copy of the weights makes one.
  *
  * A window is a quarter of the rows. With L(w) the mean loss over a window w:
  *
@@ -23,7 +23,8 @@ static heed_status copy_weights(heed_weights *to, const heed_weights *from, heed
     return HEED_OK;
 }
 
-/* Steps until the trial is over; *rows is how many there were. A number that is not finite ends it: that is a finding. */
+/* Steps until the trial is over; *rows is how many there were. A number that is not finite ends it: that is
+ * a finding. */
 static heed_status trial_steps(doctor *d, heed_trainer *t, int64_t *rows_n)
 {
     int64_t epoch = 1, n = 0;
@@ -49,8 +50,8 @@ static heed_status trial_steps(doctor *d, heed_trainer *t, int64_t *rows_n)
         st = heed_trainer_step(t, &x, 1, &y, &loss, &stop);
         if (st == HEED_ERR_NUMERIC) {
             *rows_n = n;
-            return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, NAN, stop.path, "step %lld of a trial: %.200s",
-                                     (long long)n + 1, stop.text);
+            return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, NAN, stop.path,
+                                     "step %lld of a trial: %.200s", (long long)n + 1, stop.text);
         }
         if (st != HEED_OK)
             return heed__fail_at(d->err, st, stop.path, "%s", stop.text);
@@ -134,10 +135,9 @@ static heed_status growing_loss(doctor *d, const curve *c)
     }
     if (!(last > d->threshold[RULE_GROWING_LOSS] * best && last - best > first / 20))
         return HEED_OK;
-    return heed__doctor_find(d, RULE_GROWING_LOSS, best > 0 ? last / best : INFINITY,
-                             curve_place(place, c, c->n - 1),
-                             "the training loss rose from its best, %.4g after row %lld, to %.4g", best,
-                             (long long)at + 1, last);
+    return heed__doctor_find(
+        d, RULE_GROWING_LOSS, best > 0 ? last / best : INFINITY, curve_place(place, c, c->n - 1),
+        "the training loss rose from its best, %.4g after row %lld, to %.4g", best, (long long)at + 1, last);
 }
 
 /* The middle of the norms, by counting: no row is moved. */
@@ -168,18 +168,17 @@ static heed_status exploding_gradient(doctor *d, const curve *c)
     heed__doctor_looked(d, RULE_EXPLODING_GRADIENT);
     for (int64_t i = 0; i < c->n; i++) {
         if (!isfinite(c->row[i].grad_norm))
-            return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, c->row[i].grad_norm, curve_place(place, c, i),
-                                     "the norm of the gradient is not finite");
+            return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, c->row[i].grad_norm,
+                                     curve_place(place, c, i), "the norm of the gradient is not finite");
         if (c->row[i].grad_norm > c->row[worst].grad_norm)
             worst = i;
     }
     if (c->row[worst].grad_norm > NORM_MOST ||
         (c->row[worst].grad_norm > d->threshold[RULE_EXPLODING_GRADIENT] &&
          c->row[worst].grad_norm > NORM_JUMP * median))
-        return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, c->row[worst].grad_norm,
-                                 curve_place(place, c, worst),
-                                 "the norm of the gradient is %.4g, its median %.4g", c->row[worst].grad_norm,
-                                 median);
+        return heed__doctor_find(
+            d, RULE_EXPLODING_GRADIENT, c->row[worst].grad_norm, curve_place(place, c, worst),
+            "the norm of the gradient is %.4g, its median %.4g", c->row[worst].grad_norm, median);
     return HEED_OK;
 }
 

@@ -1,7 +1,7 @@
 /* Rules that look at inputs, labels and parts; no model is run.
  *
- * Overlap: the first 16 bytes of the SHA-256 of every validation picture are sorted; each training picture and its
- * mirror image is then looked for. Two digests that agree are taken for the same picture. */
+ * Overlap: the first 16 bytes of the SHA-256 of every validation picture are sorted; each training picture
+ * and its mirror image is then looked for. Two digests that agree are taken for the same picture. */
 
 #include "base/digest.h"
 #include "base/sort.h"
@@ -120,7 +120,7 @@ typedef struct overlap {
     uint8_t *keys;       /* [n_validation][KEY], in the order of the part */
     uint8_t *mirrored;   /* room for one picture */
     uint32_t *order, *room;
-    bool *seen;          /* by place in the part */
+    bool *seen; /* by place in the part */
 } overlap;
 
 static void picture_key(uint8_t key[KEY], const uint8_t *picture, int64_t size)
@@ -199,7 +199,8 @@ static heed_status overlap_say(overlap *o)
     for (int pass = 0; pass < 2; pass++) /* the same pictures first, so that they count as such */
         for (int64_t i = 0; i < c->n_train; i++) {
             const uint8_t *picture = heed_dataset_image(c->data, c->train[i]);
-            const int64_t first = pass == 0 ? mark(o, picture, &exact) : mark(o, mirror(o, picture), &mirrored);
+            const int64_t first =
+                pass == 0 ? mark(o, picture, &exact) : mark(o, mirror(o, picture), &mirrored);
 
             if (first >= 0 && at < 0) {
                 at = first;
@@ -211,9 +212,10 @@ static heed_status overlap_say(overlap *o)
         return HEED_OK;
     (void)snprintf(place, sizeof place, "sample %lld (validation) and %lld (training)", (long long)at,
                    (long long)like);
-    return heed__doctor_find(o->d, RULE_OVERLAP, share, place,
-                             "%lld of %lld validation pictures are in the training part, %lld more as mirror image",
-                             (long long)exact, (long long)c->n_validation, (long long)mirrored);
+    return heed__doctor_find(
+        o->d, RULE_OVERLAP, share, place,
+        "%lld of %lld validation pictures are in the training part, %lld more as mirror image",
+        (long long)exact, (long long)c->n_validation, (long long)mirrored);
 }
 
 heed_status heed__doctor_overlap(doctor *d)

@@ -29,8 +29,8 @@ heed_status heed__doctor_weights(doctor *d)
         for (int64_t j = 0; j < n; j++)
             bad += !isfinite(heed__number_get(t.type.dtype, t.data, j));
         if (bad > 0)
-            TRY(heed__doctor_find(d, RULE_NOT_FINITE, (double)bad, name, "%lld of %lld numbers are NaN or infinite",
-                                  (long long)bad, (long long)n));
+            TRY(heed__doctor_find(d, RULE_NOT_FINITE, (double)bad, name,
+                                  "%lld of %lld numbers are NaN or infinite", (long long)bad, (long long)n));
     }
     return HEED_OK;
 }
@@ -42,9 +42,9 @@ static const node *maker_of(const heed_graph *g, heed_value v)
 {
     const node *n = heed__maker(g, v);
 
-    while (n->n_in > 0 && (n->op->flags & OP_VIEW || n->op == &heed__op_cast || n->op == &heed__op_copy ||
-                           n->op == &heed__op_stop_grad || n->op == &heed__op_check_finite ||
-                           n->op == &heed__op_dropout))
+    while (n->n_in > 0 &&
+           (n->op->flags & OP_VIEW || n->op == &heed__op_cast || n->op == &heed__op_copy ||
+            n->op == &heed__op_stop_grad || n->op == &heed__op_check_finite || n->op == &heed__op_dropout))
         n = heed__maker(g, n->in[0]);
     return n;
 }

@@ -1,12 +1,13 @@
-/* Rules that look at numbers inside the model. The evaluation graph is built with more outputs, each reduced over the
- * batch in the graph itself, so that little comes out:
+/* Rules that look at numbers inside the model. The evaluation graph is built with more outputs, each reduced
+ * over the batch in the graph itself, so that little comes out:
  *
  *   ReLU       y [B,C,...]    max over everything but the unit           [C]
  *   attention  w [B,H,Tq,Tk]  max and -min over the batch                [H,Tq,Tk]
  *                             max |w_i - w_j| of each pair of heads      []
  *   loss       x [N,C]        max |1 - sum_c x_c| and -min x             []
  *
- * The samples go through in equal batches (what is left over is not shown), and the host keeps the maximum of each. */
+ * The samples go through in equal batches (what is left over is not shown), and the host keeps the maximum
+ * of each. */
 
 #include "attention/attention.h"
 #include "explain/doctor.h"
@@ -40,9 +41,9 @@ heed_status heed__doctor_build(doctor_build *out, doctor *d, heed_mode mode, int
     if (t && t->loss)
         (void)t->loss(b, out->result, target, t->loss_config);
     else
-        (void)heed_cross_entropy(b, out->result, target,
-                                 &(heed_cross_entropy_opts){ .label_smoothing = t ? (double)t->label_smoothing
-                                                                                 : 0 });
+        (void)heed_cross_entropy(
+            b, out->result, target,
+            &(heed_cross_entropy_opts){ .label_smoothing = t ? (double)t->label_smoothing : 0 });
     heed_scope_pop(b);
     st = heed_builder_status(b, d->err);
     if (st != HEED_OK) {
@@ -55,14 +56,21 @@ heed_status heed__doctor_build(doctor_build *out, doctor *d, heed_mode mode, int
 
 /* ---- what is watched ---- */
 
-typedef enum watch_kind { WATCH_RELU, WATCH_HIGH, WATCH_LOW, WATCH_PAIR, WATCH_SUM, WATCH_NEGATIVE } watch_kind;
+typedef enum watch_kind {
+    WATCH_RELU,
+    WATCH_HIGH,
+    WATCH_LOW,
+    WATCH_PAIR,
+    WATCH_SUM,
+    WATCH_NEGATIVE
+} watch_kind;
 
 typedef struct watched {
     watch_kind kind;
-    uint32_t node; /* in the graph as it was before outputs were added */
+    uint32_t node;     /* in the graph as it was before outputs were added */
     int first, second; /* heads of a pair */
-    float *most;   /* the maximum so far; owned */
-    float *now;    /* of this batch; owned */
+    float *most;       /* the maximum so far; owned */
+    float *now;        /* of this batch; owned */
     int64_t n;
 } watched;
 
@@ -117,7 +125,8 @@ static heed_status watch_relu(watch *w, uint32_t i, heed_value y)
 
     if (t.rank < 2 || t.dims[unit_axis(&t)] < 2)
         return HEED_OK;
-    return watch_add(w, (watched){ .kind = WATCH_RELU, .node = i }, heed_amax(w->build.b, y, axes, HEED_DROP_AXES));
+    return watch_add(w, (watched){ .kind = WATCH_RELU, .node = i },
+                     heed_amax(w->build.b, y, axes, HEED_DROP_AXES));
 }
 
 static heed_status watch_attention(watch *w, uint32_t i, heed_value weights)
@@ -129,16 +138,17 @@ static heed_status watch_attention(watch *w, uint32_t i, heed_value weights)
 
     if (t.dims[3] < 2) /* one key has weight one, always */
         return HEED_OK;
-    TRY(watch_add(w, (watched){ .kind = WATCH_HIGH, .node = i }, heed_amax(b, weights, 1u << 0, HEED_DROP_AXES)));
+    TRY(watch_add(w, (watched){ .kind = WATCH_HIGH, .node = i },
+                  heed_amax(b, weights, 1u << 0, HEED_DROP_AXES)));
     TRY(watch_add(w, (watched){ .kind = WATCH_LOW, .node = i },
                   heed_amax(b, heed_neg(b, weights), 1u << 0, HEED_DROP_AXES)));
     for (int h = 0; h < heads; h++)
         head[h] = heed_slice(b, weights, 1, h, h + 1, 1);
     for (int h = 0; h < heads; h++)
         for (int k = h + 1; k < heads; k++)
-            TRY(watch_add(w, (watched){ .kind = WATCH_PAIR, .node = i, .first = h, .second = k },
-                          heed_amax(b, heed_abs(b, heed_sub(b, head[h], head[k])), HEED_ALL_AXES,
-                                    HEED_DROP_AXES)));
+            TRY(watch_add(
+                w, (watched){ .kind = WATCH_PAIR, .node = i, .first = h, .second = k },
+                heed_amax(b, heed_abs(b, heed_sub(b, head[h], head[k])), HEED_ALL_AXES, HEED_DROP_AXES)));
     return HEED_OK;
 }
 
@@ -150,11 +160,10 @@ static heed_status watch_loss(watch *w, uint32_t i, heed_value x)
 
     if (t.rank < 1 || t.dims[t.rank - 1] < 2)
         return HEED_OK;
-    TRY(watch_add(w, (watched){ .kind = WATCH_SUM, .node = i },
-                  heed_amax(b,
-                            heed_abs(b, heed_add_scalar(b, heed_sum(b, x, 1u << (t.rank - 1), HEED_DROP_AXES),
-                                                        -1)),
-                            HEED_ALL_AXES, HEED_DROP_AXES)));
+    TRY(watch_add(
+        w, (watched){ .kind = WATCH_SUM, .node = i },
+        heed_amax(b, heed_abs(b, heed_add_scalar(b, heed_sum(b, x, 1u << (t.rank - 1), HEED_DROP_AXES), -1)),
+                  HEED_ALL_AXES, HEED_DROP_AXES)));
     return watch_add(w, (watched){ .kind = WATCH_NEGATIVE, .node = i },
                      heed_amax(b, heed_neg(b, x), HEED_ALL_AXES, HEED_DROP_AXES));
 }
@@ -280,8 +289,7 @@ static heed_status say_relu(const watch *w, const watched *a)
         dead += a->most[i] <= 0;
     if ((double)dead <= w->d->threshold[RULE_DEAD_UNITS] * (double)a->n)
         return HEED_OK;
-    return heed__doctor_find(w->d, RULE_DEAD_UNITS, (double)dead / (double)a->n,
-                             watch_place(place, w, a),
+    return heed__doctor_find(w->d, RULE_DEAD_UNITS, (double)dead / (double)a->n, watch_place(place, w, a),
                              "%lld of %lld units are zero for all %lld samples", (long long)dead,
                              (long long)a->n, (long long)w->shown);
 }
@@ -330,11 +338,12 @@ static heed_status say_loss(const watch *w, int64_t at)
     char place[192];
 
     heed__doctor_looked(w->d, RULE_DOUBLE_SOFTMAX);
-    if (off > w->d->threshold[RULE_DOUBLE_SOFTMAX] || least < 0 || heed__doctor_found(w->d, RULE_DOUBLE_SOFTMAX))
+    if (off > w->d->threshold[RULE_DOUBLE_SOFTMAX] || least < 0 ||
+        heed__doctor_found(w->d, RULE_DOUBLE_SOFTMAX))
         return HEED_OK;
-    return heed__doctor_find(w->d, RULE_DOUBLE_SOFTMAX, off, watch_place(place, w, &w->at[at]),
-                             "what the loss takes for logits are probabilities: all rows sum to one within %.2g",
-                             off);
+    return heed__doctor_find(
+        w->d, RULE_DOUBLE_SOFTMAX, off, watch_place(place, w, &w->at[at]),
+        "what the loss takes for logits are probabilities: all rows sum to one within %.2g", off);
 }
 
 /* One class for nearly all, or the same logits for all. */
@@ -361,15 +370,17 @@ static heed_status say_predictions(const watch *w)
             size = fmax(size, fabs((double)row[c]));
         }
     }
-    const double share = (double)count[most] / (double)w->shown, labelled = (double)commonest / (double)w->shown;
+    const double share = (double)count[most] / (double)w->shown,
+                 labelled = (double)commonest / (double)w->shown;
     char place[64];
 
     heed__release(w->d->ctx->heap, count);
     (void)snprintf(place, sizeof place, "class %lld", (long long)most);
     if (range <= 1e-5 * size || size == 0)
-        return heed__doctor_find(w->d, RULE_CONSTANT_PREDICTIONS, share, place,
-                                 "the logits are the same for all %lld samples: they do not depend on the input",
-                                 (long long)w->shown);
+        return heed__doctor_find(
+            w->d, RULE_CONSTANT_PREDICTIONS, share, place,
+            "the logits are the same for all %lld samples: they do not depend on the input",
+            (long long)w->shown);
     if (share > w->d->threshold[RULE_CONSTANT_PREDICTIONS] && labelled <= 0.5)
         return heed__doctor_find(w->d, RULE_CONSTANT_PREDICTIONS, share, place,
                                  "it is said for %.1f %% of %lld samples; the commonest label has %.1f %%",

@@ -300,7 +300,7 @@ static void text_bar(const screen *s, int64_t i, int name)
     text_style(s, "0");
     if (i == e->truth)
         heed__text_put(s->t, full + 2 <= room ? " *" : "", full + 2 <= room ? 2 : 0);
-    heed__text_put(s->t, "\n", 1);
+    text_end(s);
 }
 
 /* The likeliest classes, then the explained and the true one when they are not among them. */

@@ -13,7 +13,7 @@
 
 #define EXPLAIN_ORDERS 100
 #define EXPLAIN_POINTS 21
-#define EXPLAIN_CELLS 7        /* on the shorter side, where no attention says */
+#define EXPLAIN_CELLS 7 /* on the shorter side, where no attention says */
 #define EXPLAIN_ORDERS_MOST 100000
 #define EXPLAIN_POINTS_MOST 10001
 
@@ -29,7 +29,8 @@ static heed_status check_input(const heed_explain_input *in, heed_error *err)
     const heed_type *x = &in->x.type, *p = &in->picture.type;
 
     if (x->dtype != HEED_F32 || x->rank != 4 || x->dims[0] != 1 || heed_type_count(x) < 1 || !in->x.data)
-        return heed__fail(err, HEED_ERR_SHAPE, "explain: x must be one picture, f32 [1,C,H,W], with its data");
+        return heed__fail(err, HEED_ERR_SHAPE,
+                          "explain: x must be one picture, f32 [1,C,H,W], with its data");
     if (in->picture.data && (p->dtype != HEED_U8 || p->rank != 3 || p->dims[1] != x->dims[2] ||
                              p->dims[2] != x->dims[3] || p->dims[0] < 1))
         return heed__fail(err, HEED_ERR_SHAPE,
@@ -41,8 +42,9 @@ static heed_status check_input(const heed_explain_input *in, heed_error *err)
 static heed_status check_opts(const heed_explain_opts *o, heed_error *err)
 {
     if (o->methods >> HEED_EXPLAIN_METHODS)
-        return heed__fail(err, HEED_ERR_USAGE, "explain: methods 0x%x has bits that name no method: there are %d",
-                          o->methods, (int)HEED_EXPLAIN_METHODS);
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "explain: methods 0x%x has bits that name no method: there are %d", o->methods,
+                          (int)HEED_EXPLAIN_METHODS);
     if (o->orders < 0 || o->orders > EXPLAIN_ORDERS_MOST)
         return heed__fail(err, HEED_ERR_LIMIT, "explain: %lld random orders; 1 to %d are possible, 0 is %d",
                           (long long)o->orders, EXPLAIN_ORDERS_MOST, EXPLAIN_ORDERS);
@@ -60,14 +62,16 @@ static heed_status check_layer(const explaining *x, heed_error *err)
     if (!x->opts.layer.set)
         return HEED_OK;
     if (n == 0)
-        return heed__fail(err, HEED_ERR_SPEC, "explain: layer %lld was asked for, but this model has no attention",
+        return heed__fail(err, HEED_ERR_SPEC,
+                          "explain: layer %lld was asked for, but this model has no attention",
                           (long long)layer);
     if (layer < 0 || layer >= n)
-        return heed__fail(err, HEED_ERR_USAGE,
-                          "explain: there is no attention %lld: this model has %lld, numbered from 0 (\"%.60s\") "
-                          "to %lld (\"%.60s\")",
-                          (long long)layer, (long long)n, x->attentions[0].path, (long long)n - 1,
-                          x->attentions[n - 1].path);
+        return heed__fail(
+            err, HEED_ERR_USAGE,
+            "explain: there is no attention %lld: this model has %lld, numbered from 0 (\"%.60s\") "
+            "to %lld (\"%.60s\")",
+            (long long)layer, (long long)n, x->attentions[0].path, (long long)n - 1,
+            x->attentions[n - 1].path);
     if (x->attentions[layer].grid.rows == 0)
         return heed__fail(err, HEED_ERR_SPEC,
                           "explain: attention %lld (\"%.100s\") has %lld keys, which lie in no grid on the "
@@ -84,7 +88,8 @@ static heed_status check_head(const explaining *x, heed_error *err)
     if (!x->opts.head.set)
         return HEED_OK;
     if (x->n_attentions == 0)
-        return heed__fail(err, HEED_ERR_SPEC, "explain: head %lld was asked for, but this model has no attention",
+        return heed__fail(err, HEED_ERR_SPEC,
+                          "explain: head %lld was asked for, but this model has no attention",
                           (long long)head);
     for (int64_t i = 0; i <= x->last; i++) {
         most = i64_max(most, x->attentions[i].heads);
@@ -114,12 +119,13 @@ static heed_status choose_grid(explaining *x, const heed_type *picture, heed_err
     TRY(check_head(x, err));
     for (int m = 0; m < HEED_EXPLAIN_METHODS; m++)
         if (x->opts.methods & 1u << m && heed__explain_methods[m].needs == NEEDS_ATTENTION && x->last < 0)
-            return heed__fail(err, HEED_ERR_SPEC,
-                              x->n_attentions == 0
-                                  ? "explain: %s reads attention, and this model has none: ask for occlusion alone"
-                                  : "explain: %s reads attention, and no attention of this model lies on the "
-                                    "picture: ask for occlusion alone",
-                              heed__explain_methods[m].name);
+            return heed__fail(
+                err, HEED_ERR_SPEC,
+                x->n_attentions == 0
+                    ? "explain: %s reads attention, and this model has none: ask for occlusion alone"
+                    : "explain: %s reads attention, and no attention of this model lies on the "
+                      "picture: ask for occlusion alone",
+                heed__explain_methods[m].name);
     return HEED_OK;
 }
 
@@ -160,8 +166,8 @@ static heed_status copy_names(heed_explanation *e, arena *a, const heed_explain_
 }
 
 /* Probabilities of all classes, the one predicted and the one explained. */
-static heed_status read_result(heed_explanation *e, explaining *x, const records *r, const heed_explain_input *in,
-                               heed_error *err)
+static heed_status read_result(heed_explanation *e, explaining *x, const records *r,
+                               const heed_explain_input *in, heed_error *err)
 {
     double *log_p = heed__arena_alloc(x->arena, (size_t)r->classes, sizeof *log_p);
     float *p = heed__arena_alloc(x->arena, (size_t)r->classes, sizeof *p);
@@ -171,9 +177,10 @@ static heed_status read_result(heed_explanation *e, explaining *x, const records
     heed__log_softmax_row(log_p, r->logits, r->classes);
     for (int64_t i = 0; i < r->classes; i++) {
         if (!(log_p[i] <= 0))
-            return heed__fail(err, HEED_ERR_NUMERIC,
-                              "explain: the model's output for this input is not finite: look at the input and "
-                              "at the weights");
+            return heed__fail(
+                err, HEED_ERR_NUMERIC,
+                "explain: the model's output for this input is not finite: look at the input and "
+                "at the weights");
         p[i] = (float)exp(log_p[i]);
     }
     e->classes = r->classes;

@@ -46,8 +46,8 @@ typedef struct blanks {
     int64_t batch, filled;
 } blanks;
 
-heed_status heed__blanks_open(blanks *b, heed_model *m, const heed_explain_input *in, const heed_token_grid *grid,
-                              int64_t classes, int64_t target, heed_error *err);
+heed_status heed__blanks_open(blanks *b, heed_model *m, const heed_explain_input *in,
+                              const heed_token_grid *grid, int64_t classes, int64_t target, heed_error *err);
 /* Asks for ln p(target) of the picture without cells[0 .. n). Written at the next end or earlier. */
 heed_status heed__blanks_add(blanks *b, const uint32_t *cells, int64_t n, double *log_probability,
                              heed_error *err);

@@ -84,7 +84,8 @@ static double faithful_quantile(const double *v, const uint32_t *rising, int64_t
 }
 
 /* Mean and percentiles of the random curves, point by point. */
-static void faithful_band(explaining *x, const double *curves, double *column, uint32_t *rising, uint32_t *room)
+static void faithful_band(explaining *x, const double *curves, double *column, uint32_t *rising,
+                          uint32_t *room)
 {
     const int64_t orders = x->opts.orders, points = x->opts.points;
 
@@ -95,8 +96,10 @@ static void faithful_band(explaining *x, const double *curves, double *column, u
             sum += column[k] = curves[k * points + i];
         heed__sort(rising, room, (uint32_t)orders, faithful_lower, column);
         ((float *)(uintptr_t)x->random.random)[i] = (float)(sum / (double)orders);
-        ((float *)(uintptr_t)x->random.random_low)[i] = (float)faithful_quantile(column, rising, orders, 0.05);
-        ((float *)(uintptr_t)x->random.random_high)[i] = (float)faithful_quantile(column, rising, orders, 0.95);
+        ((float *)(uintptr_t)x->random.random_low)[i] =
+            (float)faithful_quantile(column, rising, orders, 0.05);
+        ((float *)(uintptr_t)x->random.random_high)[i] =
+            (float)faithful_quantile(column, rising, orders, 0.95);
     }
 }
 
@@ -126,11 +129,12 @@ heed_status heed__faithful_random(explaining *x, heed_error *err)
     int64_t *room = heed__alloc(h, (size_t)cells, sizeof *room);
     heed_status st = HEED_OK;
 
-    x->random = (heed_faithfulness){ .points = points,
-                                     .orders = orders,
-                                     .random = heed__arena_alloc(x->arena, (size_t)points, sizeof(float)),
-                                     .random_low = heed__arena_alloc(x->arena, (size_t)points, sizeof(float)),
-                                     .random_high = heed__arena_alloc(x->arena, (size_t)points, sizeof(float)) };
+    x->random =
+        (heed_faithfulness){ .points = points,
+                             .orders = orders,
+                             .random = heed__arena_alloc(x->arena, (size_t)points, sizeof(float)),
+                             .random_low = heed__arena_alloc(x->arena, (size_t)points, sizeof(float)),
+                             .random_high = heed__arena_alloc(x->arena, (size_t)points, sizeof(float)) };
     x->random_areas = heed__arena_alloc(x->arena, (size_t)orders, sizeof *x->random_areas);
     if (!curves || !column || !order || !room || !x->random.random || !x->random.random_low ||
         !x->random.random_high || !x->random_areas) {

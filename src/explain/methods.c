@@ -72,7 +72,8 @@ typedef double methods_entry(const heed_attention_record *a, int64_t at);
 static void methods_add_row(double *row, const explaining *x, const heed_attention_record *a, int64_t i,
                             double share, methods_entry *entry)
 {
-    const int64_t only = methods_head(x, a), begin = only < 0 ? 0 : only, end = only < 0 ? a->heads : only + 1;
+    const int64_t only = methods_head(x, a), begin = only < 0 ? 0 : only,
+                  end = only < 0 ? a->heads : only + 1;
 
     for (int64_t h = begin; h < end; h++)
         for (int64_t j = 0; j < a->keys; j++)
@@ -83,9 +84,7 @@ typedef enum methods_query { QUERY_ONLY, QUERY_CLASS, QUERY_MEAN } methods_query
 
 static methods_query methods_read(const heed_attention_record *a)
 {
-    return a->queries == 1                             ? QUERY_ONLY
-           : methods_square(a) && a->grid.first > 0 ? QUERY_CLASS
-                                                       : QUERY_MEAN;
+    return a->queries == 1 ? QUERY_ONLY : methods_square(a) && a->grid.first > 0 ? QUERY_CLASS : QUERY_MEAN;
 }
 
 /* r A: the row of the query that is read. */
@@ -147,7 +146,8 @@ static heed_status methods_raw(explaining *x, double *map, heed_error *err)
 /* Sum of a row, mean over heads: 1, or 0 for a query that keeps nothing. */
 static double methods_row_sum(const explaining *x, const heed_attention_record *a, int64_t i)
 {
-    const int64_t only = methods_head(x, a), begin = only < 0 ? 0 : only, end = only < 0 ? a->heads : only + 1;
+    const int64_t only = methods_head(x, a), begin = only < 0 ? 0 : only,
+                  end = only < 0 ? a->heads : only + 1;
     double sum = 0;
 
     for (int64_t h = begin; h < end; h++)
@@ -246,17 +246,17 @@ static heed_status methods_occlusion(explaining *x, double *map, heed_error *err
 
 static const char *methods_heads(const explaining *x, const heed_attention_record *a)
 {
-    return methods_head(x, a) >= 0
-               ? heed__arena_format(x->arena, "head %lld of %lld", (long long)x->opts.head.value,
-                                    (long long)a->heads)
-           : a->heads == 1 ? "1 head"
-                           : heed__arena_format(x->arena, "mean of %lld heads", (long long)a->heads);
+    return methods_head(x, a) >= 0 ? heed__arena_format(x->arena, "head %lld of %lld",
+                                                        (long long)x->opts.head.value, (long long)a->heads)
+           : a->heads == 1         ? "1 head"
+                                   : heed__arena_format(x->arena, "mean of %lld heads", (long long)a->heads);
 }
 
 static const char *methods_about_raw(explaining *x)
 {
-    static const char *const read[] = { [QUERY_ONLY] = "", [QUERY_CLASS] = ", read by the class token",
-                                        [QUERY_MEAN] = ", mean over queries" };
+    static const char *const read[] = {
+        [QUERY_ONLY] = "", [QUERY_CLASS] = ", read by the class token", [QUERY_MEAN] = ", mean over queries"
+    };
     const heed_attention_record *a = &x->attentions[x->last];
     const char *heads = methods_heads(x, a);
 

@@ -167,14 +167,14 @@ static heed_status describe(records *r, int64_t i, const node *n, heed_error *er
         return heed__fail_at(err, HEED_ERR_DTYPE, n->path,
                              "explain: the attention \"%.100s\" is %s; only f32 can be explained", n->path,
                              heed_dtype_name(t->dtype));
-    *to = (heed_attention_record){ .path = record_path(r, i, n->path),
-                                   .heads = t->dims[0] * t->dims[1],
-                                   .queries = t->dims[2],
-                                   .keys = t->dims[3],
-                                   .weights = heed__arena_alloc(r->arena, (size_t)heed_type_count(t),
-                                                                sizeof(float)),
-                                   .gradient = heed__arena_alloc(r->arena, (size_t)heed_type_count(t),
-                                                                 sizeof(float)) };
+    *to = (heed_attention_record){
+        .path = record_path(r, i, n->path),
+        .heads = t->dims[0] * t->dims[1],
+        .queries = t->dims[2],
+        .keys = t->dims[3],
+        .weights = heed__arena_alloc(r->arena, (size_t)heed_type_count(t), sizeof(float)),
+        .gradient = heed__arena_alloc(r->arena, (size_t)heed_type_count(t), sizeof(float))
+    };
     if (!to->path || !to->weights || !to->gradient)
         return heed__fail_memory(err, 2 * (uint64_t)heed_type_count(t) * sizeof(float));
     if (t->dims[0] == 1 && to->heads > 0 && to->queries > 0)

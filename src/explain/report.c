@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/sizes.h"
 #include "explain/chart.h"
+#include "explain/draw.h"
 #include "explain/page.h"
 #include <heed/image.h>
 
@@ -21,6 +22,7 @@
 #define CONFUSIONS_MOST 12
 #define BINS 15
 #define NONE "\xe2\x80\x93" /* a dash: no number */
+#define MAP_SIDE 112   /* pixels, at least, of the longer side of a map */
 #define TENSORS_OPEN 24 /* more are folded */
 
 typedef struct writer {
@@ -577,6 +579,14 @@ static void put_calibration(writer *w)
 
 /* ---- mistakes ---- */
 
+static bool has_png(void)
+{
+    for (const heed_feature *f = heed_features(); f->name; f++)
+        if (strcmp(f->name, "png") == 0)
+            return f->present;
+    return false;
+}
+
 static heed_status put_picture(writer *w, heed_tensor picture, const char *caption, const char *label)
 {
     void *png = NULL;
@@ -596,16 +606,53 @@ static heed_status put_picture(writer *w, heed_tensor picture, const char *capti
     return HEED_OK;
 }
 
+/* The picture under each map; the verdict of the deletion test below. */
+static heed_status put_maps(writer *w, const heed_explanation *e, const char *name)
+{
+    const int64_t side = i64_max(e->picture.type.dims[1], e->picture.type.dims[2]);
+
+    for (int i = 0; i < e->n_maps; i++) {
+        pixels p;
+        heed_status st;
+
+        TRY(heed__draw_overlay(&p, w->ctx, e, &e->maps[i], i64_ceil_div(MAP_SIDE, i64_max(1, side)), w->err));
+        st = put_picture(w, heed__pixels_tensor(&p), heed__method_words(e->maps[i].method)->title, name);
+        heed__pixels_release(w->ctx, &p);
+        TRY(st);
+    }
+    return HEED_OK;
+}
+
+static void put_verdicts(writer *w, const heed_explanation *e)
+{
+    for (int i = 0; i < e->n_maps; i++) {
+        const verdict_words *v = heed__verdict_words(e->maps[i].faithful.verdict);
+
+        raw(w, "<p class=\"muted\">");
+        heed__page_say(w->t, "span", heed__method_words(e->maps[i].method)->title, NULL, 0);
+        raw(w, ": ");
+        heed__page_say(w->t, "b", v->title, NULL, 0);
+        raw(w, "</p>\n");
+    }
+}
+
 static heed_status put_mistake(writer *w, const report_mistake *e)
 {
     heed_status st = HEED_OK;
 
-    raw(w, "<article class=\"card mistake\">\n<div class=\"pictures\">\n");
-    if (e->picture.data)
-        st = put_picture(w, e->picture, "picture", e->name);
-    raw(w, "</div>\n");
+    raw(w, "<article class=\"card mistake\">\n");
+    if (has_png()) {
+        raw(w, "<div class=\"pictures\">\n");
+        if (e->picture.data)
+            st = put_picture(w, e->picture, "picture", e->name);
+        if (st == HEED_OK && e->explanation)
+            st = put_maps(w, e->explanation, e->name);
+        raw(w, "</div>\n");
+    }
     SAY(w, "p", "It is {0}; the model gave that {1}.", class_name(w, e->truth), percent(w, e->p_truth));
     SAY(w, "p", "It was named {0}, with {1}.", class_name(w, e->predicted), percent(w, e->p_predicted));
+    if (e->explanation)
+        put_verdicts(w, e->explanation);
     put(w, "p class=\"muted\"", e->name);
     raw(w, "</article>\n");
     return st;
@@ -620,6 +667,10 @@ static heed_status put_mistakes(writer *w)
     open_section(w, "mistakes", "Worst mistakes");
     SAY(w, "p", "{0} pictures were named wrongly. These are the ones where the model gave the right class least.",
         counted(w, r->all_mistakes));
+    if (r->n_mistakes > 0 && r->mistakes[0].explanation)
+        say(w, "p class=\"note\"",
+            "Attention shows mixing weights, not causes. The verdict below a picture is a deletion test: do the cells that "
+            "the map marks count more for the named class than random ones?");
     raw(w, "<div class=\"cards mistakes\">\n");
     for (int64_t i = 0; i < r->n_mistakes; i++)
         TRY(put_mistake(w, &r->mistakes[i]));

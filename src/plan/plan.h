@@ -73,6 +73,9 @@ static inline uint32_t heed__storage_root(const heed_plan *p, uint32_t s)
     return s;
 }
 
+/* plan/report.c: inputs and outputs of a step, each once. */
+uint64_t heed__step_bytes(const step *s);
+
 /* plan/lower.c: passes in order. */
 heed_status heed__plan_lower(heed_graph **out, const heed_graph *g, heed_context *ctx, const heed_plan_opts *opts, heed_error *err);
 

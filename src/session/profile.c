@@ -1,9 +1,9 @@
 /* Recording of runs, the trace, and the table by kernel.
  *
- * A step gives one event, and one more for each thread that took part: from the begin of its first chunk to the end of
- * its last. Threads write their own lane only, and the pool's end of a step makes it visible. GFLOP/s of a kernel is the
- * sum of operations over the sum of seconds; its share of the peak is against one thread's measured multiply-adds times
- * the threads. */
+ * A step gives one event, and one more for each thread that took part: from the begin of its first chunk to
+ * the end of its last. Threads write their own lane only, and the pool's end of a step makes it visible.
+ * GFLOP/s of a kernel is the sum of operations over the sum of seconds; its share of the peak is against one
+ * thread's measured multiply-adds times the threads. */
 
 #include "session/profile.h"
 #include "base/error.h"
@@ -17,14 +17,15 @@
 #define EVENTS_USUAL 65536
 #define EVENTS_MOST (INT64_C(1) << 26)
 
-heed_status heed_profile_new(heed_profile **out, heed_context *ctx, const heed_profile_opts *opts, heed_error *err)
+heed_status heed_profile_new(heed_profile **out, heed_context *ctx, const heed_profile_opts *opts,
+                             heed_error *err)
 {
     const int64_t room = opts && opts->events ? opts->events : EVENTS_USUAL;
     heed_profile *p;
 
     if (room < 1 || room > EVENTS_MOST)
-        return heed__fail(err, HEED_ERR_LIMIT, "a profile of %lld events: it may have 1 to %lld", (long long)room,
-                          (long long)EVENTS_MOST);
+        return heed__fail(err, HEED_ERR_LIMIT, "a profile of %lld events: it may have 1 to %lld",
+                          (long long)room, (long long)EVENTS_MOST);
     p = heed__alloc(ctx->heap, 1, sizeof *p);
     if (!p)
         return heed__fail_memory(err, sizeof *p);
@@ -106,19 +107,6 @@ void heed__profile_chunk(heed_profile *p, int worker, double began)
     lane->end = heed__os_seconds();
 }
 
-static uint64_t step_bytes(const step *t)
-{
-    uint64_t bytes = 0;
-
-    for (int i = 0; i < t->n_in + t->n_out; i++) {
-        const operand *o = i < t->n_in ? &t->in[i] : &t->out[i - t->n_in];
-
-        if (o->storage != NO_STORAGE)
-            bytes += (uint64_t)heed_type_count(&o->view.type) * heed_dtype_size(o->view.type.dtype);
-    }
-    return bytes;
-}
-
 static void count_kernel(heed_profile *p, const step *t, double seconds, uint64_t bytes)
 {
     profile_kernel *k = p->kernels;
@@ -162,7 +150,7 @@ void heed__profile_step_end(heed_profile *p, const step *t, int64_t index)
                              .run = p->runs,
                              .step = index,
                              .flops = t->flops,
-                             .bytes = step_bytes(t) };
+                             .bytes = heed__step_bytes(t) };
 
     (void)snprintf(e.path, sizeof e.path, "%s",
                    length < sizeof e.path ? t->path : t->path + length + 1 - sizeof e.path);
@@ -178,8 +166,7 @@ void heed__profile_step_end(heed_profile *p, const step *t, int64_t index)
 
 static void put_number(text *t, const char *key, double value)
 {
-    heed__text_add(t, "\"%s\":", key);
-    heed__text_number(t, value);
+    heed__text_add(t, "\"%s\":%.6g", key, value);
 }
 
 static void put_string(text *t, const char *key, const char *value)
@@ -216,13 +203,15 @@ static void put_event(text *t, const heed_profile_event *e)
 
 static void put_head(text *t, const heed_profile *p)
 {
-    heed__text_add(t, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"heed\":\"%s\",\"isa\":\"%s\",\"threads\":%d,",
-                   HEED_VERSION, heed_isa_name(p->ctx->isa), p->threads);
+    heed__text_add(
+        t, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"heed\":\"%s\",\"isa\":\"%s\",\"threads\":%d,",
+        HEED_VERSION, heed_isa_name(p->ctx->isa), p->threads);
     heed__text_add(t, "\"runs\":%lld,\"steps\":%lld,\"events\":%lld,\"dropped\":%lld},\n\"traceEvents\":[\n",
                    (long long)p->runs, (long long)p->steps, (long long)p->n, (long long)p->dropped);
     heed__text_add(t, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"heed\"}}");
     for (int i = -1; i < PROFILE_LANES && i < p->threads; i++) {
-        heed__text_add(t, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"args\":{\"name\":", i + 1);
+        heed__text_add(
+            t, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":%d,\"args\":{\"name\":", i + 1);
         if (i < 0)
             heed__text_add(t, "\"steps of the plan\"}}");
         else
@@ -308,8 +297,10 @@ heed_status heed_profile_summary(char **out, const heed_profile *p, heed_error *
     if (p->n_kernels > ROWS_SHOWN)
         heed__text_add(&t, "%d kernels more\n", p->n_kernels - ROWS_SHOWN);
     if (p->dropped > 0)
-        heed__text_add(&t, "the first %lld events are kept; %lld more had no room in the trace, this table counts them\n",
-                       (long long)p->n, (long long)p->dropped);
+        heed__text_add(
+            &t,
+            "the first %lld events are kept; %lld more had no room in the trace, this table counts them\n",
+            (long long)p->n, (long long)p->dropped);
     done = heed__text_take(&t);
     if (!done) {
         heed__text_release(&t);

@@ -5,7 +5,7 @@
 #include "base/context.h"
 #include "plan/plan.h"
 
-#define PROFILE_LANES 64   /* threads beyond are counted in the step alone */
+#define PROFILE_LANES 64 /* threads beyond are counted in the step alone */
 #define PROFILE_KERNELS 256
 #define PROFILE_LABELS 256
 

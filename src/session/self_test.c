@@ -4,8 +4,9 @@
  *   x                           (byte / 255 - mean[c]) / std[c], in float
  *   difference                  max_i |now_i - then_i| / max(1, max_i |then_i|)
  *
- * At one instruction level of one build the bits are equal; elsewhere the order of sums differs and the numbers agree to
- * about 1e-6. A recipe with other heads, a mean that was edited, a kernel that is wrong give more. */
+ * At one instruction level of one build the bits are equal; elsewhere the order of sums differs and the
+ * numbers agree to about 1e-6. A recipe with other heads, a mean that was edited, a kernel that is wrong
+ * give more. */
 
 #include "base/context.h"
 #include "base/digest.h"
@@ -17,7 +18,8 @@
 #include <string.h>
 
 /* x of in->type, from the heap. */
-static heed_status make_inputs(heed_tensor *x, heed_context *ctx, const heed_self_test_inputs *in, heed_error *err)
+static heed_status make_inputs(heed_tensor *x, heed_context *ctx, const heed_self_test_inputs *in,
+                               heed_error *err)
 {
     const rng r = heed__rng(in->seed, 0, "self_test");
     const int64_t n = heed_type_count(&in->type);
@@ -42,8 +44,8 @@ static heed_status make_inputs(heed_tensor *x, heed_context *ctx, const heed_sel
     return HEED_OK;
 }
 
-heed_status heed_model_self_test_make(heed_model *m, const heed_self_test_inputs *in, float *outputs, int64_t n,
-                                      char sha256_text[65], heed_error *err)
+heed_status heed_model_self_test_make(heed_model *m, const heed_self_test_inputs *in, float *outputs,
+                                      int64_t n, char sha256_text[65], heed_error *err)
 {
     heed_context *ctx = heed_model_context(m);
     heed_tensor x = { 0 }, y = { .data = outputs };

@@ -39,8 +39,8 @@ static heed_status read_line(heed_history_row *row, heed_context *ctx, const cha
     return HEED_OK;
 }
 
-heed_status heed__history_read(heed_history_row **rows_out, int64_t *n_out, heed_context *ctx, const char *path,
-                               heed_error *err)
+heed_status heed__history_read(heed_history_row **rows_out, int64_t *n_out, heed_context *ctx,
+                               const char *path, heed_error *err)
 {
     heed_history_row *made = NULL;
     file_bytes file = { 0 };
@@ -86,8 +86,8 @@ done:
 
 #else
 
-heed_status heed__history_read(heed_history_row **rows_out, int64_t *n_out, heed_context *ctx, const char *path,
-                               heed_error *err)
+heed_status heed__history_read(heed_history_row **rows_out, int64_t *n_out, heed_context *ctx,
+                               const char *path, heed_error *err)
 {
     *rows_out = NULL;
     *n_out = 0;

@@ -1,5 +1,6 @@
-/* The doctor on a run folder: what the rules need is put together from its files and from the data of its recipe, split
- * as training split it. Data that are not there any more leave rules unlooked, and a sentence says which. */
+/* The doctor on a run folder: what the rules need is put together from its files and from the data of its
+ * recipe, split as training split it. Data that are not there any more leave rules unlooked, and a sentence
+ * says which. */
 
 #include "base/files.h"
 #include "base/text.h"
@@ -20,7 +21,8 @@ typedef struct visit {
     text missing;
 } visit;
 
-/* The training part, split by the recipe's rule; the model is shown what it was not trained on, where there is any. */
+/* The training part, split by the recipe's rule; the model is shown what it was not trained on, where there
+ * is any. */
 static heed_status open_data(visit *v)
 {
     const heed_run *r = v->run;
@@ -76,7 +78,8 @@ static heed_status find_data(visit *v)
         return heed__fail(told, st, "%s", why.text);
     v->c.data = NULL;
     v->c.train = v->c.validation = NULL;
-    heed__text_add(&v->missing, "the data of the recipe %s, so that samples, labels and parts were not looked at",
+    heed__text_add(&v->missing,
+                   "the data of the recipe %s, so that samples, labels and parts were not looked at",
                    st == HEED_OK ? "have another shape than the model's" : "cannot be read");
     if (st != HEED_OK)
         heed__text_add(&v->missing, " (%s)", why.text);
@@ -105,9 +108,10 @@ static heed_status say_self_test(visit *v, heed_diagnosis *d)
     heed__diagnosis_looked(d, RULE_SELF_TEST);
     if (r.verdict != HEED_SELF_TEST_OTHER)
         return HEED_OK;
-    (void)snprintf(words, sizeof words,
-                   "the model computes other numbers than after training: they differ by %.3g (then %s, now %s)",
-                   r.difference, heed_isa_name(r.then), heed_isa_name(r.now));
+    (void)snprintf(
+        words, sizeof words,
+        "the model computes other numbers than after training: they differ by %.3g (then %s, now %s)",
+        r.difference, heed_isa_name(r.then), heed_isa_name(r.now));
     return heed__diagnosis_add(d, v->run->ctx, RULE_SELF_TEST, r.difference, v->run->folder, words, v->err);
 }
 

@@ -16,6 +16,8 @@
 
 #define MISTAKES_MOST 64
 #define PAIRS_MOST 24
+#define TEST_ORDERS 40 /* of the deletion test: enough for a verdict at 95 % */
+#define TEST_POINTS 11
 
 typedef struct press {
     heed_run *run;
@@ -32,6 +34,7 @@ typedef struct press {
     report_mistake mistakes[MISTAKES_MOST];
     int64_t at[MISTAKES_MOST]; /* samples of the mistakes */
     heed_explanation *explained[MISTAKES_MOST];
+    int64_t n_explained;
     report_part parts[3];
     report_pair data[PAIRS_MOST], cost[PAIRS_MOST], environment[PAIRS_MOST];
     report r;
@@ -132,6 +135,29 @@ static heed_status show_mistakes(press *p)
             return no_room(p);
         m->picture.type = image;
         m->picture.data = (void *)(uintptr_t)heed_dataset_image(p->s->data, p->at[k]); /* only read */
+    }
+    return HEED_OK;
+}
+
+/* Maps of attention for the first ones, each put to a short deletion test. A model without attention has none. */
+static heed_status explain_mistakes(press *p, int64_t most)
+{
+    const heed_explain_opts opts = { .methods = 1u << HEED_EXPLAIN_RAW | 1u << HEED_EXPLAIN_ROLLOUT,
+                                     .orders = TEST_ORDERS,
+                                     .points = TEST_POINTS };
+
+    for (int64_t k = 0; k < p->r.n_mistakes && k < most; k++) {
+        report_mistake *m = &p->mistakes[k];
+        heed_error why = { 0 };
+        const heed_status st =
+            heed_run_explain(&p->explained[k], p->run, m->picture, m->name, m->truth, &opts, &why);
+
+        if (st == HEED_ERR_SPEC)
+            return HEED_OK;
+        if (st != HEED_OK)
+            return heed__fail_at(p->err, st, why.path, "%s", why.text);
+        p->n_explained = k + 1;
+        m->explanation = p->explained[k];
     }
     return HEED_OK;
 }
@@ -242,6 +268,8 @@ static heed_status describe_data(press *p)
     const char *folder = p->opts->data ? p->opts->data : p->run->recipe->values->data.path;
 
     TRY(DATA(p, "Folder", "%s", folder ? folder : ""));
+    if (s->data && s->which)
+        TRY(DATA(p, "Evaluated", "%s", s->which));
     TRY(DATA(p, "Size of a picture", "%lld \xc3\x97 %lld, %lld %s", (long long)c->height, (long long)c->width,
              (long long)c->channels, c->channels == 1 ? "channel" : "channels"));
     TRY(DATA(p, "Classes", "%lld", (long long)c->classes));
@@ -376,6 +404,7 @@ static heed_status fill(press *p)
     TRY(evaluate(p));
     find_mistakes(p, most_of(p->opts->mistakes, 12));
     TRY(show_mistakes(p));
+    TRY(explain_mistakes(p, most_of(p->opts->explained, 6)));
     TRY(read_folder(p));
     TRY(list_tensors(p));
     TRY(describe_data(p));
@@ -402,6 +431,8 @@ heed_status heed__run_report(heed_run *r, const report_samples *s, const char *p
     st = fill(p);
     if (st == HEED_OK)
         st = write_page(p, path);
+    for (int64_t k = 0; k < p->n_explained; k++)
+        heed_explanation_free(r->ctx, p->explained[k]);
     heed_metrics_free(r->ctx, p->metrics);
     heed_evaluation_release(r->ctx, &p->e);
     heed__release(h, p->history);
@@ -416,6 +447,7 @@ heed_status heed__run_report(heed_run *r, const report_samples *s, const char *p
 
 typedef struct opened {
     heed_dataset *test, *training;
+    char part[256];
     int64_t *train, *validation;
 } opened;
 
@@ -449,8 +481,9 @@ static heed_status open_training(opened *o, report_samples *s, heed_run *r, heed
 static heed_status open_test(opened *o, report_samples *s, heed_run *r, const heed_report_opts *opts,
                              heed_error *why)
 {
-    TRY(heed__run_test(&o->test, r, opts->data ? opts->data : r->recipe->values->data.path, why));
+    TRY(heed__run_test(&o->test, o->part, r, opts->data ? opts->data : r->recipe->values->data.path, why));
     s->data = o->test;
+    s->which = o->part;
     s->n = heed_dataset_count(o->test);
     return HEED_OK;
 }

@@ -8,6 +8,7 @@
 
 typedef struct report_samples {
     const char *part;         /* "validation", "test" */
+    const char *which;        /* the same for people, with the folder; NULL: the recipe's */
     const heed_dataset *data; /* NULL: nothing is evaluated, for the reason in `why` */
     const char *why;
     const int64_t *order;     /* NULL: all of data */

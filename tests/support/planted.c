@@ -63,7 +63,10 @@ void planted_pictures(uint8_t *pixels, int64_t *labels, int64_t *cells, int64_t 
         for (int j = 0; j < PLANTED_PIXELS; j++)
             p[j] = (uint8_t)(planted_random(&state) % 64);
         for (int j = 0; j < DISTRACTORS; j++)
-            distract(p, (cell + 1 + planted_random(&state) % (PLANTED_CELLS * PLANTED_CELLS - 1)) % (PLANTED_CELLS * PLANTED_CELLS), &state);
+            distract(p,
+                     (cell + 1 + planted_random(&state) % (PLANTED_CELLS * PLANTED_CELLS - 1)) %
+                         (PLANTED_CELLS * PLANTED_CELLS),
+                     &state);
         for (int j = 0; j < CELL * CELL; j++)
             p[(cell / PLANTED_CELLS * CELL + j / CELL) * PLANTED_SIDE + cell % PLANTED_CELLS * CELL +
               j % CELL] = (uint8_t)(planted_random(&state) % 64);
@@ -105,7 +108,8 @@ void planted_train(heed_model *m, int64_t steps, float lr)
                       target = { HEED_TYPE(HEED_I64, BATCH), labels };
     heed_trainer *t = NULL;
 
-    TOY_OK(heed_trainer_new(&t, m, &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(lr) }, TOY_ERR));
+    TOY_OK(
+        heed_trainer_new(&t, m, &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(lr) }, TOY_ERR));
     for (int64_t step = 0; step < steps; step++) {
         planted_pictures(pixels, labels, cells, BATCH, (uint32_t)step + 1000);
         for (int i = 0; i < BATCH; i++) {
