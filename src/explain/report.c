@@ -266,8 +266,8 @@ static void put_training(writer *w)
         n = 0;
         lines[n++] = (chart_line){ .name = "validation", .x = epochs, .y = right, .n = r->n_history };
         for (int64_t i = 0; floor_line && i < r->n_history; i++)
-            floor_line[i] = r->majority;
-        if (floor_line && isfinite(r->majority))
+            floor_line[i] = r->majority_validation;
+        if (floor_line && isfinite(r->majority_validation))
             lines[n++] = (chart_line){ .name = "commonest class", .x = epochs, .y = floor_line, .n = r->n_history,
                                        .dashed = true };
         put_chart(w, &(chart){ .title = "Accuracy", .x_name = "epoch", .y_name = "share right", .lines = lines,

@@ -51,6 +51,7 @@ typedef struct report {
     const char *no_metrics;
     heed_tensor probability, labels;   /* f32 [n,classes], i64 [n]: for curves and calibration */
     double majority;             /* accuracy of always naming the training part's commonest class; NaN: not known */
+    double majority_validation;  /* the same on the validation part, which the curves of training are of */
     const char *majority_name;   /* that class */
     const report_rival *rivals;
     int64_t n_rivals;

@@ -294,11 +294,15 @@ static void find_majority(press *p)
     const int64_t *counts = p->s->training && p->r.n_parts ? p->parts[0].per_class : NULL;
     int64_t most = 0, right = 0;
 
-    p->r.majority = (double)NAN;
-    if (!counts || !p->r.metrics)
+    p->r.majority = p->r.majority_validation = (double)NAN;
+    if (!counts)
         return;
     for (int64_t c = 1; c < classes; c++)
         most = counts[c] > counts[most] ? c : most;
+    if (p->s->n_validation > 0)
+        p->r.majority_validation = (double)p->parts[1].per_class[most] / (double)p->s->n_validation;
+    if (!p->r.metrics)
+        return;
     for (int64_t i = 0; i < p->s->n; i++)
         right += p->e.labels[i] == most;
     p->r.majority = (double)right / (double)p->s->n;

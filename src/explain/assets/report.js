@@ -87,6 +87,11 @@ heed.words({
   "picture": "图片",
   "Attention shows mixing weights, not causes. The verdict below a picture is a deletion test: do the cells that the map marks count more for the named class than random ones?":
     "注意力是混合的权重，不是原因。图片下的结论来自删除测试：对所判的类别，图中标出的格子是否比随机的格子更重要？",
+  "Attention weights": "注意力权重",
+  "Attention rollout": "注意力展开",
+  "Better than random": "胜过随机",
+  "No better than random: do not trust this map": "并不胜过随机：不要相信这张图",
+  "Worse than random: it points away from what counts": "不如随机：它指向的不是要点",
   "{0} numbers in {1} tensors": "{1} 个张量，共 {0} 个数",
   "Trained numbers": "训练的参数",
   "Epochs": "轮数",
