@@ -1,5 +1,5 @@
-/* Reports: names from outside, what is missing, the same bytes, files to compare with, and each call made to fail.
- * tests/report_page_test.sh opens one in a browser. */
+/* Reports: names from outside, what is missing, the same bytes, files to compare with, and each call made to
+ * fail. tests/report_page_test.sh opens one in a browser. */
 #include "support/cmocka.h"
 #include "explain/report.h"
 #include "support/fail_each.h"

@@ -1,5 +1,5 @@
-/* report.html at the end of a training: the run that was just written is opened as anybody opens it, and judged by the
- * validation part, which is at hand. The test part stays unread. */
+/* report.html at the end of a training: the run that was just written is opened as anybody opens it, and
+ * judged by the validation part, which is at hand. The test part stays unread. */
 
 #include "tasks/job.h"
 #include "tasks/run_report.h"

@@ -1,5 +1,6 @@
-/* report.html: what the page shows is put together from the run's folder and from one evaluation, so that every number
- * and the worst mistakes, those with the least probability of the truth, are of the same pass. */
+/* report.html: what the page shows is put together from the run's folder and from one evaluation, so that
+ * every number and the worst mistakes, those with the least probability of the truth, are of the same pass.
+ * */
 
 #include "tasks/run_report.h"
 #include "base/digest.h"
@@ -55,8 +56,10 @@ static heed_status pair(press *p, report_pair *list, int64_t *n, const char *nam
     return HEED_OK;
 }
 
-#define DATA(p, name, ...) pair(p, (p)->data, &(p)->r.n_data, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
-#define COST(p, name, ...) pair(p, (p)->cost, &(p)->r.n_cost, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
+#define DATA(p, name, ...)                                                                                   \
+    pair(p, (p)->data, &(p)->r.n_data, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
+#define COST(p, name, ...)                                                                                   \
+    pair(p, (p)->cost, &(p)->r.n_cost, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
 #define ENVIRONMENT(p, name, ...)                                                                            \
     pair(p, (p)->environment, &(p)->r.n_environment, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
 
@@ -116,9 +119,10 @@ static void find_mistakes(press *p, int64_t most)
         memmove(p->mistakes + k + 1, p->mistakes + k, (size_t)(r->n_mistakes - 1 - k) * sizeof *p->mistakes);
         memmove(p->at + k + 1, p->at + k, (size_t)(r->n_mistakes - 1 - k) * sizeof *p->at);
         p->at[k] = sample(p->s, i);
-        p->mistakes[k] = (report_mistake){
-            .truth = truth, .predicted = named, .p_truth = (double)row[truth], .p_predicted = (double)row[named]
-        };
+        p->mistakes[k] = (report_mistake){ .truth = truth,
+                                           .predicted = named,
+                                           .p_truth = (double)row[truth],
+                                           .p_predicted = (double)row[named] };
     }
     r->mistakes = p->mistakes;
 }
@@ -130,7 +134,8 @@ static heed_status show_mistakes(press *p)
         const heed_type image = heed_dataset_image_type(p->s->data);
         const char *source = heed_dataset_source(p->s->data, p->at[k]);
 
-        m->name = source[0] ? source : heed__arena_format(&p->arena, "%s[%lld]", p->s->part, (long long)p->at[k]);
+        m->name =
+            source[0] ? source : heed__arena_format(&p->arena, "%s[%lld]", p->s->part, (long long)p->at[k]);
         if (!m->name)
             return no_room(p);
         m->picture.type = image;
@@ -139,7 +144,8 @@ static heed_status show_mistakes(press *p)
     return HEED_OK;
 }
 
-/* Maps of attention for the first ones, each put to a short deletion test. A model without attention has none. */
+/* Maps of attention for the first ones, each put to a short deletion test. A model without attention has
+ * none. */
 static heed_status explain_mistakes(press *p, int64_t most)
 {
     const heed_explain_opts opts = { .methods = 1u << HEED_EXPLAIN_RAW | 1u << HEED_EXPLAIN_ROLLOUT,
@@ -207,10 +213,12 @@ static heed_status list_tensors(press *p)
         if (!heed_weights_in_model(name))
             continue;
         for (int k = 0; shape && k < t.type.rank; k++)
-            shape = heed__arena_format(&p->arena, "%s%s%lld", shape, k ? " \xc3\x97 " : "", (long long)t.type.dims[k]);
+            shape = heed__arena_format(&p->arena, "%s%s%lld", shape, k ? " \xc3\x97 " : "",
+                                       (long long)t.type.dims[k]);
         if (!shape)
             return no_room(p);
-        list[r->n_tensors++] = (report_tensor){ .name = name, .shape = shape, .count = heed_type_count(&t.type) };
+        list[r->n_tensors++] =
+            (report_tensor){ .name = name, .shape = shape, .count = heed_type_count(&t.type) };
     }
     r->tensors = list;
     return HEED_OK;
@@ -218,7 +226,8 @@ static heed_status list_tensors(press *p)
 
 /* ---- data ---- */
 
-static heed_status count_part(press *p, const char *name, const heed_dataset *d, const int64_t *order, int64_t n)
+static heed_status count_part(press *p, const char *name, const heed_dataset *d, const int64_t *order,
+                              int64_t n)
 {
     const int64_t classes = p->run->config.classes;
     int64_t *counts = heed__arena_alloc(&p->arena, (size_t)classes, sizeof *counts);
@@ -237,7 +246,8 @@ static heed_status count_part(press *p, const char *name, const heed_dataset *d,
 }
 
 /* Of the pixels and labels (one byte up to 255, else eight) in their order. */
-static heed_status digest_part(press *p, const char *name, const heed_dataset *d, const int64_t *order, int64_t n)
+static heed_status digest_part(press *p, const char *name, const heed_dataset *d, const int64_t *order,
+                               int64_t n)
 {
     const heed_type image = heed_dataset_image_type(d);
     const size_t bytes = (size_t)heed_type_count(&image);
@@ -353,8 +363,8 @@ static heed_status describe_environment(press *p)
     TRY(ENVIRONMENT(p, "Threads", "%d", heed_context_threads(p->ctx)));
     for (const heed_feature *f = heed_features(); f->name; f++)
         if (f->present) {
-            libraries = heed__arena_format(&p->arena, "%s%s%s %s", libraries, libraries[0] ? ", " : "", f->library,
-                                           f->version);
+            libraries = heed__arena_format(&p->arena, "%s%s%s %s", libraries, libraries[0] ? ", " : "",
+                                           f->library, f->version);
             if (!libraries)
                 return no_room(p);
         }
@@ -368,9 +378,10 @@ static heed_status describe_environment(press *p)
                         heed_isa_name(same.then)));
     p->r.environment = p->environment;
     p->r.data = p->data;
-    p->r.command = heed__arena_format(&p->arena, "heed train %s/recipe.yaml --out %s-again%s%s", p->run->folder,
-                                      p->run->folder, same.verdict != HEED_SELF_TEST_NONE ? " --isa " : "",
-                                      same.verdict != HEED_SELF_TEST_NONE ? heed_isa_name(same.then) : "");
+    p->r.command =
+        heed__arena_format(&p->arena, "heed train %s/recipe.yaml --out %s-again%s%s", p->run->folder,
+                           p->run->folder, same.verdict != HEED_SELF_TEST_NONE ? " --isa " : "",
+                           same.verdict != HEED_SELF_TEST_NONE ? heed_isa_name(same.then) : "");
     p->r.sha256 = p->run->config.sha256;
     return p->r.command ? HEED_OK : no_room(p);
 }
@@ -417,8 +428,8 @@ static heed_status fill(press *p)
     return describe_environment(p);
 }
 
-heed_status heed__run_report(heed_run *r, const report_samples *s, const char *path, const heed_report_opts *opts,
-                             heed_error *err)
+heed_status heed__run_report(heed_run *r, const report_samples *s, const char *path,
+                             const heed_report_opts *opts, heed_error *err)
 {
     heap *h = r->ctx->heap;
     press *p = heed__alloc(h, 1, sizeof *p);
@@ -473,7 +484,8 @@ static heed_status open_training(opened *o, report_samples *s, heed_run *r, heed
     o->validation = heed__alloc(r->ctx->heap, (size_t)n + 1, sizeof *o->validation);
     if (!o->train || !o->validation)
         return heed__fail_memory(err, (uint64_t)n * sizeof *o->train);
-    TRY(heed_dataset_split(o->training, d->validation, o->train, &s->n_train, o->validation, &s->n_validation, err));
+    TRY(heed_dataset_split(o->training, d->validation, o->train, &s->n_train, o->validation, &s->n_validation,
+                           err));
     if (d->limit > 0)
         s->n_train = i64_min(s->n_train, d->limit);
     s->training = o->training;
