@@ -154,6 +154,108 @@ static void order_and_augmentation_follow_the_addressed_numbers(void **state)
     heed_dataset_free(d);
 }
 
+/* The rectangle of a share and a ratio, as the loader's first lines say. */
+typedef struct box {
+    int64_t top, left, height, width;
+} box;
+
+static box box_of(double area, double v, double most, uint32_t down, uint32_t right, int64_t height, int64_t width)
+{
+    const double q = v < 0 ? 1 / (1 - most * v) : 1 + most * v;
+    box b = { .height = (int64_t)floor(height * sqrt(area / q) + 0.5), .width = (int64_t)floor(width * sqrt(area * q) + 0.5) };
+
+    b.height = b.height < 1 ? 1 : b.height > height ? height : b.height;
+    b.width = b.width < 1 ? 1 : b.width > width ? width : b.width;
+    b.top = (int64_t)((uint64_t)down * (uint64_t)(height - b.height + 1) >> 32);
+    b.left = (int64_t)((uint64_t)right * (uint64_t)(width - b.width + 1) >> 32);
+    return b;
+}
+
+/* Pixel of a picture between its pixels, inside the box. */
+static float between(const float *x, int64_t width, const box *b, int64_t r, int64_t c, int64_t height)
+{
+    const double y = (r + 0.5) * (double)b->height / (double)height - 0.5,
+                 z = (c + 0.5) * (double)b->width / (double)width - 0.5;
+    const double inside_y = y < 0 ? 0 : y, inside_z = z < 0 ? 0 : z;
+    const int64_t y0 = (int64_t)inside_y, z0 = (int64_t)inside_z;
+    const int64_t y1 = y0 + 1 < b->height ? y0 + 1 : b->height - 1, z1 = z0 + 1 < b->width ? z0 + 1 : b->width - 1;
+    const float *above = x + (b->top + y0) * width + b->left, *below = x + (b->top + y1) * width + b->left;
+    const float share = (float)(inside_z - (double)z0);
+    const float top = above[z0] + (above[z1] - above[z0]) * share, bottom = below[z0] + (below[z1] - below[z0]) * share;
+
+    return top + (bottom - top) * (float)(inside_y - (double)y0);
+}
+
+static void crops_and_erased_rectangles_follow_the_addressed_numbers(void **state)
+{
+    enum { N = 60, H = 9, W = 7, SHIFT = 1 };
+    scratch *s = *state;
+    heed_dataset *d = make_set(s->ctx, N, 2, H, W);
+    const float mean[] = { 0.5f, 0.25f }, std[] = { 0.25f, 1 };
+    const rng crop = heed__rng(7, 5, "data.crop"), erase = heed__rng(7, 5, "data.erase"),
+              mirror = heed__rng(7, 5, "data.mirror"), shift = heed__rng(7, 5, "data.shift");
+    heed_loader *l = make_loader(s->ctx, d,
+                                 (heed_loader_opts){ .batch_size = N, .seed = 7, .mirror = true, .shift = SHIFT,
+                                                     .crop = 0.25, .erase = 0.5, .mean = mean, .std = std });
+    int wiped = 0;
+    heed_tensor x, y;
+
+    assert_int_equal(heed_loader_start(l, 5, 0, NULL), HEED_OK);
+    assert_int_equal(next(l, &x, &y), N);
+    for (int64_t i = 0; i < N; i++) {
+        const uint32_t n = (uint32_t)i;
+        const double area = 0.25 + 0.75 * (double)heed__unit(heed__rng_word(&crop, n, 0));
+        const double most = 1 / area - 1 < 1.0 / 3 ? 1 / area - 1 : 1.0 / 3;
+        const box kept = box_of(area, 2 * (double)heed__unit(heed__rng_word(&crop, n, 1)) - 1, most,
+                                heed__rng_word(&crop, n, 2), heed__rng_word(&crop, n, 3), H, W);
+        const bool wipe = (double)heed__unit(heed__rng_word(&erase, n, 0)) < 0.5;
+        const box gone = box_of(0.02 + (1.0 / 3 - 0.02) * (double)heed__unit(heed__rng_word(&erase, n, 1)),
+                                2 * (double)heed__unit(heed__rng_word(&erase, n, 2)) - 1, 2, heed__rng_word(&erase, n, 3),
+                                heed__rng_word(&erase, n, 4), H, W);
+        const bool flip = heed__rng_word(&mirror, n, 0) >> 31;
+        const int64_t down = (int64_t)((uint64_t)heed__rng_word(&shift, n, 0) * 3 >> 32) - SHIFT;
+        const int64_t right = (int64_t)((uint64_t)heed__rng_word(&shift, n, 1) * 3 >> 32) - SHIFT;
+
+        wiped += wipe;
+        assert_true((double)(kept.height * kept.width) > 0.15 * H * W);
+        for (int p = 0; p < 2; p++) {
+            float plane[H * W];
+
+            for (int k = 0; k < H * W; k++)
+                plane[k] = (float)(((uint8_t)(7 * i + 3 * (p * H * W + k)) / 255.0 - (double)mean[p]) / (double)std[p]);
+            for (int64_t r = 0; r < H; r++)
+                for (int64_t c = 0; c < W; c++) {
+                    const int64_t from_r = r - down, from_c = flip ? W - 1 - (c - right) : c - right;
+                    const bool inside = from_r >= 0 && from_r < H && c - right >= 0 && c - right < W;
+                    const bool erased = wipe && r >= gone.top && r < gone.top + gone.height && c >= gone.left &&
+                                        c < gone.left + gone.width;
+                    const float want = inside && !erased ? between(plane, W, &kept, from_r, from_c, H) : 0;
+
+                    assert_true(((float *)x.data)[((i * 2 + p) * H + r) * W + c] == want);
+                }
+        }
+    }
+    assert_true(wiped > N / 4 && wiped < 3 * N / 4);
+    heed_loader_free(l);
+    heed_dataset_free(d);
+}
+
+static void a_crop_of_all_of_the_picture_is_the_picture(void **state)
+{
+    scratch *s = *state;
+    heed_dataset *d = make_set(s->ctx, 5, 1, 6, 4);
+    heed_loader *l = make_loader(s->ctx, d, (heed_loader_opts){ .batch_size = 5, .crop = 1 });
+    heed_tensor x, y;
+
+    assert_int_equal(heed_loader_start(l, 1, 0, NULL), HEED_OK);
+    assert_int_equal(next(l, &x, &y), 5);
+    for (int i = 0; i < 5; i++)
+        for (int k = 0; k < 24; k++)
+            assert_true(((float *)x.data)[24 * i + k] == (float)((uint8_t)(7 * i + 3 * k) / 255.0));
+    heed_loader_free(l);
+    heed_dataset_free(d);
+}
+
 static void a_shift_larger_than_the_picture_leaves_the_mean(void **state)
 {
     scratch *s = *state;
@@ -235,6 +337,8 @@ static void batches_are_the_same_for_any_prefetch(void **state)
                                                              .shuffle = true,
                                                              .mirror = true,
                                                              .shift = 2,
+                                                             .crop = 0.5,
+                                                             .erase = 0.5,
                                                              .prefetch = prefetch[i] });
 
             digest(l, 3, slow, i || slow ? now : first);
@@ -249,7 +353,8 @@ static void skipping_gives_what_follows(void **state)
 {
     scratch *s = *state;
     heed_dataset *d = make_set(s->ctx, 47, 1, 3, 3);
-    const heed_loader_opts opts = { .batch_size = 5, .seed = 1, .shuffle = true, .mirror = true, .shift = 1 };
+    const heed_loader_opts opts = { .batch_size = 5, .seed = 1, .shuffle = true, .mirror = true, .shift = 1, .crop = 0.5,
+                                    .erase = 0.5 };
     heed_loader *a = make_loader(s->ctx, d, opts), *b = make_loader(s->ctx, d, opts);
     heed_tensor x, y, skipped_x, skipped_y;
 
@@ -386,6 +491,10 @@ static void options_out_of_range_are_refused(void **state)
     assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .shift = -1 }), HEED_ERR_LIMIT);
     assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .shift = (int64_t)INT32_MAX + 1 }),
                      HEED_ERR_LIMIT);
+    assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .crop = -0.1 }), HEED_ERR_LIMIT);
+    assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .crop = 1.1 }), HEED_ERR_LIMIT);
+    assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .erase = 1.1 }), HEED_ERR_LIMIT);
+    assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .erase = NAN }), HEED_ERR_LIMIT);
     assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .prefetch = -2 }), HEED_ERR_LIMIT);
     assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .prefetch = 1024 }), HEED_OK);
     assert_int_equal(new_status(s, d, NULL, 0, (heed_loader_opts){ .prefetch = 1025 }), HEED_ERR_LIMIT);
@@ -446,6 +555,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(pixels_are_normalised_per_channel),
         TEST(order_and_augmentation_follow_the_addressed_numbers),
+        TEST(crops_and_erased_rectangles_follow_the_addressed_numbers),
+        TEST(a_crop_of_all_of_the_picture_is_the_picture),
         TEST(a_shift_larger_than_the_picture_leaves_the_mean),
         TEST(given_samples_come_in_their_order_and_no_others),
         TEST(epochs_differ_and_repeat),

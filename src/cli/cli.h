@@ -27,7 +27,8 @@ typedef enum cli_kind {
     CLI_INTEGER_,  /* int64_t */
     CLI_MAYBE_,    /* heed_maybe_i64 */
     CLI_SWITCH_,   /* bool, takes no value */
-    CLI_ONE_OF_    /* int: the position in `words` */
+    CLI_ONE_OF_,   /* int: the position in `words` */
+    CLI_FLAGS_     /* unsigned: a bit for each of `words`; the value is some of them, with commas */
 } cli_kind;
 
 typedef struct cli_option {
@@ -53,6 +54,7 @@ typedef struct cli_option {
 #define MAYBE(s, m, ...) { CLI_ROW_(s, m, CLI_MAYBE_), __VA_ARGS__ }
 #define SWITCH(s, m, ...) { CLI_ROW_(s, m, CLI_SWITCH_), __VA_ARGS__ }
 #define ONE_OF(s, m, ...) { CLI_ROW_(s, m, CLI_ONE_OF_), __VA_ARGS__ }
+#define FLAGS(s, m, ...) { CLI_ROW_(s, m, CLI_FLAGS_), __VA_ARGS__ }
 #define OPTIONS_END { .kind = CLI_END_ }
 
 /* Rows that several commands share. */

@@ -203,6 +203,8 @@ static void help_describe(const cli_option *row, char name[96], char doc[512])
     else
         (void)snprintf(name, 96, "%s %s", flag, row->words ? row->words : row->value);
     n = snprintf(doc, 512, "%s", row->doc);
+    for (char *bar = name; row->kind == CLI_FLAGS_ && (bar = strchr(bar, '|'));)
+        *bar = ',';
     if (row->kind == CLI_INTEGER_ || row->kind == CLI_MAYBE_)
         n += row->max == INT64_MAX ? snprintf(doc + n, 512 - (size_t)n, ". %lld or more", (long long)row->min)
                                    : snprintf(doc + n, 512 - (size_t)n, ". %lld to %lld", (long long)row->min,

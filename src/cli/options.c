@@ -69,10 +69,9 @@ static bool options_integer(int64_t *out, const char *text)
     return true;
 }
 
-static int options_word(const char *words, const char *text)
+/* Position in "a|b|c" of the n bytes at text; -1: none of them. */
+static int options_word(const char *words, const char *text, size_t n)
 {
-    const size_t n = strlen(text);
-
     for (int i = 0; n; i++) {
         const char *end = strchr(words, '|');
         const size_t size = end ? (size_t)(end - words) : strlen(words);
@@ -99,6 +98,28 @@ static heed_status options_append(cli *c, cli_strings *list, const char *word)
     return HEED_OK;
 }
 
+static heed_status options_flags(cli *c, const cli_option *row, unsigned *out, const char *text, const char *called)
+{
+    unsigned bits = 0;
+
+    if (!*text)
+        return heed__cli_fail(c, HEED_ERR_USAGE, "%s is empty", called);
+    for (const char *at = text;; at++) {
+        const size_t n = strcspn(at, ",");
+        const int word = options_word(row->words, at, n);
+
+        if (word < 0)
+            return heed__cli_fail(c, HEED_ERR_USAGE, "%s: \"%.*s\" is none of %s", called, n < 60 ? (int)n : 60, at,
+                                  row->words);
+        bits |= 1u << word;
+        at += n;
+        if (!*at)
+            break;
+    }
+    *out = bits;
+    return HEED_OK;
+}
+
 static heed_status options_set(cli *c, const cli_option *row, void *args, const char *text,
                                const char *called)
 {
@@ -120,11 +141,13 @@ static heed_status options_set(cli *c, const cli_option *row, void *args, const 
             *(int64_t *)(void *)member = n;
         return HEED_OK;
     case CLI_ONE_OF_:
-        word = options_word(row->words, text);
+        word = options_word(row->words, text, strlen(text));
         if (word < 0)
             return heed__cli_fail(c, HEED_ERR_USAGE, "%s: \"%.60s\" is none of %s", called, text, row->words);
         *(int *)(void *)member = word;
         return HEED_OK;
+    case CLI_FLAGS_:
+        return options_flags(c, row, (unsigned *)(void *)member, text, called);
     case CLI_SWITCH_:
         *(bool *)(void *)member = true;
         return HEED_OK;
@@ -137,7 +160,7 @@ static heed_status options_set(cli *c, const cli_option *row, void *args, const 
     default:
         if (!*text)
             return heed__cli_fail(c, HEED_ERR_USAGE, "%s is empty", called);
-        if (row->words && options_word(row->words, text) < 0)
+        if (row->words && options_word(row->words, text, strlen(text)) < 0)
             return heed__cli_fail(c, HEED_ERR_USAGE, "%s: \"%.60s\" is none of %s", called, text, row->words);
         *(const char **)(void *)member = text;
         return HEED_OK;

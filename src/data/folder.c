@@ -132,6 +132,21 @@ static heed_status folder_choose_samples(folder_job *j, heed_error *err)
     return HEED_OK;
 }
 
+/* A picture is bad, as the number-th one. */
+static heed_status folder_bad(const folder_job *j, const char *source, const picture *p, int64_t number, heed_error *err)
+{
+    const int64_t allowed = j->opts->skip_bad;
+
+    if (number <= allowed)
+        return HEED_OK;
+    if (allowed == 0)
+        return heed__fail_at(err, p->st, source, "%s/%s: %s (data.skip_bad=N passes over N such pictures)", j->scan.root,
+                             source, p->err.text);
+    return heed__fail_at(err, p->st, source,
+                         "%s/%s: %s; it is bad picture number %" PRId64 ", and data.skip_bad allows %" PRId64,
+                         j->scan.root, source, p->err.text, number, allowed);
+}
+
 /* ---- sizes from the data ---- */
 
 static heed_status folder_look(void *user, int64_t sample, const picture *p, heed_error *err)
@@ -139,10 +154,8 @@ static heed_status folder_look(void *user, int64_t sample, const picture *p, hee
     folder_job *j = user;
     int64_t side, at;
 
-    (void)sample;
-    (void)err;
-    if (p->st != HEED_OK)
-        return HEED_OK; /* told when it is read for good */
+    if (p->st != HEED_OK) /* one that may be passed over is counted when it is read for good */
+        return j->opts->skip_bad ? HEED_OK : folder_bad(j, j->scan.samples[sample].source, p, 1, err);
     side = i64_min(p->type.dims[1], p->type.dims[2]);
     for (at = j->looked++; at > 0 && j->sides[at - 1] > side; at--)
         j->sides[at] = j->sides[at - 1];
@@ -227,19 +240,6 @@ static heed_status folder_begin(folder_job *j, heed_error *err)
     return folder_make_room(j, room, err);
 }
 
-static heed_status folder_bad(folder_job *j, const char *source, const picture *p, heed_error *err)
-{
-    const int64_t allowed = j->opts->skip_bad;
-
-    if (++j->data->skipped <= allowed)
-        return HEED_OK;
-    if (allowed == 0)
-        return heed__fail_at(err, p->st, source, "%s/%s: %s (data.skip_bad=N passes over N such pictures)", j->scan.root,
-                             source, p->err.text);
-    return heed__fail_at(err, p->st, source, "%s/%s: %s; it is bad picture number %" PRId64
-                         ", and data.skip_bad allows %" PRId64, j->scan.root, source, p->err.text, j->data->skipped, allowed);
-}
-
 static heed_status folder_take(void *user, int64_t sample, const picture *p, heed_error *err)
 {
     folder_job *j = user;
@@ -249,7 +249,7 @@ static heed_status folder_take(void *user, int64_t sample, const picture *p, hee
     bool test;
 
     if (p->st != HEED_OK)
-        return folder_bad(j, s->source, p, err);
+        return folder_bad(j, s->source, p, ++d->skipped, err);
     bucket = heed__split_bucket(p->digest);
     test = s->part != SCAN_VALIDATION && s->part != SCAN_TEST && bucket >= j->test_begin && bucket < j->test_end;
     if (test != j->test_only)

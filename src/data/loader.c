@@ -6,13 +6,12 @@
  *   shift    "data.shift", row = sample, columns 0, 1: floor(word * (2 s + 1) / 2^32) - s rows down, columns
  *            to the right
  *   crop     "data.crop", row = sample, u_i = column i in [0, 1): a rectangle of the picture is scaled to all of it
- *            share  a = s + (1 - s) u_0          ratio  q = 1 + v/3, or 1 / (1 - v/3) for v = 2 u_1 - 1 < 0
- *            rows   h = H sqrt(a / q), columns w = W sqrt(a q), rounded, 1 to H and W
+ *            share  a = s + (1 - s) u_0          ratio  q = 1 + m v, or 1 / (1 - m v) for v = 2 u_1 - 1 < 0
+ *            m = min(1/3, 1/a - 1), so that it fits; rows h = H sqrt(a / q), columns w = W sqrt(a q), rounded
  *            place  floor(word_2 (H - h + 1) / 2^32), floor(word_3 (W - w + 1) / 2^32)
  *            bilinear: row y reads (y + 1/2) h / H - 1/2, held inside the rectangle (Szegedy 2015)
  *   erase    "data.erase", row = sample: when u_0 < p, a rectangle becomes 0, what the mean is after normalisation;
- *            a = 0.02 + (1/3 - 0.02) u_1, v = 2 u_2 - 1, q = 1 + 2v or 1 / (1 - 2v); size and place (columns 3, 4)
- *            as above (Zhong 2020)
+ *            a = 0.02 + (1/3 - 0.02) u_1, v = 2 u_2 - 1, m = 2; size and place (columns 3, 4) as above (Zhong 2020)
  *
  *   x = (pixel / 255 - mean) / std, from a table per channel; cropped, mirrored, shifted, erased; what comes in is 0.
  *   Ratios are rational and sqrt is exact to the last bit, so a batch is the same from every compiler.
@@ -89,7 +88,7 @@ static loader_box loader_box_of(const heed_loader *l, double area, double q, uin
     return b;
 }
 
-/* 1/(1 + most) to 1 + most, either side of 1 as likely. */
+/* 1 / (1 + most) to 1 + most, either side of 1 as likely. */
 static double loader_ratio(uint32_t word, double most)
 {
     const double v = 2 * (double)heed__unit(word) - 1;
@@ -104,10 +103,13 @@ static void loader_boxes_of(loader_move *m, const heed_loader *l, uint32_t step,
     if (l->crop > 0) {
         const rng r = heed__rng(l->seed, step, "data.crop");
 
+        double area, most;
+
         heed__rng_quad(w, &r, row, 0);
+        area = l->crop + (1 - l->crop) * (double)heed__unit(w[0]);
+        most = 1 / area - 1;
         m->crop = true;
-        m->cropped = loader_box_of(l, l->crop + (1 - l->crop) * (double)heed__unit(w[0]),
-                                   loader_ratio(w[1], 1.0 / 3), w[2], w[3]);
+        m->cropped = loader_box_of(l, area, loader_ratio(w[1], most < 1.0 / 3 ? most : 1.0 / 3), w[2], w[3]);
     }
     if (l->erase > 0) {
         const rng r = heed__rng(l->seed, step, "data.erase");

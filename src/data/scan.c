@@ -4,8 +4,8 @@
  *   ROOT/PART/CLASS/.../picture   PART is train, test, val, valid or validation
  *
  * The second one it is when train or test is there, has sub-folders and no picture of its own; a class may
- * still be called "train". Folders below a class are walked with a stack of listings, as deep as the limit of
- * nesting allows: a link may lead back. */
+ * still be called "train". Folders below a class are walked with a stack of listings of bounded depth: a
+ * link may lead back. */
 
 #include "data/scan.h"
 #include "base/error.h"
@@ -24,6 +24,7 @@ static const struct {
     { "validation", SCAN_VALIDATION }, { "test", SCAN_TEST },
 };
 #define SCAN_NAMES (sizeof scan_parts / sizeof *scan_parts)
+#define SCAN_DEPTH 32
 
 /* ---- listing ---- */
 
@@ -120,7 +121,7 @@ typedef struct scan_level {
 } scan_level;
 
 /* One name of the deepest folder: a picture is taken, a folder becomes the deepest. */
-static heed_status scan_step(folder_scan *s, scan_level *levels, uint64_t *depth, int32_t label, scan_part part,
+static heed_status scan_step(folder_scan *s, scan_level *levels, int *depth, int32_t label, scan_part part,
                              heed_error *err)
 {
     scan_level *top = &levels[*depth - 1];
@@ -136,10 +137,10 @@ static heed_status scan_step(folder_scan *s, scan_level *levels, uint64_t *depth
     source = scan_join(s, top->source, e->name);
     if (!source)
         return heed__fail_memory(err, 0);
-    if (*depth == s->ctx->limits.nesting)
+    if (*depth == SCAN_DEPTH)
         return heed__fail_at(err, HEED_ERR_LIMIT, source,
-                             "%s/%s: folders lie deeper than %" PRIu64 " in each other; does a link lead back?",
-                             s->root, source, s->ctx->limits.nesting);
+                             "%s/%s: folders lie deeper than %d in each other; does a link lead back?", s->root, source,
+                             SCAN_DEPTH);
     levels[*depth] = (scan_level){ .source = source };
     TRY(scan_list(&levels[*depth].list, s, source, err));
     ++*depth;
@@ -148,13 +149,10 @@ static heed_status scan_step(folder_scan *s, scan_level *levels, uint64_t *depth
 
 static heed_status scan_class(folder_scan *s, const char *source, int32_t label, scan_part part, heed_error *err)
 {
-    scan_level *levels = heed__alloc(s->ctx->heap, (size_t)s->ctx->limits.nesting + 1, sizeof *levels);
-    uint64_t depth = 0;
+    scan_level levels[SCAN_DEPTH] = { { .source = source } };
+    int depth = 0;
     heed_status st;
 
-    if (!levels)
-        return heed__fail_memory(err, (s->ctx->limits.nesting + 1) * sizeof *levels);
-    levels[0].source = source;
     STEP(scan_list(&levels[0].list, s, source, err));
     depth = 1;
     while (depth > 0) {
@@ -170,7 +168,6 @@ static heed_status scan_class(folder_scan *s, const char *source, int32_t label,
 done:
     while (depth > 0)
         heed__folder_list_release(s->ctx, &levels[--depth].list);
-    heed__release(s->ctx->heap, levels);
     return st;
 }
 
@@ -184,20 +181,37 @@ static int32_t scan_find_class(const folder_scan *s, const char *name)
     return -1;
 }
 
-/* "cat, dog and 7 more" into a text. */
-static heed_status scan_unknown_class(const folder_scan *s, const char *source, heed_error *err)
+#define SCAN_SHOWN 8 /* classes named in a message */
+
+/* "cat, dog and 7 more": a name more, of which `shown` stand there already. */
+static void scan_show_name(text *t, const char *name, int64_t shown)
 {
+    if (shown < SCAN_SHOWN)
+        heed__text_add(t, "%s%.24s", shown ? ", " : "", name);
+}
+
+/* Says what is there and what should be. */
+static heed_status scan_unknown_class(const folder_scan *s, const char *source, const folder_list *list,
+                                      heed_error *err)
+{
+    int64_t there = 0;
     heed_status st;
     text t;
 
     heed__text_init(&t, s->ctx->heap, 0);
-    for (int32_t i = 0; i < s->n_classes && i < 8; i++)
-        heed__text_add(&t, "%s%.40s", i ? ", " : "", s->classes[i]);
-    if (s->n_classes > 8)
-        heed__text_add(&t, " and %d more", s->n_classes - 8);
+    for (uint32_t i = 0; i < list->n; i++)
+        if (scan_visible_folder(&list->entries[i]))
+            scan_show_name(&t, list->entries[i].name, there++);
+    if (there > SCAN_SHOWN)
+        heed__text_add(&t, " and %" PRId64 " more", there - SCAN_SHOWN);
+    heed__text_add(&t, "; known are ");
+    for (int32_t i = 0; i < s->n_classes; i++)
+        scan_show_name(&t, s->classes[i], i);
+    if (s->n_classes > SCAN_SHOWN)
+        heed__text_add(&t, " and %d more", s->n_classes - SCAN_SHOWN);
     st = t.failed ? heed__fail_memory(err, 0)
-                  : heed__fail_at(err, HEED_ERR_FORMAT, source, "%s/%s: there is no such class; they are %s", s->root,
-                                  source, t.data);
+                  : heed__fail_at(err, HEED_ERR_FORMAT, source, "%s/%s is no class that is known: the folder has %s",
+                                  s->root, source, t.data);
     heed__text_release(&t);
     return st;
 }
@@ -255,7 +269,7 @@ static heed_status scan_classes(folder_scan *s, const char *source, const folder
             return heed__fail_memory(err, 0);
         label = scan_find_class(s, e->name);
         if (label < 0)
-            return scan_unknown_class(s, class_source, err);
+            return scan_unknown_class(s, class_source, list, err);
         TRY(scan_class(s, class_source, label, part, err));
     }
     return HEED_OK;

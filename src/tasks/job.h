@@ -39,6 +39,7 @@ typedef struct job {
     char recipe_sha256[65], data_sha256[65];
     int64_t total_steps;
     heed_events *events; /* NULL: none yet, or none at all */
+    const char *const *event_files; /* names, ended by NULL, once the last one was ended */
     bool stopped;
 } job;
 
@@ -64,9 +65,11 @@ heed_status heed__job_load_best(job *j, const char *set);
 /* What the run will have becomes the model's; loss, accuracy and epochs of the result follow. */
 heed_status heed__job_choose(job *j, heed_train_result *r);
 
-/* job_events.c: numbers and pictures of an epoch for TensorBoard; the file is ended, NULL is fine. */
+/* job_events.c: numbers and pictures of an epoch for TensorBoard; the file ended, while it lies in j->work; the files of
+ * the run that was written over removed. */
 heed_status heed__job_events_epoch(job *j);
 heed_status heed__job_events_end(job *j);
+heed_status heed__job_events_settled(job *j);
 
 /* job_report.c: report.html of the finished run, from the validation part. */
 heed_status heed__job_report(job *j);

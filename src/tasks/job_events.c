@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define EVENTS_NAME "events.out.tfevents."
 #define PICTURES 4
 #define PICTURE_SIDE 112 /* pixels, at least, of the longer side */
 #define TAGS_MOST 64     /* heads of all attentions; of models with more the mean of each attention is shown */
@@ -43,10 +44,75 @@ done:
     return st;
 }
 
+/* ---- files ---- */
+
+static bool is_listed(const char *const *names, const char *name)
+{
+    for (; names && *names; names++)
+        if (strcmp(*names, name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_event_file(const folder_entry *e)
+{
+    return e->kind != OS_FOLDER && strncmp(e->name, EVENTS_NAME, strlen(EVENTS_NAME)) == 0;
+}
+
+/* Removes the event files of a folder but for those listed: they tell of a training that is no more. */
+static heed_status remove_others(job *j, const char *folder, const char *const *kept)
+{
+    folder_list list = { .n = 0 };
+    heed_status st;
+
+    STEP(heed__folder_list(&list, j->ctx, folder, j->err));
+    for (uint32_t i = 0; i < list.n; i++) {
+        const char *path;
+
+        if (!is_event_file(&list.entries[i]) || is_listed(kept, list.entries[i].name))
+            continue;
+        path = heed__arena_format(&j->arena, "%s/%s", folder, list.entries[i].name);
+        if (!path) {
+            st = heed__fail_memory(j->err, strlen(folder));
+            goto done;
+        }
+        STEP(heed__file_remove(j->ctx, path, j->err));
+    }
+done:
+    heed__folder_list_release(j->ctx, &list);
+    return st;
+}
+
+/* The event files of this training, which moves to another folder when it is whole. */
+static heed_status list_own(job *j)
+{
+    folder_list list = { .n = 0 };
+    const char **names;
+    heed_status st;
+    uint32_t n = 0;
+
+    STEP(heed__folder_list(&list, j->ctx, j->work, j->err));
+    names = heed__arena_alloc(&j->arena, (size_t)list.n + 1, sizeof *names);
+    for (uint32_t i = 0; names && i < list.n; i++)
+        if (is_event_file(&list.entries[i])) {
+            names[n] = heed__arena_string(&j->arena, list.entries[i].name);
+            if (!names[n++])
+                names = NULL;
+        }
+    if (!names)
+        st = heed__fail_memory(j->err, 0);
+    j->event_files = names;
+done:
+    heed__folder_list_release(j->ctx, &list);
+    return st;
+}
+
 static heed_status begin(job *j)
 {
     const heed_events_opts resumed = { .resumed = HEED_SET(j->begun_at) };
 
+    if (j->begun_at == 0)
+        TRY(remove_others(j, j->work, NULL));
     TRY(heed_events_open(&j->events, j->ctx, j->work, j->begun_at > 0 ? &resumed : NULL, j->err));
     return put_recipe(j);
 }
@@ -228,5 +294,11 @@ heed_status heed__job_events_end(job *j)
     heed_events *e = j->events;
 
     j->events = NULL;
-    return heed_events_close(e, j->err);
+    TRY(heed_events_close(e, j->err));
+    return list_own(j);
+}
+
+heed_status heed__job_events_settled(job *j)
+{
+    return remove_others(j, j->opts->out, j->event_files);
 }

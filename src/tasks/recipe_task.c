@@ -3,7 +3,7 @@
  *   stem       3x3 convolutions of 16, 32, 64, 64, ... channels, each followed by a 2x2 pool as long as there are
  *              more than 160 places (160 tokens of attention) and sides of 4 or more
  *   batch, lr  16 and 0.001 below 400 pictures, 32 and 0.002 below 4,000, 128 and 0.004 from there
- *   epochs     ceil(20000 / n), at least 5 and at most 60: as many steps as a small set needs, minutes for a large
+ *   epochs     ceil(40000 / n), at least 5 and at most 60: as many steps as a small set needs, minutes for a large
  *
  * Whatever the user says stays as said. */
 
@@ -89,7 +89,7 @@ static heed_status task_choose(heed_recipe *r, const folder_peek *p, bool folder
     char origin[96], number[128];
 
     (void)snprintf(origin, sizeof origin, "from the data: %" PRId64 " pictures", n);
-    (void)snprintf(number, sizeof number, "%" PRId64, i64_min(60, i64_max(5, i64_ceil_div(20000, i64_max(n, 1)))));
+    (void)snprintf(number, sizeof number, "%" PRId64, i64_min(60, i64_max(5, i64_ceil_div(40000, i64_max(n, 1)))));
     TRY(heed__recipe_choose(r, "train.epochs", number, origin, err));
     (void)snprintf(number, sizeof number, "%" PRId64, batch);
     TRY(heed__recipe_choose(r, "train.batch_size", number, origin, err));

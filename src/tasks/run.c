@@ -192,6 +192,28 @@ picture_fit heed__run_fit(const heed_run *r)
                           .fit = r->config.fit, .filter = r->config.filter };
 }
 
+/* Which samples open_test gives, for people. */
+static heed_status name_part(char part[256], const heed_run *r, const char *folder, heed_dataset_kind kind,
+                             heed_error *err)
+{
+    const recipe_data *d = &r->recipe->values->data;
+    const bool same = strcmp(folder, d->path) == 0 || heed__os_same(folder, d->path);
+    char *own = heed__path_join(r->ctx, folder, "test");
+    const bool has_own = kind != HEED_DATASET_FOLDER || (own && heed__folder_exists(r->ctx, own));
+
+    if (!own)
+        return heed__fail_memory(err, 0);
+    heed__release(r->ctx->heap, own);
+    if (has_own)
+        (void)snprintf(part, 256, "test part of %s", folder);
+    else if (same)
+        (void)snprintf(part, 256, "test part of %s: the share of %g that the digest of a picture puts aside", folder,
+                       d->test);
+    else
+        (void)snprintf(part, 256, "all of %s", folder);
+    return HEED_OK;
+}
+
 /* The test part that training left alone: of the recipe's folder by the same rule, under whatever name it is
  * given. Of another folder its own test part, or all of it. Pictures are fitted as the run's were; classes are
  * found by name, so that the number of a class is the same. */
@@ -223,39 +245,53 @@ static heed_status open_test(heed_dataset **out, const heed_run *r, const char *
     return st;
 }
 
+heed_status heed__run_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err)
+{
+    const run_config *c = &r->config;
+    heed_dataset *d = NULL;
+    heed_type image;
+    heed_status st;
+
+    STEP(open_test(&d, r, folder, err));
+    image = heed_dataset_image_type(d);
+    if (image.dims[0] != c->channels || image.dims[1] != c->height || image.dims[2] != c->width) {
+        st = heed__fail_at(err, HEED_ERR_SHAPE, folder,
+                           "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
+                           (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2],
+                           (long long)c->channels, (long long)c->height, (long long)c->width);
+        goto done;
+    }
+    if (heed_dataset_classes(d) > c->classes) {
+        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes",
+                           folder, (long long)heed_dataset_classes(d) - 1, (long long)c->classes);
+        goto done;
+    }
+    *out = d;
+    d = NULL;
+done:
+    heed_dataset_free(d);
+    return st;
+}
+
 heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *data, heed_error *err)
 {
     const recipe_values *v = r->recipe->values;
     const char *folder = data ? data : v->data.path;
     heed_dataset *d = NULL;
     heed_loader *l = NULL;
-    heed_type image;
+    char part[256];
     heed_status st;
 
-    STEP(open_test(&d, r, folder, err));
-    image = heed_dataset_image_type(d);
-    if (image.dims[0] != r->config.channels || image.dims[1] != r->config.height ||
-        image.dims[2] != r->config.width) {
-        st = heed__fail_at(err, HEED_ERR_SHAPE, folder,
-                           "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
-                           (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2],
-                           (long long)r->config.channels, (long long)r->config.height,
-                           (long long)r->config.width);
-        goto done;
-    }
-    if (heed_dataset_classes(d) > r->config.classes) {
-        st = heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes",
-                           folder, (long long)heed_dataset_classes(d) - 1, (long long)r->config.classes);
-        goto done;
-    }
+    STEP(heed__run_test(&d, r, folder, err));
     STEP(heed_loader_new(
         &l, r->ctx, d, NULL, 0,
         &(heed_loader_opts){ .batch_size = i64_min(v->train.batch_size, i64_max(1, heed_dataset_count(d))),
                              .mean = r->config.mean,
                              .std = r->config.std },
         err));
+    STEP(name_part(part, r, folder, heed_dataset_kind_of(d), err));
     STEP(heed_evaluate(out, r->model, l, r->config.mirror ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE, err));
-    (void)snprintf(out->part, sizeof out->part, "test part of %s", folder);
+    memcpy(out->part, part, sizeof part);
 done:
     heed_loader_free(l);
     heed_dataset_free(d);

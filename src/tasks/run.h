@@ -5,6 +5,7 @@
 #include "data/fit.h"
 #include "tasks/config.h"
 #include "tasks/recipe.h"
+#include <heed/data.h>
 #include <heed/task.h>
 
 struct heed_run {
@@ -18,5 +19,8 @@ struct heed_run {
 
 /* How a picture from outside becomes one that the run was trained on. */
 picture_fit heed__run_fit(const heed_run *r);
+
+/* Opens the test part of the folder, checked against what the model takes: see heed_run_evaluate. */
+heed_status heed__run_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err);
 
 #endif

@@ -122,10 +122,9 @@ static void find_mistakes(press *p, int64_t most)
 
 static heed_status show_mistakes(press *p)
 {
-    const heed_type image = heed_dataset_image_type(p->s->data);
-
     for (int64_t k = 0; k < p->r.n_mistakes; k++) {
         report_mistake *m = &p->mistakes[k];
+        const heed_type image = heed_dataset_image_type(p->s->data);
         const char *source = heed_dataset_source(p->s->data, p->at[k]);
 
         m->name = source[0] ? source : heed__arena_format(&p->arena, "%s[%lld]", p->s->part, (long long)p->at[k]);
@@ -424,10 +423,13 @@ typedef struct opened {
 static heed_status open_training(opened *o, report_samples *s, heed_run *r, heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
+    heed_dataset_opts opts;
     heed_error why = { 0 };
-    heed_status st = heed_dataset_open_idx(&o->training, r->ctx, d->path, "train", &why);
+    heed_status st;
     int64_t n;
 
+    TRY(heed__recipe_dataset(&opts, r->recipe, HEED_PART_TRAIN, err));
+    st = heed_dataset_open(&o->training, r->ctx, d->path, &opts, &why);
     if (st != HEED_OK)
         return st == HEED_ERR_MEMORY ? heed__fail(err, st, "%s", why.text) : HEED_OK;
     n = heed_dataset_count(o->training);
@@ -444,28 +446,10 @@ static heed_status open_training(opened *o, report_samples *s, heed_run *r, heed
     return HEED_OK;
 }
 
-static heed_status check_test(const heed_run *r, const heed_dataset *d, const char *folder, heed_error *err)
-{
-    const heed_type image = heed_dataset_image_type(d), want = heed_run_input_type(r, 1);
-
-    if (image.dims[0] != want.dims[1] || image.dims[1] != want.dims[2] || image.dims[2] != want.dims[3])
-        return heed__fail_at(err, HEED_ERR_SHAPE, folder,
-                             "%s: pictures of %lld x %lld x %lld, the model takes %lld x %lld x %lld", folder,
-                             (long long)image.dims[0], (long long)image.dims[1], (long long)image.dims[2],
-                             (long long)want.dims[1], (long long)want.dims[2], (long long)want.dims[3]);
-    if (heed_dataset_classes(d) > r->config.classes)
-        return heed__fail_at(err, HEED_ERR_SHAPE, folder, "%s: labels up to %lld, the model has %lld classes", folder,
-                             (long long)heed_dataset_classes(d) - 1, (long long)r->config.classes);
-    return HEED_OK;
-}
-
 static heed_status open_test(opened *o, report_samples *s, heed_run *r, const heed_report_opts *opts,
                              heed_error *why)
 {
-    const char *folder = opts->data ? opts->data : r->recipe->values->data.path;
-
-    TRY(heed_dataset_open_idx(&o->test, r->ctx, folder, "test", why));
-    TRY(check_test(r, o->test, folder, why));
+    TRY(heed__run_test(&o->test, r, opts->data ? opts->data : r->recipe->values->data.path, why));
     s->data = o->test;
     s->n = heed_dataset_count(o->test);
     return HEED_OK;

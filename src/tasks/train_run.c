@@ -232,8 +232,9 @@ static heed_status end_run(job *j, heed_train_result *r)
 {
     TRY(heed__job_baseline(j, &r->baseline_accuracy));
     TRY(heed__job_choose(j, r));
-    TRY(heed__job_events_end(j)); /* its file moves with the run */
+    TRY(heed__job_events_end(j));
     TRY(heed__job_put_run(j, r));
+    TRY(heed__job_events_settled(j));
     return heed__job_report(j);
 }
 
@@ -287,8 +288,7 @@ heed_status heed_train(heed_train_result *out, heed_context *ctx, const heed_rec
                         "training was stopped at step %lld of %lld; to go on: heed train --out %s --resume",
                         (long long)j.at.step, (long long)j.total_steps, opts->out);
 done:
-    if (heed__job_events_end(&j) != HEED_OK && st == HEED_OK)
-        st = HEED_ERR_IO;
+    heed_events_close(j.events, NULL); /* of a training that was stopped: each epoch was flushed */
     heed_loader_free(j.train);
     heed_loader_free(j.validation);
     heed_trainer_free(j.trainer);
