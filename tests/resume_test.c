@@ -40,7 +40,7 @@ static void write_recipe(const char *path, const char *data)
         "data: {path: %s, classes: [one, two, three], validation: 0.2, mirror: true, shift: 1}\n"
         "model: {name: mlp, hidden: [5], dropout: 0.2}\n"
         "train: {epochs: 3, batch_size: 8, lr: 0.01, clip_norm: 1, seed: 5, checkpoint_steps: 2, ema: 0.8,\n"
-        "        accumulate: 2, warmup: 0.2}\n",
+        "        accumulate: 2, warmup: 0.2, tensorboard: false, report: false}\n",
         data);
     scratch_put(path, words, strlen(words));
 }
