@@ -48,7 +48,8 @@ static heed_recipe *task_recipe(scratch *s, const char *data, const char *const 
 }
 
 /* Few steps of a small model. */
-#define QUICK "train.epochs=8", "model.name=mlp", "data.size=8", "train.lr=0.01", "data.crop=0", "data.mirror=false"
+#define QUICK                                                                                                \
+    "train.epochs=8", "model.name=mlp", "data.size=8", "train.lr=0.01", "data.crop=0", "data.mirror=false"
 
 typedef struct notes {
     char all[2000]; /* sentences */
@@ -68,8 +69,8 @@ static bool read_it(void *user, int64_t done, int64_t total)
     return done > total;
 }
 
-static heed_status train_to(scratch *s, const char *out, const char *data, const char *const *overrides, notes *n,
-                            heed_train_result *result, heed_error *err)
+static heed_status train_to(scratch *s, const char *out, const char *data, const char *const *overrides,
+                            notes *n, heed_train_result *result, heed_error *err)
 {
     heed_recipe *r = task_recipe(s, data, overrides);
     heed_train_result ignored;
@@ -78,9 +79,10 @@ static heed_status train_to(scratch *s, const char *out, const char *data, const
     heed_status st;
 
     snprintf(path, sizeof path, "%s/%s", s->folder, out);
-    st = heed_train(result ? result : &ignored, s->ctx, r,
-                    &(heed_train_opts){ .out = path, .notice = note_it, .reading = read_it, .user = n ? n : &unheard },
-                    err);
+    st = heed_train(
+        result ? result : &ignored, s->ctx, r,
+        &(heed_train_opts){ .out = path, .notice = note_it, .reading = read_it, .user = n ? n : &unheard },
+        err);
     heed_recipe_free(r);
     return st;
 }
@@ -146,7 +148,8 @@ static void tasks_and_sizes_that_are_none_are_refused(void **state)
     } cases[] = {
         { "image-classificatoin", NULL, "did you mean \"image-classification\"?", HEED_ERR_USAGE },
         { "translation", NULL, "it is \"image-classification\"", HEED_ERR_USAGE },
-        { "image-classification", "data.size=big", "\"big\" is no size; it is a side, as in 64", HEED_ERR_USAGE },
+        { "image-classification", "data.size=big", "\"big\" is no size; it is a side, as in 64",
+          HEED_ERR_USAGE },
         { "image-classification", "data.size=4x", "\"4x\" is no size", HEED_ERR_USAGE },
         { "image-classification", "data.size=0", "\"0\" is no size", HEED_ERR_USAGE },
         { "image-classification", "data.size=65536", "is no size", HEED_ERR_USAGE },
@@ -168,8 +171,9 @@ static void tasks_and_sizes_that_are_none_are_refused(void **state)
         if (st != cases[i].code || !strstr(err.text, cases[i].words))
             fail_msg("%s %s: %s %s", cases[i].task, cases[i].override, heed_status_name(st), err.text);
     }
-    assert_int_equal(heed_recipe_open_task(&(heed_recipe *){ NULL }, s->ctx, "image-classification", "", NULL, NULL),
-                     HEED_ERR_USAGE);
+    assert_int_equal(
+        heed_recipe_open_task(&(heed_recipe *){ NULL }, s->ctx, "image-classification", "", NULL, NULL),
+        HEED_ERR_USAGE);
 }
 
 /* ---- training and evaluating ---- */
@@ -186,7 +190,8 @@ static void eval_finds_the_part_that_training_left_alone(void **state)
 
     put_toys(s, "set", abc, 1);
     put_toys(s, "more", abc, 2);
-    TOY_OK(train_to(s, "run", "set", (const char *const[]){ QUICK, "data.test=0.3", NULL }, &n, &result, TOY_ERR));
+    TOY_OK(train_to(s, "run", "set", (const char *const[]){ QUICK, "data.test=0.3", NULL }, &n, &result,
+                    TOY_ERR));
     assert_int_equal(n.read, PICTURES);
     r = run_of(s, "run");
     assert_string_equal(heed_run_class(r, 2), "c");
@@ -230,9 +235,9 @@ static void eval_finds_the_part_that_training_left_alone(void **state)
 
 static void augmented_trainings_give_the_same_weights_for_any_threads(void **state)
 {
-    static const char *const overrides[] = { "train.epochs=2", "data.size=12x10", "data.channels=3", "data.crop=0.5",
-                                             "data.erase=0.3", "data.shift=1", "data.fit=pad", "model.stem=4 P 8",
-                                             NULL };
+    static const char *const overrides[] = { "train.epochs=2", "data.size=12x10",  "data.channels=3",
+                                             "data.crop=0.5",  "data.erase=0.3",   "data.shift=1",
+                                             "data.fit=pad",   "model.stem=4 P 8", NULL };
     scratch *s = *state;
     heed_train_result one, many;
     heed_recipe *r = NULL;
@@ -266,7 +271,8 @@ static void a_training_begins_with_the_weights_of_another_one(void **state)
     put_toys(s, "two", other_classes, 3);
     TOY_OK(train_to(s, "first", "set", (const char *const[]){ QUICK, NULL }, NULL, NULL, TOY_ERR));
     snprintf(init, sizeof init, "train.init=%s/first/model.safetensors", s->folder);
-    TOY_OK(train_to(s, "second", "two", (const char *const[]){ QUICK, init, freeze, NULL }, &n, NULL, TOY_ERR));
+    TOY_OK(
+        train_to(s, "second", "two", (const char *const[]){ QUICK, init, freeze, NULL }, &n, NULL, TOY_ERR));
     assert_non_null(strstr(n.all, "its head is of other classes, so head.weight, head.bias stay fresh"));
     a = run_of(s, "first");
     b = run_of(s, "second");
@@ -279,18 +285,20 @@ static void a_training_begins_with_the_weights_of_another_one(void **state)
     heed_run_free(b);
     TOY_OK(train_to(s, "third", "set", (const char *const[]){ QUICK, init, NULL }, &n, NULL, TOY_ERR));
     assert_non_null(strstr(n.all, "all of them"));
-    assert_int_equal(train_to(s, "fourth", "set", (const char *const[]){ QUICK, init, "model.hidden=256,128,8", NULL }, NULL, NULL,
-                              &err),
+    assert_int_equal(train_to(s, "fourth", "set",
+                              (const char *const[]){ QUICK, init, "model.hidden=256,128,8", NULL }, NULL,
+                              NULL, &err),
                      HEED_ERR_SHAPE);
-    assert_non_null(strstr(err.text, "missing in it: hidden.2.fc.weight, hidden.2.fc.bias; of another type: head.weight"));
+    assert_non_null(strstr(
+        err.text, "missing in it: hidden.2.fc.weight, hidden.2.fc.bias; of another type: head.weight"));
     err = (heed_error){ 0 };
-    assert_int_equal(train_to(s, "fourth", "set", (const char *const[]){ QUICK, "train.freeze=stem.*", NULL }, NULL, NULL,
-                              &err),
+    assert_int_equal(train_to(s, "fourth", "set", (const char *const[]){ QUICK, "train.freeze=stem.*", NULL },
+                              NULL, NULL, &err),
                      HEED_ERR_USAGE);
     assert_non_null(strstr(err.text, "no parameter is called \"stem.*\""));
     err = (heed_error){ 0 };
-    assert_int_equal(train_to(s, "fourth", "set", (const char *const[]){ QUICK, "train.init=/nowhere", NULL }, NULL, NULL,
-                              &err),
+    assert_int_equal(train_to(s, "fourth", "set", (const char *const[]){ QUICK, "train.init=/nowhere", NULL },
+                              NULL, NULL, &err),
                      HEED_ERR_IO);
 }
 
@@ -304,8 +312,9 @@ static void balanced_weights_change_the_training(void **state)
 
     put_toys(s, "set", skewed, 1);
     TOY_OK(train_to(s, "plain", "set", (const char *const[]){ QUICK, NULL }, NULL, &plain, TOY_ERR));
-    TOY_OK(train_to(s, "balanced", "set", (const char *const[]){ QUICK, "train.class_weights=balanced", NULL }, NULL,
-                    &balanced, TOY_ERR));
+    TOY_OK(train_to(s, "balanced", "set",
+                    (const char *const[]){ QUICK, "train.class_weights=balanced", NULL }, NULL, &balanced,
+                    TOY_ERR));
     assert_string_not_equal(plain.sha256, balanced.sha256);
 }
 
