@@ -1,5 +1,5 @@
-/* Sets of a training: what is written and in which order, what a crash, a power cut, a full disk or a changed bit may do
- * to them, and which one is used then. */
+/* Sets of a training: what is written and in which order, what a crash, a power cut, a full disk or a changed
+ * bit may do to them, and which one is used then. */
 #include "support/cmocka.h"
 #include "base/digest.h"
 #include "support/crash_files.h"
@@ -20,7 +20,8 @@
 /* A small store whose numbers say which version it is. */
 static heed_weights *small_weights(heed_context *ctx, int version)
 {
-    static const char *const names[] = { "fc.weight", "fc.bias", "optimizer.exp_avg.fc.weight", "ema.fc.weight" };
+    static const char *const names[] = { "fc.weight", "fc.bias", "optimizer.exp_avg.fc.weight",
+                                         "ema.fc.weight" };
     heed_weights *w = NULL;
     float x[12];
     int64_t step = version;
@@ -31,16 +32,24 @@ static heed_weights *small_weights(heed_context *ctx, int version)
             x[k] = (float)(version * 100 + i * 12 + k);
         TOY_OK(heed_weights_put(w, names[i], (heed_tensor){ HEED_TYPE(HEED_F32, 4, 3), x }, TOY_ERR));
     }
-    TOY_OK(heed_weights_put(w, "optimizer.step", (heed_tensor){ heed_type_of(HEED_I64, 0, NULL), &step }, TOY_ERR));
-    TOY_OK(heed_weights_put(w, "rng", (heed_tensor){ HEED_TYPE(HEED_I64, 2), (int64_t[]){ 5, version } }, TOY_ERR));
+    TOY_OK(heed_weights_put(w, "optimizer.step", (heed_tensor){ heed_type_of(HEED_I64, 0, NULL), &step },
+                            TOY_ERR));
+    TOY_OK(heed_weights_put(w, "rng", (heed_tensor){ HEED_TYPE(HEED_I64, 2), (int64_t[]){ 5, version } },
+                            TOY_ERR));
     return w;
 }
 
 static checkpoint_state small_state(int version)
 {
-    return (checkpoint_state){ .heed = "0", .isa = "portable", .recipe_sha256 = "r", .data_sha256 = "d",
-                               .step = version, .loss_sum = version / 3.0, .lr = 1e-3 * version,
-                               .best_epoch = version > 1 ? 1 : 0, .best_loss = 0.1 };
+    return (checkpoint_state){ .heed = "0",
+                               .isa = "portable",
+                               .recipe_sha256 = "r",
+                               .data_sha256 = "d",
+                               .step = version,
+                               .loss_sum = version / 3.0,
+                               .lr = 1e-3 * version,
+                               .best_epoch = version > 1 ? 1 : 0,
+                               .best_loss = 0.1 };
 }
 
 typedef struct witness {
@@ -66,7 +75,8 @@ static void witness_init(witness *w, scratch *s, const char *folder)
 /* Saves version v; from version 2 on with version 1 as the best one. */
 static heed_status save_version(witness *w, int version, heed_error *err)
 {
-    heed_weights *now = small_weights(w->at.ctx, version), *best = version > 1 ? small_weights(w->at.ctx, 1) : NULL;
+    heed_weights *now = small_weights(w->at.ctx, version),
+                 *best = version > 1 ? small_weights(w->at.ctx, 1) : NULL;
     const checkpoint_state s = small_state(version);
     const heed_status st = heed__checkpoint_save(&w->at, &s, now, best, w->keep, err);
 
@@ -75,8 +85,8 @@ static heed_status save_version(witness *w, int version, heed_error *err)
     return st;
 }
 
-/* The version of the newest whole set, after its weights and state were compared number by number; 0: there is none;
- * -1: none of those that are there is whole; -2: it is not what was saved. */
+/* The version of the newest whole set, after its weights and state were compared number by number; 0: there
+ * is none; -1: none of those that are there is whole; -2: it is not what was saved. */
 static int found_version(witness *w, heed_error *err)
 {
     heed_context *ctx = w->at.ctx;
@@ -174,8 +184,9 @@ static void a_second_set_of_one_step_stands_beside_the_first(void **state)
 /* Names that are none of ours are neither read nor removed. */
 static void other_names_in_the_folder_are_left_alone(void **state)
 {
-    static const char *const names[] = { "step-", "step-x", "step-07", "step-7-1", "step-7-01", "step-7-", "step-7-2-3",
-                                         "step-9999999999999999", "step--1", "Step-7", "step-7 " };
+    static const char *const names[] = { "step-",     "step-x",  "step-07",    "step-7-1",
+                                         "step-7-01", "step-7-", "step-7-2-3", "step-9999999999999999",
+                                         "step--1",   "Step-7",  "step-7 " };
     const size_t n = sizeof names / sizeof *names;
     witness w;
 
@@ -217,7 +228,8 @@ static void numbers_that_are_not_finite_are_never_committed(void **state)
 /* Doubles go through the file without losing a bit. */
 static void every_number_of_the_state_comes_back_to_the_bit(void **state)
 {
-    static const double numbers[] = { 0, 1.0 / 3, 5e-324, DBL_MIN, DBL_MAX, -DBL_MAX, 123456789012345678.0, 1e22, -0.1 };
+    static const double numbers[] = { 0,    1.0 / 3, 5e-324, DBL_MIN, DBL_MAX, -DBL_MAX, 123456789012345678.0,
+                                      1e22, -0.1 };
     witness w;
 
     witness_init(&w, *state, sets_of(*state));
@@ -243,8 +255,8 @@ static void every_number_of_the_state_comes_back_to_the_bit(void **state)
 
 /* ---- damage ---- */
 
-static const char *const files_of_a_set[] = { "model.safetensors", "optimizer.safetensors", "best.safetensors",
-                                              "trainer.json", "manifest.json" };
+static const char *const files_of_a_set[] = { "model.safetensors", "optimizer.safetensors",
+                                              "best.safetensors", "trainer.json", "manifest.json" };
 
 /* With an older set beside it: that one is used, and the damage is told. */
 static void expect_noticed(witness *w, const char *what, size_t at)
@@ -291,7 +303,8 @@ static void every_flipped_bit_and_every_truncation_is_noticed(void **state)
         assert_int_equal(found_version(&w, NULL), 3);
         assert_int_equal(w.notices, 0);
     }
-    print_message("damage: %" PRId64 " bytes with flipped bits, %" PRId64 " truncations, all noticed\n", flips, cuts);
+    print_message("damage: %" PRId64 " bytes with flipped bits, %" PRId64 " truncations, all noticed\n",
+                  flips, cuts);
 }
 
 static void a_missing_file_is_noticed(void **state)
@@ -348,9 +361,10 @@ static void vouch(const char *set, int step)
         heed__sha256_add(&sum, bytes, n);
         heed__sha256_end(&sum, digest);
         heed__hex(hex, digest, 32);
-        used += snprintf(manifest + used, sizeof manifest - (size_t)used,
-                         "%s {\"name\": \"%s\", \"size\": %zu, \"sha256\": \"%s\", \"crc32c\": [%" PRIu32 "]}",
-                         first ? "" : ",\n", files_of_a_set[i], n, hex, heed__crc32c(0, bytes, n));
+        used +=
+            snprintf(manifest + used, sizeof manifest - (size_t)used,
+                     "%s {\"name\": \"%s\", \"size\": %zu, \"sha256\": \"%s\", \"crc32c\": [%" PRIu32 "]}",
+                     first ? "" : ",\n", files_of_a_set[i], n, hex, heed__crc32c(0, bytes, n));
         first = false;
         free(bytes);
     }
@@ -502,8 +516,8 @@ typedef struct power {
     bool stop_at_bad;
 } power;
 
-/* The old set or the new one is found, the new one when the save had ended; and a crash alone never makes a set that
- * looks damaged. */
+/* The old set or the new one is found, the new one when the save had ended; and a crash alone never makes a
+ * set that looks damaged. */
 static bool look_at_disk(void *user, int done)
 {
     power *p = user;
@@ -534,8 +548,8 @@ static void no_power_cut_loses_a_checkpoint(void **state)
     w.at.folder = disk;
     p = (power){ .w = &w, .calls = t->n };
     states = crash_states(t, begin, disk, -1, look_at_disk, &p);
-    print_message("power: %" PRId64 " disks after %d calls: old set %d, new set %d, lost %d, damaged %d\n", states,
-                  t->n, p.old, p.new, p.lost, p.damaged);
+    print_message("power: %" PRId64 " disks after %d calls: old set %d, new set %d, lost %d, damaged %d\n",
+                  states, t->n, p.old, p.new, p.lost, p.damaged);
     assert_int_equal(p.lost, 0);
     assert_int_equal(p.damaged, 0);
     assert_true(states > 200 && p.old > 100 && p.new > 50);
@@ -580,7 +594,8 @@ static void a_power_cut_while_sets_are_cleared_damages_none(void **state)
     w.at.folder = disk;
     p = (power){ .w = &w, .calls = t->n };
     states = crash_states(t, begin, disk, -1, look_at_clearing, &p);
-    print_message("power: %" PRId64 " disks while sets are cleared: lost %d, damaged %d\n", states, p.lost, p.damaged);
+    print_message("power: %" PRId64 " disks while sets are cleared: lost %d, damaged %d\n", states, p.lost,
+                  p.damaged);
     assert_int_equal(p.lost + p.damaged, 0);
     traced_files_release(t);
     free(t);
@@ -591,8 +606,8 @@ static bool synced_again(const traced_files *t, int at)
 {
     if (t->calls[at].kind != TRACE_SYNC_FOLDER)
         return false;
-    for (int i = at + 1; i < t->n && !(t->calls[i].kind == TRACE_RENAME && strstr(t->calls[i].to, "manifest"));
-         i++)
+    for (int i = at + 1;
+         i < t->n && !(t->calls[i].kind == TRACE_RENAME && strstr(t->calls[i].to, "manifest")); i++)
         if (t->calls[i].kind == TRACE_SYNC_FOLDER && strcmp(t->calls[i].path, t->calls[at].path) == 0)
             return true;
     return false;
@@ -625,8 +640,8 @@ static void without_any_one_fsync_the_power_test_fails(void **state)
         if (!p.lost && !p.damaged)
             fail_msg("call %d, sync of %s, may be left out and nothing is noticed", i, t->calls[i].path);
     }
-    print_message("power: each of %d fsyncs is needed; %d of a folder are repeated before its manifest\n", needed,
-                  repeated);
+    print_message("power: each of %d fsyncs is needed; %d of a folder are repeated before its manifest\n",
+                  needed, repeated);
     assert_int_equal(needed, 8);
     assert_int_equal(repeated, 3);
     traced_files_release(t);
@@ -786,8 +801,10 @@ static bool fail_right(heed_context *ctx, void *user, heed_status st)
 
 static void every_allocation_and_every_file_call_of_save_and_load_may_fail(void **state)
 {
-    const heed_scenario scenario = { .name = "checkpoint: save, find, load", .run = save_and_find,
-                                     .prepare = fail_prepare, .right = fail_right };
+    const heed_scenario scenario = { .name = "checkpoint: save, find, load",
+                                     .run = save_and_find,
+                                     .prepare = fail_prepare,
+                                     .right = fail_right };
     scratch *s = *state;
     heed_weights *versions[2] = { small_weights(s->ctx, 2), small_weights(s->ctx, 1) };
     heed_fail_report report;

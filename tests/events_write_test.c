@@ -1,5 +1,5 @@
-/* Event files: bytes that are known, what a tag says once, kinds that do not mix, files of one second, and each call
- * made to fail. tests/events_test.sh lets TensorBoard read one. */
+/* Event files: bytes that are known, what a tag says once, kinds that do not mix, files of one second, and
+ * each call made to fail. tests/events_test.sh lets TensorBoard read one. */
 #include "support/cmocka.h"
 #include "base/digest.h"
 #include "support/fail_each.h"

@@ -37,7 +37,8 @@ part t10k 10 3 4
 cat >recipe.yaml <<EOF
 data: {path: $dir, validation: 0.2, mirror: true, shift: 1}
 model: {name: mlp, hidden: [6], dropout: 0.2}
-train: {epochs: 12, batch_size: 8, lr: 0.01, accumulate: 2, ema: 0.9, checkpoint_steps: 5, clip_norm: 1, seed: 3}
+train: {epochs: 12, batch_size: 8, lr: 0.01, accumulate: 2, ema: 0.9, checkpoint_steps: 5, clip_norm: 1, seed: 3,
+        tensorboard: false, report: false}
 EOF
 
 newest()

@@ -1,5 +1,5 @@
-/* Trainings that are interrupted, in every way that can be made, and go on: weights, moments, averages, random numbers
- * and the log of losses are those of the training that was left alone, to the bit. */
+/* Trainings that are interrupted, in every way that can be made, and go on: weights, moments, averages,
+ * random numbers and the log of losses are those of the training that was left alone, to the bit. */
 #include "support/cmocka.h"
 #include "base/digest.h"
 #include "support/crash_files.h"
@@ -35,12 +35,13 @@ static void write_recipe(const char *path, const char *data)
 {
     char words[1000];
 
-    snprintf(words, sizeof words,
-             "data: {path: %s, classes: [one, two, three], validation: 0.2, mirror: true, shift: 1}\n"
-             "model: {name: mlp, hidden: [5], dropout: 0.2}\n"
-             "train: {epochs: 3, batch_size: 8, lr: 0.01, clip_norm: 1, seed: 5, checkpoint_steps: 2, ema: 0.8,\n"
-             "        accumulate: 2, warmup: 0.2}\n",
-             data);
+    snprintf(
+        words, sizeof words,
+        "data: {path: %s, classes: [one, two, three], validation: 0.2, mirror: true, shift: 1}\n"
+        "model: {name: mlp, hidden: [5], dropout: 0.2}\n"
+        "train: {epochs: 3, batch_size: 8, lr: 0.01, clip_norm: 1, seed: 5, checkpoint_steps: 2, ema: 0.8,\n"
+        "        accumulate: 2, warmup: 0.2, tensorboard: false, report: false}\n",
+        data);
     scratch_put(path, words, strlen(words));
 }
 
@@ -95,8 +96,12 @@ static heed_status train(day *d, enum how how, heed_train_result *result, heed_e
     st = heed_recipe_open(&r, d->ctx, d->recipe, d->set, err);
     if (st == HEED_OK)
         st = heed_train(result ? result : &ignored, d->ctx, r,
-                        &(heed_train_opts){ .out = d->out, .force = how == FORCE, .resume = how >= RESUME,
-                                            .fresh = how == RESUME_OR_FRESH, .progress = watch, .notice = hear,
+                        &(heed_train_opts){ .out = d->out,
+                                            .force = how == FORCE,
+                                            .resume = how >= RESUME,
+                                            .fresh = how == RESUME_OR_FRESH,
+                                            .progress = watch,
+                                            .notice = hear,
                                             .user = d },
                         err);
     heed_recipe_free(r);
@@ -167,7 +172,8 @@ static fingerprint fingerprint_of(const day *d)
     digest_file(&sum, in_folder(d->out, "recipe.yaml"));
     digest_file(&sum, in_folder(d->out, "README.md"));
     digest_file(&sum, in_folder(folder, "model.safetensors"));
-    digest_file(&sum, in_folder(folder, "optimizer.safetensors")); /* moments, averages, sums, random numbers */
+    digest_file(&sum,
+                in_folder(folder, "optimizer.safetensors")); /* moments, averages, sums, random numbers */
     digest_log(&sum, in_folder(d->out, "metrics.jsonl"));
     heed__sha256_end(&sum, digest);
     heed__hex(f.digest, digest, sizeof digest);
@@ -200,7 +206,8 @@ static void a_training_stopped_after_any_batch_goes_on_to_the_same_bits(void **s
         { NULL },
         { "train.optimizer=sgd", "train.momentum=0.9", "train.accumulate=3", NULL },
         { "train.amsgrad=true", "train.ema=0", "train.accumulate=1", "train.schedule=one-cycle" },
-        { "train.schedule=plateau", "train.plateau_patience=0", "train.monitor=val_loss", "train.plateau_threshold=1" },
+        { "train.schedule=plateau", "train.plateau_patience=0", "train.monitor=val_loss",
+          "train.plateau_threshold=1" },
         { "train.optimizer=rmsprop", "train.select=last", "train.max_steps=4", NULL },
         { "data.validation=0", "train.checkpoint_epochs=0", "train.checkpoint_steps=0", NULL },
     };
@@ -306,8 +313,8 @@ static void a_death_at_any_file_call_of_a_training_costs_no_bit(void **state)
         }
         assert_same(&d, &want, "death at call", (int)n);
     }
-    print_message("death at each of %d file calls of a training: the same bits; %d before the first set\n", (int)calls,
-                  fresh);
+    print_message("death at each of %d file calls of a training: the same bits; %d before the first set\n",
+                  (int)calls, fresh);
 }
 
 /* SIGKILL in truth, in a process of its own, from the first call of one save to its last. */
@@ -397,15 +404,17 @@ static void a_run_that_is_written_over_can_be_used_at_any_moment(void **state)
         heed_run_free(r);
         old_runs += strcmp(digest, old.sha256) == 0;
         new_runs += strcmp(digest, new.sha256) == 0;
-        if (strcmp(digest, old.sha256) == 0) /* nothing of the new one counts yet; it may go on or begin again */
+        if (strcmp(digest, old.sha256) ==
+            0) /* nothing of the new one counts yet; it may go on or begin again */
             TOY_OK(train(&d, FORCE, NULL, TOY_ERR));
         else
             TOY_OK(train(&d, RESUME, NULL, TOY_ERR));
         assert_same(&d, &want, "written over, death at call", (int)n);
         assert_int_equal(scratch_entries(d.out), 7);
     }
-    print_message("death at each of %d file calls while a run is written over: the old one %d, the new one %d times\n",
-                  (int)calls, old_runs, new_runs);
+    print_message(
+        "death at each of %d file calls while a run is written over: the old one %d, the new one %d times\n",
+        (int)calls, old_runs, new_runs);
     assert_int_equal(old_runs + new_runs, (int)calls);
     assert_true(old_runs > 100 && new_runs > 10);
 }
@@ -540,13 +549,14 @@ static int epochs_of(const day *d, epoch_line *to, int most)
     int n = 0;
 
     for (const char *at = log; (at = strstr(at, "\"val_loss\":")) != NULL && n < most; n++, at++)
-        assert_int_equal(sscanf(at, "\"val_loss\":%lf,\"val_accuracy\":%lf", &to[n].loss, &to[n].accuracy), 2);
+        assert_int_equal(sscanf(at, "\"val_loss\":%lf,\"val_accuracy\":%lf", &to[n].loss, &to[n].accuracy),
+                         2);
     free(log);
     return n;
 }
 
-/* Accuracy and loss of the run's weights on the validation part can be had again only by training; but the digest of a
- * training that ends with the best epoch must be that of one that picks it. */
+/* Accuracy and loss of the run's weights on the validation part can be had again only by training; but the
+ * digest of a training that ends with the best epoch must be that of one that picks it. */
 static void the_run_has_the_weights_of_the_best_epoch_or_of_the_last(void **state)
 {
     day d = open_day(*state);
@@ -566,7 +576,8 @@ static void the_run_has_the_weights_of_the_best_epoch_or_of_the_last(void **stat
     n = epochs_of(&d, e, 30);
     assert_int_equal(n, 12);
     for (int i = 1; i < n; i++)
-        if (e[i].accuracy > e[want].accuracy || (!(e[i].accuracy < e[want].accuracy) && e[i].loss < e[want].loss))
+        if (e[i].accuracy > e[want].accuracy ||
+            (!(e[i].accuracy < e[want].accuracy) && e[i].loss < e[want].loss))
             want = i;
     assert_true(want < n - 1); /* else the test shows nothing */
     assert_int_equal(best.best_epoch, want + 1);
@@ -682,7 +693,8 @@ static void other_data_and_another_level_are_refused(void **state)
     assert_int_equal(train(&d, RESUME, NULL, &err), HEED_ERR_SPEC);
     assert_non_null(strstr(err.text, "not the data that the training began with"));
     toy_write_idx(d.data, 30, 5);
-    assert_int_equal(rename(d.data, in_folder(d.s->folder, "moved")), 0); /* the same data elsewhere are the same */
+    assert_int_equal(rename(d.data, in_folder(d.s->folder, "moved")),
+                     0); /* the same data elsewhere are the same */
     snprintf(d.data, sizeof d.data, "data.path=%s/moved", d.s->folder);
     d.set[0] = d.data;
     TOY_OK(train(&d, RESUME, NULL, TOY_ERR));
@@ -741,7 +753,8 @@ static bool let_the_rival_in(void *user, const heed_progress *p)
 
     if (p->step == 2 && v->st == HEED_OK) {
         TOY_OK(heed_recipe_open(&r, v->ctx, v->d->recipe, NULL, TOY_ERR));
-        v->st = heed_train(&result, v->ctx, r, &(heed_train_opts){ .out = v->d->out, .force = true }, &v->err);
+        v->st =
+            heed_train(&result, v->ctx, r, &(heed_train_opts){ .out = v->d->out, .force = true }, &v->err);
         heed_recipe_free(r);
     }
     return false;
@@ -857,8 +870,9 @@ static bool ends_right(heed_context *ctx, void *user, heed_status st)
 
 static void every_allocation_and_every_file_call_of_going_on_may_fail(void **state)
 {
-    const heed_scenario scenario = { .name = "resume", .run = stop_and_go_on, .prepare = stop_there,
-                                     .right = ends_right };
+    const heed_scenario scenario = {
+        .name = "resume", .run = stop_and_go_on, .prepare = stop_there, .right = ends_right
+    };
     day d = open_day(*state);
     heed_fail_report report;
     fingerprint want;

@@ -12,7 +12,8 @@ typedef struct data_args {
 
 static const cli_option data_table[] = {
     OPERAND(data_args, verb, .value = "check", .doc = "what to do"),
-    OPERAND(data_args, path, .value = "PATH", .doc = "a folder of pictures for each class, or of the four IDX files"),
+    OPERAND(data_args, path, .value = "PATH",
+            .doc = "a folder of pictures for each class, or of the four IDX files"),
     SWITCH(data_args, all, .doc = "lists every bad file and every duplicate, not the first ones"),
     THREADS_OPTION(data_args),
     JSON_OPTION(data_args, "one JSON document, everything listed"),
@@ -101,7 +102,8 @@ static void data_row(const char *name, int64_t train, int64_t validation, int64_
     heed__cli_text(stdout, name);
     for (size_t n = strlen(name); n < 24; n++)
         putchar(' ');
-    printf(" %9s %11s %9s\n", heed__cli_count(a, train), heed__cli_count(b, validation), heed__cli_count(c, test));
+    printf(" %9s %11s %9s\n", heed__cli_count(a, train), heed__cli_count(b, validation),
+           heed__cli_count(c, test));
 }
 
 static void data_classes(const cli *c, const heed_data_report *r)
@@ -187,8 +189,7 @@ static void data_text(const cli *c, const data_args *a, const heed_data_report *
     else
         printf("a folder of pictures for each class");
     printf("; %s pictures, %lld classes\n", heed__cli_count(n, r->pictures), (long long)r->n_classes);
-    printf("validation part %s, test part %s\n\n",
-           r->own_validation ? "of its own" : "one in ten by digest",
+    printf("validation part %s, test part %s\n\n", r->own_validation ? "of its own" : "one in ten by digest",
            r->own_test ? "of its own" : "one in ten by digest");
     data_classes(c, r);
     data_sizes(r);
@@ -202,17 +203,20 @@ static void data_text(const cli *c, const data_args *a, const heed_data_report *
 static heed_status data_verdict(cli *c, const data_args *a, const data_faults *f)
 {
     if (f->bad)
-        return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: %lld files cannot be read; mend them, take them away, or pass "
-                                                  "over them with --set data.skip_bad=%lld",
+        return heed__cli_fail(c, HEED_ERR_FORMAT,
+                              "%.200s: %lld files cannot be read; mend them, take them away, or pass "
+                              "over them with --set data.skip_bad=%lld",
                               a->path, (long long)f->bad, (long long)f->bad);
     if (f->one_class)
-        return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: one class only; two or more can be told apart", a->path);
+        return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: one class only; two or more can be told apart",
+                              a->path);
     if (f->empty)
         return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: %lld classes have no picture to train on", a->path,
                               (long long)f->empty);
     if (f->across_parts)
-        return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: %lld pictures are in two parts, so that a test would ask what was "
-                                                  "trained on",
+        return heed__cli_fail(c, HEED_ERR_FORMAT,
+                              "%.200s: %lld pictures are in two parts, so that a test would ask what was "
+                              "trained on",
                               a->path, (long long)f->across_parts);
     if (f->across_classes)
         return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: %lld pictures are in two classes", a->path,
@@ -234,13 +238,15 @@ static heed_status data_run(cli *c, const void *args)
     heed_status st;
 
     if (strcmp(a->verb, "check") != 0)
-        return heed__cli_fail(c, HEED_ERR_USAGE, "heed data knows no \"%.40s\"; it is: heed data check PATH", a->verb);
+        return heed__cli_fail(c, HEED_ERR_USAGE, "heed data knows no \"%.40s\"; it is: heed data check PATH",
+                              a->verb);
     TRY(heed__cli_open(c, a->threads, HEED_ISA_AUTO));
     heed__progress_init(&p, c);
     heed__progress_catch();
-    st = heed_data_check(&r, c->ctx, a->path,
-                         &(heed_dataset_opts){ .validation = 0.1, .test = 0.1, .progress = data_reading, .user = &p },
-                         &c->err);
+    st = heed_data_check(
+        &r, c->ctx, a->path,
+        &(heed_dataset_opts){ .validation = 0.1, .test = 0.1, .progress = data_reading, .user = &p },
+        &c->err);
     heed__progress_end(&p);
     if (st != HEED_OK)
         return st;

@@ -16,10 +16,14 @@ static const cli_option report_table[] = {
     PATH(report_args, out, .value = "FILE", .doc = "where the page is written; default RUN/report.html"),
     PATH(report_args, data, .value = "DIR", .variable = "HEED_DATA",
          .doc = "data to evaluate on instead of the recipe's: its test part"),
-    REPEATED(report_args, compare, .value = "FILE",
-             .doc = "a file of results, as docs/results has them, to compare with; those of RUN/compare are taken anyway"),
-    MAYBE(report_args, mistakes, .value = "N", .max = 64, .doc = "wrongly named pictures that are shown; default 12"),
-    MAYBE(report_args, explained, .value = "N", .max = 64, .doc = "of them with maps of attention; default 6"),
+    REPEATED(
+        report_args, compare, .value = "FILE",
+        .doc =
+            "a file of results, as docs/results has them, to compare with; those of RUN/compare are taken anyway"),
+    MAYBE(report_args, mistakes, .value = "N", .max = 64,
+          .doc = "wrongly named pictures that are shown; default 12"),
+    MAYBE(report_args, explained, .value = "N", .max = 64,
+          .doc = "of them with maps of attention; default 6"),
     THREADS_OPTION(report_args),
     ISA_OPTION(report_args),
     FORCE_OPTION(report_args, "writes over a report that is there"),

@@ -100,7 +100,7 @@ static void train_json(const train_args *a, const heed_train_result *r)
 
 static void train_text(const cli *c, const train_args *a, const heed_train_result *r)
 {
-    char steps[32], parameters[32], seconds[32], peak[32];
+    char report[4096], steps[32], parameters[32], seconds[32], peak[32];
 
     if (r->validation_accuracy >= 0)
         printf("validation  %saccuracy %.4f%s, loss %.4f, of epoch %lld (always naming the commonest class: %.4f)\n",
@@ -112,6 +112,9 @@ static void train_text(const cli *c, const train_args *a, const heed_train_resul
            (long long)r->epochs, heed__cli_count(steps, r->steps), heed__cli_seconds(seconds, r->seconds),
            heed__cli_count(parameters, r->parameters), heed__cli_bytes(peak, r->peak_bytes));
     printf("run         %s: model.safetensors, config.json, recipe.yaml, metrics.jsonl, README.md\n", a->out);
+    (void)snprintf(report, sizeof report, "%s/report.html", a->out);
+    if (heed__cli_is_there(report))
+        printf("report      %s\n", report);
     printf("weights     sha256 %s\n", r->sha256);
     printf("next        heed eval %s\n", a->out);
 }
@@ -285,7 +288,8 @@ const cli_command heed__cli_train = {
         " my_photos/test/CLASS. Without a test folder one picture in ten is kept for heed eval and never trained on, by digest."
         " --print-config shows what was chosen and why; heed data check DIR looks before.\n"
         "The run is a folder: model.safetensors (PyTorch's names and layouts), config.json, preprocessor_config.json, recipe.yaml,"
-        " metrics.jsonl and README.md. The test part of the data is not read; heed eval reads it.\n"
+        " metrics.jsonl, report.html (of the validation part), event files for TensorBoard and README.md. The test part of the data is"
+        " not read; heed eval and heed report read it.\n"
         "While it trains it keeps checkpoints (train.checkpoint_epochs and its like in the recipe, train.keep). After a kill, a"
         " power cut or a full disk --resume goes on from the newest one that is whole, and ends with the same weights, to the"
         " bit, as if nothing had happened. Ctrl-C writes one more and ends with 130; a second one ends at once.\n"

@@ -70,7 +70,8 @@ static heed_status check_add_bad(check_job *j, const char *source, const char *w
 static scan_part check_side(const check_job *j, const uint8_t digest[32])
 {
     const double bucket = (double)heed__split_bucket(digest);
-    const double v = j->report.own_validation ? 0 : j->opts->validation, t = j->report.own_test ? 0 : j->opts->test;
+    const double v = j->report.own_validation ? 0 : j->opts->validation,
+                 t = j->report.own_test ? 0 : j->opts->test;
 
     return bucket < v * SPLIT_BUCKETS         ? SCAN_VALIDATION
            : bucket < (v + t) * SPLIT_BUCKETS ? SCAN_TEST
@@ -260,7 +261,8 @@ static heed_status check_twins(check_job *j, heed_error *err)
             first = i;
             continue;
         }
-        *t = (heed_data_twin){ .across_parts = item->part != other->part, .across_classes = item->label != other->label };
+        *t = (heed_data_twin){ .across_parts = item->part != other->part,
+                               .across_classes = item->label != other->label };
         t->source = heed__arena_string(&j->arena, item->source);
         t->other = heed__arena_string(&j->arena, other->source);
         if (!t->source || !t->other)
@@ -304,8 +306,8 @@ static void check_end(check_job *j)
     j->order = j->sort_room = NULL;
 }
 
-heed_status heed_data_check(heed_data_report **out, heed_context *ctx, const char *path, const heed_dataset_opts *opts,
-                            heed_error *err)
+heed_status heed_data_check(heed_data_report **out, heed_context *ctx, const char *path,
+                            const heed_dataset_opts *opts, heed_error *err)
 {
     const heed_dataset_opts none = { .kind = HEED_DATASET_AUTO };
     check_job *j = heed__alloc(ctx->heap, 1, sizeof *j);

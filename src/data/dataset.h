@@ -35,7 +35,7 @@ uint16_t heed__split_bucket(const uint8_t digest[32]);
 typedef struct folder_peek {
     int64_t pictures, classes, channels, height, width;
 } folder_peek;
-heed_status heed__folder_peek(folder_peek *out, heed_context *ctx, const char *path, const heed_dataset_opts *opts,
-                              heed_error *err);
+heed_status heed__folder_peek(folder_peek *out, heed_context *ctx, const char *path,
+                              const heed_dataset_opts *opts, heed_error *err);
 
 #endif

@@ -18,8 +18,8 @@ static heed_status fit_check(const heed_type *t, const picture_fit *f, heed_erro
     if (t->dtype != HEED_U8)
         return heed__fail(err, HEED_ERR_DTYPE, "a picture is %s; u8 is needed", heed_dtype_name(t->dtype));
     if (t->rank != 3 || heed_type_count(t) < 1)
-        return heed__fail(err, HEED_ERR_SHAPE, "a picture has %d dimensions; [C,H,W] is needed, none of them 0",
-                          t->rank);
+        return heed__fail(err, HEED_ERR_SHAPE,
+                          "a picture has %d dimensions; [C,H,W] is needed, none of them 0", t->rank);
     if (t->dims[0] != f->channels && !(t->dims[0] == 3 && f->channels == 1) &&
         !(t->dims[0] == 1 && f->channels == 3))
         return heed__fail(err, HEED_ERR_SHAPE,
@@ -76,8 +76,8 @@ done:
     return st;
 }
 
-heed_status heed__fit_picture(heed_tensor *out, heed_context *ctx, heed_tensor picture, const picture_fit *fit,
-                              heed_error *err)
+heed_status heed__fit_picture(heed_tensor *out, heed_context *ctx, heed_tensor picture,
+                              const picture_fit *fit, heed_error *err)
 {
     const heed_type type =
         heed_type_of(HEED_U8, 3, (const int64_t[]){ fit->channels, fit->height, fit->width });

@@ -15,8 +15,8 @@ typedef struct picture_fit {
 
 /* u8 [C,H,W] -> u8 [channels,height,width], a new picture (heed_data_free). HEED_ERR_DTYPE, HEED_ERR_SHAPE
  * when channels cannot be made from C: 1, 3 and C itself can. */
-heed_status heed__fit_picture(heed_tensor *out, heed_context *ctx, heed_tensor picture, const picture_fit *fit,
-                              heed_error *err);
+heed_status heed__fit_picture(heed_tensor *out, heed_context *ctx, heed_tensor picture,
+                              const picture_fit *fit, heed_error *err);
 
 /* The same into `to`, which has room for channels * height * width bytes. */
 heed_status heed__fit_into(uint8_t *to, heed_context *ctx, heed_tensor picture, const picture_fit *fit,

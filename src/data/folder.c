@@ -43,13 +43,15 @@ static heed_status folder_check_opts(const heed_dataset_opts *o, const heed_cont
     const int64_t most = (int64_t)ctx->limits.image_side;
 
     if (!(o->validation >= 0 && o->test >= 0 && o->validation + o->test <= 1))
-        return heed__fail(err, HEED_ERR_LIMIT,
-                          "a validation part of %g and a test part of %g: both are shares of the data, together at most 1",
-                          o->validation, o->test);
+        return heed__fail(
+            err, HEED_ERR_LIMIT,
+            "a validation part of %g and a test part of %g: both are shares of the data, together at most 1",
+            o->validation, o->test);
     if (o->channels != 0 && o->channels != 1 && o->channels != 3)
         return heed__fail(err, HEED_ERR_LIMIT, "%" PRId64 " channels: pictures are grey (1) or coloured (3)",
                           o->channels);
-    if ((o->height == 0) != (o->width == 0) || o->height < 0 || o->width < 0 || o->height > most || o->width > most)
+    if ((o->height == 0) != (o->width == 0) || o->height < 0 || o->width < 0 || o->height > most ||
+        o->width > most)
         return heed__fail(err, HEED_ERR_LIMIT,
                           "pictures of %" PRId64 " x %" PRId64 " pixels: both sides are 1 to %" PRId64
                           ", or both 0 to take the size from the data",
@@ -68,12 +70,14 @@ static heed_status folder_check_classes(const folder_job *j, heed_error *err)
     if (j->opts->part != HEED_PART_TRAIN)
         return HEED_OK; /* a test part may lack a class */
     if (!s->parts[SCAN_RULE] && !s->parts[SCAN_TRAIN])
-        return heed__fail_at(err, HEED_ERR_FORMAT, s->root, "%s has a test part but none to train on: %s/train is missing",
-                             s->root, s->root);
-    if (s->n_classes < 2)
         return heed__fail_at(err, HEED_ERR_FORMAT, s->root,
-                             "%s has one class only, %.60s; two or more can be told apart: a sub-folder for each", s->root,
-                             s->n_classes ? s->classes[0] : "");
+                             "%s has a test part but none to train on: %s/train is missing", s->root,
+                             s->root);
+    if (s->n_classes < 2)
+        return heed__fail_at(
+            err, HEED_ERR_FORMAT, s->root,
+            "%s has one class only, %.60s; two or more can be told apart: a sub-folder for each", s->root,
+            s->n_classes ? s->classes[0] : "");
     seen = heed__alloc(j->ctx->heap, (size_t)s->n_classes, sizeof *seen);
     if (!seen)
         return heed__fail_memory(err, (uint64_t)s->n_classes);
@@ -83,8 +87,8 @@ static heed_status folder_check_classes(const folder_job *j, heed_error *err)
     for (int32_t c = 0; c < s->n_classes && st == HEED_OK; c++)
         if (!seen[c])
             st = heed__fail_at(err, HEED_ERR_FORMAT, s->root,
-                               "%s: class %.60s has no picture to train on; add some or take its folder away", s->root,
-                               s->classes[c]);
+                               "%s: class %.60s has no picture to train on; add some or take its folder away",
+                               s->root, s->classes[c]);
     heed__release(j->ctx->heap, seen);
     return st;
 }
@@ -117,9 +121,10 @@ static heed_status folder_choose_samples(folder_job *j, heed_error *err)
         j->test_end = (uint16_t)__builtin_ceil((begin + o->test) * SPLIT_BUCKETS);
         j->test_only = o->part == HEED_PART_TEST;
         if (j->test_only && j->test_begin == j->test_end)
-            return heed__fail_at(err, HEED_ERR_FORMAT, s->root,
-                                 "%s has no test part: there is no folder %s/test, and data.test keeps none by rule", s->root,
-                                 s->root);
+            return heed__fail_at(
+                err, HEED_ERR_FORMAT, s->root,
+                "%s has no test part: there is no folder %s/test, and data.test keeps none by rule", s->root,
+                s->root);
     }
     j->which = heed__alloc(j->ctx->heap, (size_t)s->n, sizeof *j->which);
     if (!j->which)
@@ -128,20 +133,22 @@ static heed_status folder_choose_samples(folder_job *j, heed_error *err)
         if (folder_wants(j, s->samples[i].part))
             j->which[j->n_which++] = i;
     if (j->n_which == 0)
-        return heed__fail_at(err, HEED_ERR_FORMAT, s->root, "%s: there is no picture in the part that is asked for", s->root);
+        return heed__fail_at(err, HEED_ERR_FORMAT, s->root,
+                             "%s: there is no picture in the part that is asked for", s->root);
     return HEED_OK;
 }
 
 /* A picture is bad, as the number-th one. */
-static heed_status folder_bad(const folder_job *j, const char *source, const picture *p, int64_t number, heed_error *err)
+static heed_status folder_bad(const folder_job *j, const char *source, const picture *p, int64_t number,
+                              heed_error *err)
 {
     const int64_t allowed = j->opts->skip_bad;
 
     if (number <= allowed)
         return HEED_OK;
     if (allowed == 0)
-        return heed__fail_at(err, p->st, source, "%s/%s: %s (data.skip_bad=N passes over N such pictures)", j->scan.root,
-                             source, p->err.text);
+        return heed__fail_at(err, p->st, source, "%s/%s: %s (data.skip_bad=N passes over N such pictures)",
+                             j->scan.root, source, p->err.text);
     return heed__fail_at(err, p->st, source,
                          "%s/%s: %s; it is bad picture number %" PRId64 ", and data.skip_bad allows %" PRId64,
                          j->scan.root, source, p->err.text, number, allowed);
@@ -171,13 +178,18 @@ static heed_status folder_choose_fit(folder_job *j, heed_error *err)
     const int64_t n = i64_min(j->n_which, FOLDER_LOOKS);
     size_t side = 0;
 
-    j->fit = (picture_fit){ .channels = o->channels, .height = o->height, .width = o->width, .fit = o->fit,
-                            .filter = o->filter, .fill = o->fill };
+    j->fit = (picture_fit){ .channels = o->channels,
+                            .height = o->height,
+                            .width = o->width,
+                            .fit = o->fit,
+                            .filter = o->filter,
+                            .fill = o->fill };
     if (o->channels && o->height)
         return HEED_OK;
     for (int64_t i = 0; i < n; i++)
         looks[i] = j->which[i * (j->n_which / n) + i * (j->n_which % n) / n];
-    TRY(heed__pictures_read(&j->scan, &(pictures_opts){ .which = looks, .n = n, .take = folder_look, .user = j }, err));
+    TRY(heed__pictures_read(&j->scan,
+                            &(pictures_opts){ .which = looks, .n = n, .take = folder_look, .user = j }, err));
     median = j->looked ? j->sides[j->looked / 2] : 0;
     while (side + 1 < FOLDER_SIDES && folder_sides[side] < median)
         side++;
@@ -224,17 +236,20 @@ static heed_status folder_begin(folder_job *j, heed_error *err)
     if (!heed__size_mul(&plane, (size_t)f->height, (size_t)f->width) ||
         !heed__size_mul(&plane, plane, (size_t)f->channels) || !heed__size_mul(&bytes, plane, (size_t)room) ||
         (limit && (bytes > limit || bytes > limit - u64_min(used, limit))))
-        return heed__fail_at(err, HEED_ERR_LIMIT, j->scan.root,
-                             "%s: %" PRId64 " pictures of %" PRId64 " x %" PRId64 " x %" PRId64
-                             " need %.0f bytes, the memory limit leaves %" PRIu64
-                             "; lower the size of a picture with --set data.size=%" PRId64 ", or raise the limit",
-                             j->scan.root, room, f->channels, f->height, f->width,
-                             (double)room * (double)f->channels * (double)f->height * (double)f->width,
-                             limit ? limit - u64_min(used, limit) : (uint64_t)SIZE_MAX, i64_max(1, f->height / 2));
+        return heed__fail_at(
+            err, HEED_ERR_LIMIT, j->scan.root,
+            "%s: %" PRId64 " pictures of %" PRId64 " x %" PRId64 " x %" PRId64
+            " need %.0f bytes, the memory limit leaves %" PRIu64
+            "; lower the size of a picture with --set data.size=%" PRId64 ", or raise the limit",
+            j->scan.root, room, f->channels, f->height, f->width,
+            (double)room * (double)f->channels * (double)f->height * (double)f->width,
+            limit ? limit - u64_min(used, limit) : (uint64_t)SIZE_MAX, i64_max(1, f->height / 2));
     d = j->data = heed__alloc(j->ctx->heap, 1, sizeof *d);
     if (!d)
         return heed__fail_memory(err, sizeof *d);
-    *d = (heed_dataset){ .ctx = j->ctx, .kind = HEED_DATASET_FOLDER, .size = plane, .classes = j->scan.n_classes };
+    *d = (heed_dataset){
+        .ctx = j->ctx, .kind = HEED_DATASET_FOLDER, .size = plane, .classes = j->scan.n_classes
+    };
     heed__arena_init(&d->arena, j->ctx->heap);
     d->picture = heed_type_of(HEED_U8, 3, (const int64_t[]){ f->channels, f->height, f->width });
     return folder_make_room(j, room, err);
@@ -251,7 +266,8 @@ static heed_status folder_take(void *user, int64_t sample, const picture *p, hee
     if (p->st != HEED_OK)
         return folder_bad(j, s->source, p, ++d->skipped, err);
     bucket = heed__split_bucket(p->digest);
-    test = s->part != SCAN_VALIDATION && s->part != SCAN_TEST && bucket >= j->test_begin && bucket < j->test_end;
+    test =
+        s->part != SCAN_VALIDATION && s->part != SCAN_TEST && bucket >= j->test_begin && bucket < j->test_end;
     if (test != j->test_only)
         return HEED_OK;
     if (d->n == j->room)
@@ -259,7 +275,7 @@ static heed_status folder_take(void *user, int64_t sample, const picture *p, hee
     memcpy(d->images + (size_t)d->n * d->size, p->fitted, d->size);
     d->labels[d->n] = s->label;
     d->sources[d->n] = s->source;
-    d->sides[d->n] = s->part == SCAN_VALIDATION                 ? SIDE_VALIDATION
+    d->sides[d->n] = s->part == SCAN_VALIDATION                   ? SIDE_VALIDATION
                      : s->part == SCAN_RULE || !j->validation_own ? bucket
                                                                   : SIDE_TRAIN;
     d->n++;
@@ -293,8 +309,8 @@ static heed_status folder_prepare(folder_job *j, const char *path, heed_error *e
     return folder_choose_fit(j, err);
 }
 
-heed_status heed__folder_peek(folder_peek *out, heed_context *ctx, const char *path, const heed_dataset_opts *opts,
-                              heed_error *err)
+heed_status heed__folder_peek(folder_peek *out, heed_context *ctx, const char *path,
+                              const heed_dataset_opts *opts, heed_error *err)
 {
     folder_job j = { .ctx = ctx, .opts = opts };
     const heed_status st = folder_prepare(&j, path, err);
@@ -334,8 +350,8 @@ done:
     return st;
 }
 
-heed_status heed_dataset_open(heed_dataset **out, heed_context *ctx, const char *path, const heed_dataset_opts *opts,
-                              heed_error *err)
+heed_status heed_dataset_open(heed_dataset **out, heed_context *ctx, const char *path,
+                              const heed_dataset_opts *opts, heed_error *err)
 {
     heed_dataset_kind kind = opts ? opts->kind : HEED_DATASET_AUTO;
     bool idx;
@@ -346,5 +362,6 @@ heed_status heed_dataset_open(heed_dataset **out, heed_context *ctx, const char 
     }
     if (kind == HEED_DATASET_FOLDER)
         return heed_dataset_open_folder(out, ctx, path, opts, err);
-    return heed_dataset_open_idx(out, ctx, path, opts && opts->part != HEED_PART_TRAIN ? "test" : "train", err);
+    return heed_dataset_open_idx(out, ctx, path, opts && opts->part != HEED_PART_TRAIN ? "test" : "train",
+                                 err);
 }

@@ -53,7 +53,7 @@ struct heed_loader {
     int64_t shift;
     double crop, erase;
     struct loader_tap *across; /* [W], of the sample that is being made */
-    float *table; /* [C][256] */
+    float *table;              /* [C][256] */
     loader_batch *ring;
     int64_t slots;
     int64_t epoch; /* -1: not started */
@@ -117,8 +117,8 @@ static void loader_boxes_of(loader_move *m, const heed_loader *l, uint32_t step,
         heed__rng_quad(w, &r, row, 0);
         heed__rng_quad(w + 4, &r, row, 1);
         m->erase = (double)heed__unit(w[0]) < l->erase;
-        m->erased = loader_box_of(l, 0.02 + (1.0 / 3 - 0.02) * (double)heed__unit(w[1]), loader_ratio(w[2], 2), w[3],
-                                  w[4]);
+        m->erased = loader_box_of(l, 0.02 + (1.0 / 3 - 0.02) * (double)heed__unit(w[1]),
+                                  loader_ratio(w[2], 2), w[3], w[4]);
     }
 }
 
@@ -185,14 +185,15 @@ static loader_tap loader_tap_of(int64_t i, int64_t n, int64_t begin, int64_t len
 }
 
 /* loader_plane for a cropped picture: the same moves on a picture that is read between pixels. */
-static void loader_plane_cropped(const heed_loader *l, float *y, const uint8_t *x, int64_t height, int64_t width,
-                                 const float *table, const loader_move *m)
+static void loader_plane_cropped(const heed_loader *l, float *y, const uint8_t *x, int64_t height,
+                                 int64_t width, const float *table, const loader_move *m)
 {
     for (int64_t c = 0; c < width; c++) {
         const int64_t from = c - m->right;
 
         if (from >= 0 && from < width)
-            l->across[c] = loader_tap_of(m->mirror ? width - 1 - from : from, width, m->cropped.left, m->cropped.width);
+            l->across[c] =
+                loader_tap_of(m->mirror ? width - 1 - from : from, width, m->cropped.left, m->cropped.width);
     }
     for (int64_t r = 0; r < height; r++, y += width) {
         const int64_t from = r - m->down;
@@ -294,9 +295,10 @@ static heed_status loader_check(const heed_dataset *d, const int64_t *order, int
                           " is out of range: not negative, prefetch -1 to %d",
                           o->batch_size, o->shift, o->prefetch, LOADER_PREFETCH_MOST);
     if (!(o->crop >= 0 && o->crop <= 1 && o->erase >= 0 && o->erase <= 1))
-        return heed__fail(err, HEED_ERR_LIMIT,
-                          "crop %g or erase %g is out of range: a share of the area and a probability are 0 to 1", o->crop,
-                          o->erase);
+        return heed__fail(
+            err, HEED_ERR_LIMIT,
+            "crop %g or erase %g is out of range: a share of the area and a probability are 0 to 1", o->crop,
+            o->erase);
     if (count > UINT32_MAX || n > UINT32_MAX)
         return heed__fail(err, HEED_ERR_LIMIT, "a loader takes up to 2^32 - 1 samples");
     if (n < 0)

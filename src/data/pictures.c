@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "base/files.h"
 
+#include <inttypes.h>
+
 #define PICTURES_BATCH 64
 #define PICTURES_BATCH_BYTES ((size_t)32 << 20)
 
@@ -42,8 +44,8 @@ static void pictures_decode(void *user, int worker, int64_t chunk)
     (void)worker;
     if (p->st != HEED_OK)
         return;
-    p->st = heed_image_decode(&decoded, j->ctx, slot->file.data, slot->file.size, slot->source, HEED_IMAGE_AS_IS,
-                              &p->err);
+    p->st = heed_image_decode(&decoded, j->ctx, slot->file.data, slot->file.size, slot->source,
+                              HEED_IMAGE_AS_IS, &p->err);
     if (p->st != HEED_OK)
         return;
     p->type = decoded.type;
@@ -95,13 +97,14 @@ static heed_status pictures_hand_on(pictures_job *j, int64_t first, heed_error *
         const picture *p = &j->slots[i].picture;
 
         if (p->st == HEED_ERR_MEMORY)
-            return heed__fail_at(err, p->st, j->slots[i].source, "%s/%s: %s", j->scan->root, j->slots[i].source,
-                                 p->err.text);
+            return heed__fail_at(err, p->st, j->slots[i].source, "%s/%s: %s", j->scan->root,
+                                 j->slots[i].source, p->err.text);
         TRY(o->take(o->user, pictures_sample(o, first + i), p, err));
     }
     if (o->progress && o->progress(o->progress_user, first + j->filled, o->n))
-        return heed__fail_at(err, HEED_ERR_STOPPED, j->scan->root, "reading %s was stopped at picture %lld of %lld",
-                             j->scan->root, (long long)(first + j->filled), (long long)o->n);
+        return heed__fail_at(err, HEED_ERR_STOPPED, j->scan->root,
+                             "reading %s was stopped at picture %" PRId64 " of %" PRId64, j->scan->root,
+                             first + j->filled, o->n);
     return HEED_OK;
 }
 

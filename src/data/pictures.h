@@ -10,18 +10,18 @@
 typedef struct picture {
     heed_status st; /* what is wrong with it: everything but HEED_ERR_MEMORY */
     heed_error err;
-    heed_type type;      /* u8 [C,H,W], as in the file */
-    uint8_t digest[32];  /* SHA-256 of those pixels */
-    uint8_t *fitted;     /* as `fit` wants it, or NULL */
+    heed_type type;     /* u8 [C,H,W], as in the file */
+    uint8_t digest[32]; /* SHA-256 of those pixels */
+    uint8_t *fitted;    /* as `fit` wants it, or NULL */
 } picture;
 
 typedef heed_status picture_take(void *user, int64_t sample, const picture *p, heed_error *err);
 
 typedef struct pictures_opts {
-    const int64_t *which; /* samples of the scan; NULL: all */
-    int64_t n;            /* of them */
+    const int64_t *which;   /* samples of the scan; NULL: all */
+    int64_t n;              /* of them */
     const picture_fit *fit; /* NULL: pixels are not kept */
-    picture_take *take;   /* called in order on this thread, bad pictures too */
+    picture_take *take;     /* called in order on this thread, bad pictures too */
     void *user;
     heed_read_fn *progress;
     void *progress_user;

@@ -34,10 +34,11 @@ static heed_status scan_list_root(folder_list *out, heed_context *ctx, const cha
     const heed_status st = heed__folder_list(out, ctx, root, &why);
 
     if (st == HEED_ERR_IO && heed__file_exists(ctx, root))
-        return heed__fail_at(err, st, root,
-                             "%s is a file; data is a folder: a sub-folder of pictures for each class, or the four "
-                             "IDX files",
-                             root);
+        return heed__fail_at(
+            err, st, root,
+            "%s is a file; data is a folder: a sub-folder of pictures for each class, or the four "
+            "IDX files",
+            root);
     if (st != HEED_OK)
         return heed__fail_at(err, st, why.path, "%s%s%s", why.path, why.path[0] ? ": " : "", why.text);
     return HEED_OK;
@@ -46,7 +47,8 @@ static heed_status scan_list_root(folder_list *out, heed_context *ctx, const cha
 /* "a/b", or "b" below the root itself. */
 static const char *scan_join(folder_scan *s, const char *folder, const char *name)
 {
-    return folder[0] ? heed__arena_format(&s->arena, "%s/%s", folder, name) : heed__arena_string(&s->arena, name);
+    return folder[0] ? heed__arena_format(&s->arena, "%s/%s", folder, name)
+                     : heed__arena_string(&s->arena, name);
 }
 
 /* Lists a folder below the root; *source is its name below the root, in the arena. */
@@ -139,15 +141,16 @@ static heed_status scan_step(folder_scan *s, scan_level *levels, int *depth, int
         return heed__fail_memory(err, 0);
     if (*depth == SCAN_DEPTH)
         return heed__fail_at(err, HEED_ERR_LIMIT, source,
-                             "%s/%s: folders lie deeper than %d in each other; does a link lead back?", s->root, source,
-                             SCAN_DEPTH);
+                             "%s/%s: folders lie deeper than %d in each other; does a link lead back?",
+                             s->root, source, SCAN_DEPTH);
     levels[*depth] = (scan_level){ .source = source };
     TRY(scan_list(&levels[*depth].list, s, source, err));
     ++*depth;
     return HEED_OK;
 }
 
-static heed_status scan_class(folder_scan *s, const char *source, int32_t label, scan_part part, heed_error *err)
+static heed_status scan_class(folder_scan *s, const char *source, int32_t label, scan_part part,
+                              heed_error *err)
 {
     scan_level levels[SCAN_DEPTH] = { { .source = source } };
     int depth = 0;
@@ -209,9 +212,10 @@ static heed_status scan_unknown_class(const folder_scan *s, const char *source, 
         scan_show_name(&t, s->classes[i], i);
     if (s->n_classes > SCAN_SHOWN)
         heed__text_add(&t, " and %d more", s->n_classes - SCAN_SHOWN);
-    st = t.failed ? heed__fail_memory(err, 0)
-                  : heed__fail_at(err, HEED_ERR_FORMAT, source, "%s/%s: there is no such class; the folder has %s",
-                                  s->root, source, t.data);
+    st = t.failed
+             ? heed__fail_memory(err, 0)
+             : heed__fail_at(err, HEED_ERR_FORMAT, source,
+                             "%s/%s is no class that is known: the folder has %s", s->root, source, t.data);
     heed__text_release(&t);
     return st;
 }
@@ -300,7 +304,8 @@ static heed_status scan_find_parts(scan_layout *l, folder_scan *s, const folder_
 {
     for (size_t k = 0; k < SCAN_NAMES; k++)
         for (uint32_t i = 0; i < root->n; i++)
-            if (root->entries[i].kind == OS_FOLDER && strcmp(root->entries[i].name, scan_parts[k].name) == 0) {
+            if (root->entries[i].kind == OS_FOLDER &&
+                strcmp(root->entries[i].name, scan_parts[k].name) == 0) {
                 TRY(scan_list(&l->lists[k], s, scan_parts[k].name, err));
                 l->there[k] = true;
                 if (scan_parts[k].part != SCAN_VALIDATION && scan_holds_classes(&l->lists[k]))
@@ -316,7 +321,8 @@ static heed_status scan_all_parts(folder_scan *s, scan_layout *l, heed_error *er
             continue;
         if (s->parts[scan_parts[k].part])
             return heed__fail_at(err, HEED_ERR_FORMAT, s->root,
-                                 "%s has two validation parts; val, valid and validation mean the same", s->root);
+                                 "%s has two validation parts; val, valid and validation mean the same",
+                                 s->root);
         TRY(scan_classes(s, scan_parts[k].name, &l->lists[k], scan_parts[k].part, err));
     }
     return HEED_OK;
@@ -329,7 +335,8 @@ static void scan_beside_parts(folder_scan *s, const folder_list *root)
         bool part = false;
 
         for (size_t k = 0; k < SCAN_NAMES; k++)
-            part = part || (root->entries[i].kind == OS_FOLDER && strcmp(root->entries[i].name, scan_parts[k].name) == 0);
+            part = part || (root->entries[i].kind == OS_FOLDER &&
+                            strcmp(root->entries[i].name, scan_parts[k].name) == 0);
         if (!part)
             scan_pass_over(s, &root->entries[i]);
     }
@@ -344,14 +351,15 @@ static heed_status scan_is_something(const folder_scan *s, heed_error *err)
                              "%s: its %" PRId64
                              " pictures lie in no class; put those of each class into a folder of its own",
                              s->root, s->outside);
-    return heed__fail_at(err, HEED_ERR_FORMAT, s->root,
-                         "%s: there is no picture in it; a data set is a folder for each class with PNG, JPEG, PGM or PPM "
-                         "files, or the four IDX files",
-                         s->root);
+    return heed__fail_at(
+        err, HEED_ERR_FORMAT, s->root,
+        "%s: there is no picture in it; a data set is a folder for each class with PNG, JPEG, PGM or PPM "
+        "files, or the four IDX files",
+        s->root);
 }
 
-heed_status heed__scan_folder(folder_scan *out, heed_context *ctx, const char *root, const char *const *classes,
-                              heed_error *err)
+heed_status heed__scan_folder(folder_scan *out, heed_context *ctx, const char *root,
+                              const char *const *classes, heed_error *err)
 {
     folder_list list = { .n = 0 };
     scan_layout layout = { .parts = false };

@@ -31,8 +31,8 @@ heed_status heed__scan_has_idx(bool *out, heed_context *ctx, const char *folder,
 
 /* classes (ended by NULL): the folders that count, in the order of their numbers; every other one is an error.
  * NULL: all. Released also after a failure. */
-heed_status heed__scan_folder(folder_scan *out, heed_context *ctx, const char *root, const char *const *classes,
-                              heed_error *err);
+heed_status heed__scan_folder(folder_scan *out, heed_context *ctx, const char *root,
+                              const char *const *classes, heed_error *err);
 void heed__scan_release(folder_scan *s);
 
 #endif

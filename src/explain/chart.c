@@ -2,11 +2,12 @@
  *
  *   place(v) = n (v - min) / (max - min)          (y is counted from the bottom)
  *
- * Ticks are multiples of 1, 2 or 5 times a power of ten. The names of the lines stand where the lines end, pushed apart
- * until none covers another, so that no legend has to be matched by colour. Colours are presentation attributes: they
- * hold without any style, and a page's variables or the style of a file of its own change them.
+ * Ticks are multiples of 1, 2 or 5 times a power of ten. The names of the lines stand where the lines end,
+ * pushed apart until none covers another, so that no legend has to be matched by colour. Colours are
+ * presentation attributes: they hold without any style, and a page's variables or the style of a file of its
+ * own change them.
  *
- * Numbers are written from integers (units of 1/10), so that neither the host's locale nor its printf shows. */
+ * Numbers are written from integers (units of 1/10), so that no host's locale or printf shows. */
 #include "explain/chart.h"
 #include "explain/page.h"
 
@@ -126,8 +127,8 @@ static bool whole_numbers(const double *values, int64_t n)
     return true;
 }
 
-/* Ends given by the caller stay; those of the data become multiples of the step. whole: values are counted (epochs),
- * so that no tick stands between two of them. */
+/* Ends given by the caller stay; those of the data become multiples of the step. whole: values are counted
+ * (epochs), so that no tick stands between two of them. */
 static axis make_axis(double min, double max, bool given, bool whole)
 {
     axis a = { .min = min, .max = max };
@@ -333,7 +334,8 @@ static void draw_line(const drawing *d, const chart_line *l, int colour)
             draw_mark(d, l, i, colour);
 }
 
-/* The lines lie in an <svg> of their own, which cuts off what lies outside; 4 units more for strokes and marks. */
+/* The lines lie in an <svg> of their own, which cuts off what lies outside; 4 units more for strokes and
+ * marks. */
 static void draw_lines(const drawing *d)
 {
     heed__text_add(d->t, "<svg x=\"%d\" y=\"%d\" width=\"", LEFT - 4, TOP - 4);
@@ -420,8 +422,8 @@ static double end_of(const drawing *d, const chart_line *l)
     return d->height;
 }
 
-/* Names in the order of their ends, each at its line's end or right below the one above; then from the bottom up, so
- * that none leaves the plot. */
+/* Names in the order of their ends, each at its line's end or right below the one above; then from the bottom
+ * up, so that none leaves the plot. */
 static void place_names(const drawing *d, int order[LINES_MOST], double at[LINES_MOST])
 {
     for (int i = 0; i < d->n_lines; i++) {

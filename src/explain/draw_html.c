@@ -16,7 +16,7 @@
 #include <math.h>
 #include <string.h>
 
-#define PAGE_WEIGHTS ((int64_t)1 << 20) /* numbers; 2.8 MB of page */
+#define PAGE_WEIGHTS 1048576 /* numbers; 2.8 MB of page */
 #define PAGE_CLASSES 10
 
 typedef struct html {

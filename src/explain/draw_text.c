@@ -223,7 +223,8 @@ static void text_row_of_tiles(const screen *s, const tile *tiles, int64_t from, 
     heed__text_put(s->t, "\n", 1);
 }
 
-/* With colours a map lies over the picture; a letter says one thing only, so there it is the map alone. */
+/* With colours a map lies over the picture, three parts to one: 256 colours have few dark ones; a letter says
+ * one thing only, so there it is the map alone. */
 static heed_status text_map_tile(const screen *s, heed_context *ctx, colour *to, const colour *picture,
                                  const heed_saliency *map, heed_error *err)
 {
@@ -238,7 +239,8 @@ static heed_status text_map_tile(const screen *s, heed_context *ctx, colour *to,
         const int at = heed__colour_at((double)value[i]);
         const uint8_t grey = (uint8_t)at;
 
-        to[i] = s->colours ? heed__colour_mix(picture[i], table[at]) : (colour){ grey, grey, grey };
+        to[i] = s->colours ? heed__colour_mix(heed__colour_mix(picture[i], table[at]), table[at])
+                           : (colour){ grey, grey, grey };
     }
     heed__release(ctx->heap, value);
     return st;

@@ -1,15 +1,18 @@
-/* The page of a run: what was reached, against what, where it is wrong, of what it is made, and how to repeat it.
+/* The page of a run: what was reached, against what, where it is wrong, of what it is made, and how to repeat
+ * it.
  *
- * Every number that judges the model stands beside one to judge it by: the interval of its accuracy (Wilson, 95 %), the
- * share that always naming the commonest class reaches, other models on the same pictures.
+ * Every number that judges the model stands beside one to judge it by: the interval of its accuracy (Wilson,
+ * 95 %), the share that always naming the commonest class reaches, other models on the same pictures.
  *
- *   calibration: bins of equal width of the largest probability; in each, mean probability against share right */
+ *   calibration: bins of equal width of the largest probability; in each, mean probability against share
+ * right */
 #include "explain/report.h"
 #include "base/arena.h"
 #include "base/context.h"
 #include "base/error.h"
 #include "base/sizes.h"
 #include "explain/chart.h"
+#include "explain/draw.h"
 #include "explain/page.h"
 #include <heed/image.h>
 
@@ -21,7 +24,8 @@
 #define CONFUSIONS_MOST 12
 #define BINS 15
 #define NONE "\xe2\x80\x93" /* a dash: no number */
-#define TENSORS_OPEN 24 /* more are folded */
+#define MAP_SIDE 112        /* pixels, at least, of the longer side of a map */
+#define TENSORS_OPEN 24     /* more are folded */
 
 typedef struct writer {
     text *t;
@@ -45,7 +49,8 @@ static const char *percent(writer *w, double share)
 {
     if (!isfinite(share))
         return NONE;
-    return kept(w, heed__arena_format(&w->arena, share > 0 && share < 0.001 ? "%.1g\xc2\xa0%%" : "%.1f\xc2\xa0%%",
+    return kept(w, heed__arena_format(&w->arena,
+                                      share > 0 && share < 0.001 ? "%.1g\xc2\xa0%%" : "%.1f\xc2\xa0%%",
                                       100 * share));
 }
 
@@ -102,8 +107,10 @@ static const char *class_name(const writer *w, int64_t i)
 /* A region that a keyboard can scroll. */
 static void open_wide(writer *w, const char *label)
 {
-    heed__text_add(w->t, "<div class=\"wide\" tabindex=\"0\" role=\"region\" data-i18n-label=\"%s\" aria-label=\"%s\">\n",
-                   label, label);
+    heed__text_add(
+        w->t,
+        "<div class=\"wide\" tabindex=\"0\" role=\"region\" data-i18n-label=\"%s\" aria-label=\"%s\">\n",
+        label, label);
 }
 
 static void open_section(writer *w, const char *id, const char *title)
@@ -181,13 +188,15 @@ static void put_result(writer *w)
 
     open_section(w, "result", "Result");
     if (!m) {
-        SAY(w, "p class=\"note\"", "The {0} part was not evaluated: {1}", r->part, r->no_metrics ? r->no_metrics : "");
+        SAY(w, "p class=\"note\"", "The {0} part was not evaluated: {1}", r->part,
+            r->no_metrics ? r->no_metrics : "");
         raw(w, "</section>\n");
         return;
     }
     heed_wilson_interval((int64_t)llround(m->accuracy * (double)m->n), m->n, &low, &high);
     SAY(w, "p class=\"result\"",
-        "Right on {0} of {1} pictures of the {2} part; 95 % interval {3}. Always naming the commonest class would be right on {4}.",
+        "Right on {0} of {1} pictures of the {2} part; 95 % interval {3}. Always naming the commonest "
+        "class would be right on {4}.",
         percent(w, m->accuracy), counted(w, m->n), r->part, around(w, low, high),
         percent(w, isfinite(r->majority) ? r->majority : m->majority));
     raw(w, "\n<div class=\"figures\">\n");
@@ -239,7 +248,8 @@ static void put_training(writer *w)
     const report *r = w->r;
     double *epochs = heed__arena_alloc(&w->arena, (size_t)r->n_history + 1, sizeof *epochs);
     double *train = SERIES(w, train_loss), *held = SERIES(w, validation_loss);
-    double *right = SERIES(w, validation_accuracy), *lr = SERIES(w, lr), *norm = SERIES(w, grad_norm), *floor_line;
+    double *right = SERIES(w, validation_accuracy), *lr = SERIES(w, lr), *norm = SERIES(w, grad_norm),
+           *floor_line;
     chart_line lines[2];
     int n = 0;
 
@@ -257,29 +267,46 @@ static void put_training(writer *w)
         lines[n++] = (chart_line){ .name = "training", .x = epochs, .y = train, .n = r->n_history };
     if (held)
         lines[n++] = (chart_line){ .name = "validation", .x = epochs, .y = held, .n = r->n_history };
-    put_chart(w, &(chart){ .title = "Loss", .x_name = "epoch", .y_name = "cross-entropy", .lines = lines, .n_lines = n,
+    put_chart(w, &(chart){ .title = "Loss",
+                           .x_name = "epoch",
+                           .y_name = "cross-entropy",
+                           .lines = lines,
+                           .n_lines = n,
                            .points = r->n_history <= 30 });
     if (right) {
         floor_line = heed__arena_alloc(&w->arena, (size_t)r->n_history, sizeof *floor_line);
         n = 0;
         lines[n++] = (chart_line){ .name = "validation", .x = epochs, .y = right, .n = r->n_history };
         for (int64_t i = 0; floor_line && i < r->n_history; i++)
-            floor_line[i] = r->majority;
-        if (floor_line && isfinite(r->majority))
-            lines[n++] = (chart_line){ .name = "commonest class", .x = epochs, .y = floor_line, .n = r->n_history,
-                                       .dashed = true };
-        put_chart(w, &(chart){ .title = "Accuracy", .x_name = "epoch", .y_name = "share right", .lines = lines,
-                               .n_lines = n, .points = r->n_history <= 30 });
+            floor_line[i] = r->majority_validation;
+        if (floor_line && isfinite(r->majority_validation))
+            lines[n++] = (chart_line){
+                .name = "commonest class", .x = epochs, .y = floor_line, .n = r->n_history, .dashed = true
+            };
+        put_chart(w, &(chart){ .title = "Accuracy",
+                               .x_name = "epoch",
+                               .y_name = "share right",
+                               .lines = lines,
+                               .n_lines = n,
+                               .points = r->n_history <= 30 });
     }
     if (lr) {
         lines[0] = (chart_line){ .name = "learning rate", .x = epochs, .y = lr, .n = r->n_history };
-        put_chart(w, &(chart){ .title = "Learning rate", .x_name = "epoch", .y_name = "at the end of the epoch",
-                               .lines = lines, .n_lines = 1, .points = r->n_history <= 30 });
+        put_chart(w, &(chart){ .title = "Learning rate",
+                               .x_name = "epoch",
+                               .y_name = "at the end of the epoch",
+                               .lines = lines,
+                               .n_lines = 1,
+                               .points = r->n_history <= 30 });
     }
     if (norm) {
         lines[0] = (chart_line){ .name = "norm", .x = epochs, .y = norm, .n = r->n_history };
-        put_chart(w, &(chart){ .title = "Norm of the gradient", .x_name = "epoch", .y_name = "at the end of the epoch",
-                               .lines = lines, .n_lines = 1, .points = r->n_history <= 30 });
+        put_chart(w, &(chart){ .title = "Norm of the gradient",
+                               .x_name = "epoch",
+                               .y_name = "at the end of the epoch",
+                               .lines = lines,
+                               .n_lines = 1,
+                               .points = r->n_history <= 30 });
     }
     raw(w, "</div>\n</section>\n");
 }
@@ -303,7 +330,9 @@ static void put_classes(writer *w)
     const heed_metrics *m = w->r->metrics;
 
     open_section(w, "classes", "Classes");
-    say(w, "p", "Precision: of the pictures named so, the share that are. Recall: of the pictures that are, the share named so.");
+    say(w, "p",
+        "Precision: of the pictures named so, the share that are. Recall: of the pictures that are, the "
+        "share named so.");
     open_wide(w, "Classes");
     raw(w, "<table class=\"data\">");
     columns(w, (const char *const[]){ "Class", "Pictures", "Named so", "Precision", "Recall", "F1", "ROC AUC",
@@ -330,12 +359,16 @@ static void put_classes(writer *w)
 
 /* ---- confusions ---- */
 
-/* Errors are few beside what is right: their colour grows with the root of the share, or nobody would see them. */
+/* Errors are few beside what is right: their colour grows with the root of the share, or nobody would see
+ * them. */
 static void put_cell(writer *w, int64_t n, int64_t row, bool right)
 {
     const double share = row > 0 ? (double)n / (double)row : 0;
 
-    heed__text_add(w->t, "<td class=\"%s\" style=\"--heat:%.3f\">", right ? "right" : n ? "wrong" : "zero",
+    heed__text_add(w->t, "<td class=\"%s\" style=\"--heat:%.3f\">",
+                   right ? "right"
+                   : n   ? "wrong"
+                         : "zero",
                    right ? share : sqrt(share));
     heed__text_add(w->t, "%lld</td>", (long long)n);
 }
@@ -452,29 +485,31 @@ static heed_status put_curve(writer *w, heed_curve_kind kind, const int64_t *at,
         const heed_class_metrics *c = &r->metrics->per_class[at[i]];
 
         STEP(heed_curve_make(&curves[i], w->ctx, kind, r->probability, r->labels, at[i], w->err));
-        lines[i] = (chart_line){ .name = kept(w, heed__arena_format(&w->arena, "%s %.3f", class_name(w, at[i]),
-                                                                    kind == HEED_CURVE_ROC ? c->roc_auc
-                                                                                           : c->average_precision)),
-                                 .x = curves[i].x,
-                                 .y = curves[i].y,
-                                 .n = curves[i].n };
+        lines[i] = (chart_line){
+            .name = kept(w, heed__arena_format(&w->arena, "%s %.3f", class_name(w, at[i]),
+                                               kind == HEED_CURVE_ROC ? c->roc_auc : c->average_precision)),
+            .x = curves[i].x,
+            .y = curves[i].y,
+            .n = curves[i].n
+        };
     }
     if (kind == HEED_CURVE_ROC)
         lines[n] = (chart_line){ .name = "chance", .x = ends, .y = ends, .n = 2, .dashed = true };
-    put_chart(w, kind == HEED_CURVE_ROC ? &(chart){ .title = "ROC, with the area under it",
-                                                    .x_name = "share of other pictures named so",
-                                                    .y_name = "recall",
-                                                    .lines = lines,
-                                                    .n_lines = n + 1,
-                                                    .x_max = 1,
-                                                    .y_max = 1 }
-                                        : &(chart){ .title = "Precision and recall, with the average precision",
-                                                    .x_name = "recall",
-                                                    .y_name = "precision",
-                                                    .lines = lines,
-                                                    .n_lines = n,
-                                                    .x_max = 1,
-                                                    .y_max = 1 });
+    put_chart(w, kind == HEED_CURVE_ROC
+                     ? &(chart){ .title = "ROC, with the area under it",
+                                 .x_name = "share of other pictures named so",
+                                 .y_name = "recall",
+                                 .lines = lines,
+                                 .n_lines = n + 1,
+                                 .x_max = 1,
+                                 .y_max = 1 }
+                     : &(chart){ .title = "Precision and recall, with the average precision",
+                                 .x_name = "recall",
+                                 .y_name = "precision",
+                                 .lines = lines,
+                                 .n_lines = n,
+                                 .x_max = 1,
+                                 .y_max = 1 });
 done:
     for (int i = 0; i < n; i++)
         heed_curve_release(w->ctx, &curves[i]);
@@ -542,7 +577,8 @@ static void put_calibration(writer *w)
         return;
     open_section(w, "calibration", "Calibration");
     SAY(w, "p",
-        "How often the model is right where it says so with a certain probability. Below the dashed line it is too sure. Expected calibration error: {0}.",
+        "How often the model is right where it says so with a certain probability. Below the dashed line "
+        "it is too sure. Expected calibration error: {0}.",
         decimal(w, r->metrics->ece));
     fill_bins(r, bins);
     for (int i = 0; i < BINS; i++)
@@ -555,18 +591,26 @@ static void put_calibration(writer *w)
     lines[0] = (chart_line){ .name = "this run", .x = x, .y = y, .n = n, .low = low, .high = high };
     lines[1] = (chart_line){ .name = "as sure as right", .x = ends, .y = ends, .n = 2, .dashed = true };
     raw(w, "<div class=\"cards\">\n");
-    put_chart(w, &(chart){ .title = "Calibration, with 95 % intervals", .x_name = "probability of the named class",
-                           .y_name = "share right", .lines = lines, .n_lines = 2, .x_max = 1, .y_max = 1,
+    put_chart(w, &(chart){ .title = "Calibration, with 95 % intervals",
+                           .x_name = "probability of the named class",
+                           .y_name = "share right",
+                           .lines = lines,
+                           .n_lines = 2,
+                           .x_max = 1,
+                           .y_max = 1,
                            .points = true });
-    raw(w, "<div class=\"card\"><div class=\"wide\" tabindex=\"0\" role=\"region\" data-i18n-label=\"Calibration\" "
-           "aria-label=\"Calibration\"><table class=\"data\">");
+    raw(w,
+        "<div class=\"card\"><div class=\"wide\" tabindex=\"0\" role=\"region\" "
+        "data-i18n-label=\"Calibration\" "
+        "aria-label=\"Calibration\"><table class=\"data\">");
     columns(w, (const char *const[]){ "Probability", "Pictures", "Said", "Right", NULL });
     for (int i = 0; i < BINS; i++) {
         if (bins[i].n == 0)
             continue;
         raw(w, "<tr>");
         put(w, "th scope=\"row\"",
-            kept(w, heed__arena_format(&w->arena, "%.2f \xe2\x80\x93 %.2f", (double)i / BINS, (i + 1.0) / BINS)));
+            kept(w, heed__arena_format(&w->arena, "%.2f \xe2\x80\x93 %.2f", (double)i / BINS,
+                                       (i + 1.0) / BINS)));
         put(w, "td", counted(w, bins[i].n));
         put(w, "td", percent(w, bins[i].sum / (double)bins[i].n));
         put(w, "td", percent(w, (double)bins[i].right / (double)bins[i].n));
@@ -576,6 +620,14 @@ static void put_calibration(writer *w)
 }
 
 /* ---- mistakes ---- */
+
+static bool has_png(void)
+{
+    for (const heed_feature *f = heed_features(); f->name; f++)
+        if (strcmp(f->name, "png") == 0)
+            return f->present;
+    return false;
+}
 
 static heed_status put_picture(writer *w, heed_tensor picture, const char *caption, const char *label)
 {
@@ -596,16 +648,53 @@ static heed_status put_picture(writer *w, heed_tensor picture, const char *capti
     return HEED_OK;
 }
 
+/* The picture under each map; the verdict of the deletion test below. */
+static heed_status put_maps(writer *w, const heed_explanation *e, const char *name)
+{
+    const int64_t side = i64_max(e->picture.type.dims[1], e->picture.type.dims[2]);
+
+    for (int i = 0; i < e->n_maps; i++) {
+        pixels p;
+        heed_status st;
+
+        TRY(heed__draw_overlay(&p, w->ctx, e, &e->maps[i], i64_ceil_div(MAP_SIDE, i64_max(1, side)), w->err));
+        st = put_picture(w, heed__pixels_tensor(&p), heed__method_words(e->maps[i].method)->title, name);
+        heed__pixels_release(w->ctx, &p);
+        TRY(st);
+    }
+    return HEED_OK;
+}
+
+static void put_verdicts(writer *w, const heed_explanation *e)
+{
+    for (int i = 0; i < e->n_maps; i++) {
+        const verdict_words *v = heed__verdict_words(e->maps[i].faithful.verdict);
+
+        raw(w, "<p class=\"muted\">");
+        heed__page_say(w->t, "span", heed__method_words(e->maps[i].method)->title, NULL, 0);
+        raw(w, ": ");
+        heed__page_say(w->t, "b", v->title, NULL, 0);
+        raw(w, "</p>\n");
+    }
+}
+
 static heed_status put_mistake(writer *w, const report_mistake *e)
 {
     heed_status st = HEED_OK;
 
-    raw(w, "<article class=\"card mistake\">\n<div class=\"pictures\">\n");
-    if (e->picture.data)
-        st = put_picture(w, e->picture, "picture", e->name);
-    raw(w, "</div>\n");
+    raw(w, "<article class=\"card mistake\">\n");
+    if (has_png()) {
+        raw(w, "<div class=\"pictures\">\n");
+        if (e->picture.data)
+            st = put_picture(w, e->picture, "picture", e->name);
+        if (st == HEED_OK && e->explanation)
+            st = put_maps(w, e->explanation, e->name);
+        raw(w, "</div>\n");
+    }
     SAY(w, "p", "It is {0}; the model gave that {1}.", class_name(w, e->truth), percent(w, e->p_truth));
     SAY(w, "p", "It was named {0}, with {1}.", class_name(w, e->predicted), percent(w, e->p_predicted));
+    if (e->explanation)
+        put_verdicts(w, e->explanation);
     put(w, "p class=\"muted\"", e->name);
     raw(w, "</article>\n");
     return st;
@@ -618,8 +707,14 @@ static heed_status put_mistakes(writer *w)
     if (r->all_mistakes == 0)
         return HEED_OK;
     open_section(w, "mistakes", "Worst mistakes");
-    SAY(w, "p", "{0} pictures were named wrongly. These are the ones where the model gave the right class least.",
+    SAY(w, "p",
+        "{0} pictures were named wrongly. These are the ones where the model gave the right class least.",
         counted(w, r->all_mistakes));
+    if (r->n_mistakes > 0 && r->mistakes[0].explanation)
+        say(w, "p class=\"note\"",
+            "Attention shows mixing weights, not causes. The verdict below a picture is a deletion test: "
+            "do the cells that "
+            "the map marks count more for the named class than random ones?");
     raw(w, "<div class=\"cards mistakes\">\n");
     for (int64_t i = 0; i < r->n_mistakes; i++)
         TRY(put_mistake(w, &r->mistakes[i]));
@@ -776,7 +871,10 @@ static void put_nav(writer *w)
 static heed_status put_page(writer *w)
 {
     const char *const args[] = { w->r->model, w->r->run };
-    const page p = { .title = "{0}: {1}", .args = args, .n_args = 2, .style = &heed__asset_report_css,
+    const page p = { .title = "{0}: {1}",
+                     .args = args,
+                     .n_args = 2,
+                     .style = &heed__asset_report_css,
                      .script = &heed__asset_report_js };
 
     heed__page_begin(w->t, &p);

@@ -1,5 +1,5 @@
-/* report.html of a run: one page from one struct. tasks/run_report.c fills the struct; what is NULL, empty or NaN is left
- * out of the page, with a sentence where a reader would miss it. */
+/* report.html of a run: one page from one struct. tasks/run_report.c fills the struct; what is NULL, empty or
+ * NaN is left out of the page, with a sentence where a reader would miss it. */
 #ifndef EXPLAIN_REPORT_H
 #define EXPLAIN_REPORT_H
 
@@ -15,8 +15,8 @@ typedef struct report_pair {
 
 /* A picture that the model named wrongly. */
 typedef struct report_mistake {
-    const char *name;     /* "cat/12.png", "test[7]" */
-    heed_tensor picture;  /* u8 [C,H,W]; data NULL: none */
+    const char *name;    /* "cat/12.png", "test[7]" */
+    heed_tensor picture; /* u8 [C,H,W]; data NULL: none */
     int64_t truth, predicted;
     double p_truth, p_predicted;
     const heed_explanation *explanation; /* NULL: none */
@@ -35,9 +35,9 @@ typedef struct report_rival {
 } report_rival;
 
 typedef struct report_part {
-    const char *name;          /* "training", "validation", "test" */
+    const char *name; /* "training", "validation", "test" */
     int64_t n;
-    const int64_t *per_class;  /* [classes]; NULL: not counted */
+    const int64_t *per_class; /* [classes]; NULL: not counted */
 } report_part;
 
 typedef struct report {
@@ -49,9 +49,10 @@ typedef struct report {
 
     const heed_metrics *metrics; /* of the part; NULL: it was not evaluated, with the reason in no_metrics */
     const char *no_metrics;
-    heed_tensor probability, labels;   /* f32 [n,classes], i64 [n]: for curves and calibration */
-    double majority;             /* accuracy of always naming the training part's commonest class; NaN: not known */
-    const char *majority_name;   /* that class */
+    heed_tensor probability, labels; /* f32 [n,classes], i64 [n]: for curves and calibration */
+    double majority; /* accuracy of always naming the training part's commonest class; NaN: not known */
+    double majority_validation; /* the same on the validation part, which the curves of training are of */
+    const char *majority_name;  /* that class */
     const report_rival *rivals;
     int64_t n_rivals;
 
@@ -59,8 +60,8 @@ typedef struct report {
     int64_t n_history;
     const report_mistake *mistakes; /* the worst first */
     int64_t n_mistakes, all_mistakes;
-    int64_t parameters;             /* trained numbers */
-    const report_tensor *tensors;   /* of the weights: trained numbers and running statistics */
+    int64_t parameters;           /* trained numbers */
+    const report_tensor *tensors; /* of the weights: trained numbers and running statistics */
     int64_t n_tensors;
     const report_part *parts;
     int64_t n_parts;
@@ -71,7 +72,8 @@ typedef struct report {
     const char *sha256;  /* of the weights that it gives */
 } report;
 
-/* The same bytes for the same struct and versions of heed and libpng. Pictures are left out without libpng. */
+/* The same bytes for the same struct and versions of heed and libpng. Pictures are left out without libpng.
+ * */
 heed_status heed__report_html(text *t, heed_context *ctx, const report *r, heed_error *err);
 
 #endif

@@ -8,8 +8,9 @@
  * second one begins a session. A tag's first
  * value carries which plugin shows it; later ones need not say so again.
  *
- * Records are kept in memory and appended whole, so that a crash between two flushes tears none; a record that was torn
- * all the same, by a full disk, ends what readers take from the file. Nothing is written after it. */
+ * Records are kept in memory and appended whole, so that a crash between two flushes tears none; a record
+ * that was torn all the same, by a full disk, ends what readers take from the file. Nothing is written after
+ * it. */
 
 #include "base/error.h"
 #include <heed/formats.h>
@@ -391,8 +392,8 @@ static heed_status choose_path(heed_events *e, const char *folder, heed_error *e
         folder, FILES_MOST);
 }
 
-/* A start of session makes readers forget the steps from its own on that older files of the folder tell of: all of
- * them for a new training. The first start they meet changes nothing, so every file needs one. */
+/* A start of session makes readers forget the steps from its own on that older files of the folder tell of:
+ * all of them for a new training. The first start they meet changes nothing, so every file needs one. */
 static heed_status begin(heed_events *e, heed_error *err)
 {
     Event__Event version = EVENT__EVENT__INIT, start = EVENT__EVENT__INIT;

@@ -1,6 +1,6 @@
-/* A training under way, as the files of tasks/ share it: job_data.c fills the data in, job_folder.c takes the folder
- * and goes on where an earlier training stopped, job_best.c judges epochs, job_write.c writes, train_run.c makes the
- * model and goes through the steps. */
+/* A training under way, as the files of tasks/ share it: job_data.c fills the data in, job_folder.c takes
+ * the folder and goes on where an earlier training stopped, job_best.c judges epochs, job_write.c writes,
+ * train_run.c makes the model and goes through the steps. */
 #ifndef TASKS_JOB_H
 #define TASKS_JOB_H
 

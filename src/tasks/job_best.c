@@ -1,6 +1,6 @@
-/* Which epoch was best on validation, and whose weights the run gets. Of equal accuracies the one with less loss is
- * better (a small part has few accuracies), of equal losses the earlier one. An epoch counts for train.patience exactly
- * when it does not become the best. */
+/* Which epoch was best on validation, and whose weights the run gets. Of equal accuracies the one with less
+ * loss is better (a small part has few accuracies), of equal losses the earlier one. An epoch counts for
+ * train.patience exactly when it does not become the best. */
 
 #include "tasks/job.h"
 
@@ -43,13 +43,15 @@ heed_status heed__job_judge(job *j)
     const bool by_loss = t->monitor == RECIPE_MONITOR_LOSS;
     checkpoint_state *at = &j->at;
     const bool less_loss = at->validation_loss < at->best_loss;
-    const bool better = at->best_epoch == 0 || (by_loss ? less_loss
-                                                        : at->validation_accuracy > at->best_accuracy ||
-                                                              (at->validation_accuracy >= at->best_accuracy && less_loss));
+    const bool better =
+        at->best_epoch == 0 || (by_loss ? less_loss
+                                        : at->validation_accuracy > at->best_accuracy ||
+                                              (at->validation_accuracy >= at->best_accuracy && less_loss));
 
     at->bad_epochs++;
     if (t->schedule == HEED_SCHEDULE_PLATEAU) {
-        j->schedule.lr = heed_plateau_next(&j->plateau, by_loss ? at->validation_loss : at->validation_accuracy);
+        j->schedule.lr =
+            heed_plateau_next(&j->plateau, by_loss ? at->validation_loss : at->validation_accuracy);
         at->plateau_lr = j->plateau.lr;
         at->plateau_best = j->plateau.best;
         at->plateau_bad = j->plateau.bad;

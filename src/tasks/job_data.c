@@ -16,8 +16,8 @@ static heed_status name_classes(job *j)
         return heed__fail_memory(j->err, (uint64_t)classes * sizeof *names);
     TRY(heed__recipe_words(&words, &n, j->recipe, j->recipe->values->data.classes, j->err));
     if (n > 0 && n < classes)
-        return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names %lld classes, the data has %lld", (long long)n,
-                          (long long)classes);
+        return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names %lld classes, the data has %lld",
+                          (long long)n, (long long)classes);
     if (n > classes)
         return heed__fail(j->err, HEED_ERR_FORMAT, "data.classes names more classes than the data's %lld",
                           (long long)classes);
@@ -47,12 +47,14 @@ static heed_status settle_size(job *j, const heed_type *image)
             return heed__fail(j->err, HEED_ERR_SPEC,
                               "data.size and data.channels are for folders of pictures; the IDX pictures are "
                               "%lld x %lld x %lld and stay so",
-                              (long long)image->dims[0], (long long)image->dims[1], (long long)image->dims[2]);
+                              (long long)image->dims[0], (long long)image->dims[1],
+                              (long long)image->dims[2]);
         return HEED_OK;
     }
     (void)snprintf(size, sizeof size, "%lldx%lld", (long long)image->dims[1], (long long)image->dims[2]);
     TRY(heed__recipe_choose(j->recipe, "data.size", size, "from the data", j->err));
-    return heed__recipe_choose(j->recipe, "data.channels", image->dims[0] == 3 ? "3" : "1", "from the data", j->err);
+    return heed__recipe_choose(j->recipe, "data.channels", image->dims[0] == 3 ? "3" : "1", "from the data",
+                               j->err);
 }
 
 /* Opens the training part, splits it by rule, measures or takes mean and deviation. */

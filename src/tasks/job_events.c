@@ -1,8 +1,9 @@
-/* What others watch a training with: TensorBoard's event files in the folder of the run, beside metrics.jsonl.
+/* What others watch a training with: TensorBoard's event files in the folder of the run, beside
+ * metrics.jsonl.
  *
- * Each epoch gives a number for each tag. Every few epochs a few pictures of the validation part, always the same, show
- * where each head of each attention looks: what key k gets, mean over queries q of w[h, q, k], over the picture. The
- * model is asked as it is evaluated, so no bit of the training depends on it.
+ * Each epoch gives a number for each tag. Every few epochs a few pictures of the validation part, always the
+ * same, show where each head of each attention looks: what key k gets, mean over queries q of w[h, q, k],
+ * over the picture. The model is asked as it is evaluated, so no bit of the training depends on it.
  *
  * Without protobuf-c no file is made, and without libpng no picture: a run is whole without them. */
 
@@ -16,7 +17,7 @@
 #define EVENTS_NAME "events.out.tfevents."
 #define PICTURES 4
 #define PICTURE_SIDE 112 /* pixels, at least, of the longer side */
-#define TAGS_MOST 64     /* heads of all attentions; of models with more the mean of each attention is shown */
+#define TAGS_MOST 64 /* heads of all attentions; of models with more the mean of each attention is shown */
 
 static bool has_feature(const char *name)
 {
@@ -160,8 +161,9 @@ static heed_status take_looks(looks *l, job *j)
     TRY(heed_loader_start(j->validation, 0, 0, j->err));
     TRY(heed_loader_next(j->validation, &x, &y, &count, j->err));
     for (int i = 0; i < PICTURES && i < count; i++) {
-        const heed_tensor one = { .type = heed_type_of(HEED_F32, 4, (const int64_t[]){ 1, image.dims[0], image.dims[1],
-                                                                                      image.dims[2] }),
+        const heed_tensor one = { .type = heed_type_of(
+                                      HEED_F32, 4,
+                                      (const int64_t[]){ 1, image.dims[0], image.dims[1], image.dims[2] }),
                                   .data = (float *)x.data + i * numbers };
 
         l->picture[i] = (heed_tensor){ .type = image,
@@ -175,7 +177,8 @@ static heed_status take_looks(looks *l, job *j)
 /* Mean over queries, and over heads when head is -1; of the keys that lie on the picture. */
 static void map_of(float *map, const heed_attention_record *a, int64_t head)
 {
-    const int64_t cells = a->grid.rows * a->grid.cols, first = head < 0 ? 0 : head, end = head < 0 ? a->heads : head + 1;
+    const int64_t cells = a->grid.rows * a->grid.cols, first = head < 0 ? 0 : head,
+                  end = head < 0 ? a->heads : head + 1;
     double sum = 0;
 
     for (int64_t k = 0; k < cells; k++) {
@@ -192,8 +195,8 @@ static void map_of(float *map, const heed_attention_record *a, int64_t head)
 }
 
 /* The PNG of a map over its picture. */
-static heed_status draw(heed_event_image *out, job *j, heed_tensor picture, const heed_attention_record *a, int64_t head,
-                        float *map)
+static heed_status draw(heed_event_image *out, job *j, heed_tensor picture, const heed_attention_record *a,
+                        int64_t head, float *map)
 {
     const heed_explanation e = { .picture = picture };
     const heed_saliency s = { .rows = a->grid.rows, .cols = a->grid.cols, .map = map };

@@ -1,7 +1,8 @@
 /* The folder of a training: taken, gone on in, saved to.
  *
- * A training goes on only where everything that its result depends on is what it was: the recipe (named key by key),
- * the data (a digest of which samples train, which are held back, their labels and normalisation), and the level. */
+ * A training goes on only where everything that its result depends on is what it was: the recipe (named key
+ * by key), the data (a digest of which samples train, which are held back, their labels and normalisation),
+ * and the level. */
 
 #include "tasks/job.h"
 #include "base/digest.h"
@@ -51,10 +52,11 @@ static heed_status refuse_training(job *j)
     at.folder = sets;
     STEP(heed__checkpoint_newest(&step, &at, j->err));
     if (step >= 0)
-        st = heed__fail_at(j->err, HEED_ERR_EXISTS, j->opts->out,
-                           "%s holds a training that was interrupted after step %lld; --resume goes on, --force "
-                           "begins anew",
-                           j->opts->out, (long long)step);
+        st = heed__fail_at(
+            j->err, HEED_ERR_EXISTS, j->opts->out,
+            "%s holds a training that was interrupted after step %lld; --resume goes on, --force "
+            "begins anew",
+            j->opts->out, (long long)step);
 done:
     heed__release(j->ctx->heap, sets);
     return st;
@@ -144,7 +146,8 @@ static heed_status same_recipe(job *j, const checkpoint_state *s)
     STEP(heed__recipe_set_classes(then, j->config.classes, j->err));
     STEP(heed__recipe_same(j->recipe, then, j->err));
     if (strcmp(j->recipe_sha256, s->recipe_sha256) != 0)
-        st = heed__fail_at(j->err, HEED_ERR_SPEC, path, "%s was changed after the checkpoint was written", path);
+        st = heed__fail_at(j->err, HEED_ERR_SPEC, path, "%s was changed after the checkpoint was written",
+                           path);
 done:
     heed_recipe_free(then);
     heed__release(j->ctx->heap, path);
@@ -155,17 +158,21 @@ static heed_status same_training(job *j, const checkpoint_state *s)
 {
     TRY(same_recipe(j, s));
     if (strcmp(j->data_sha256, s->data_sha256) != 0)
-        return heed__fail_at(j->err, HEED_ERR_SPEC, j->recipe->values->data.path,
-                             "%s: these are not the data that the training began with; give it those back, or begin "
-                             "anew with --force",
-                             j->recipe->values->data.path);
+        return heed__fail_at(
+            j->err, HEED_ERR_SPEC, j->recipe->values->data.path,
+            "%s: these are not the data that the training began with; give it those back, or begin "
+            "anew with --force",
+            j->recipe->values->data.path);
     if (strcmp(j->at.isa, s->isa) != 0)
-        return heed__fail_at(j->err, HEED_ERR_SPEC, j->opts->out,
-                             "the training began at level %.32s, this is %s, which rounds otherwise; --isa %.32s "
-                             "goes on",
-                             s->isa, j->at.isa, s->isa);
+        return heed__fail_at(
+            j->err, HEED_ERR_SPEC, j->opts->out,
+            "the training began at level %.32s, this is %s, which rounds otherwise; --isa %.32s "
+            "goes on",
+            s->isa, j->at.isa, s->isa);
     if (strcmp(j->at.heed, s->heed) != 0)
-        tell(j, "the checkpoint is from another version of heed: the training goes on, but its bits may be others");
+        tell(
+            j,
+            "the checkpoint is from another version of heed; the training goes on, its bits may be others");
     return HEED_OK;
 }
 
@@ -212,9 +219,10 @@ static void take_state(job *j, const checkpoint_state *s)
 
 static heed_status load_set(job *j, const char *set, const checkpoint_state *s)
 {
-    const heed_type input = heed_type_of(HEED_F32, 4,
-                                         (const int64_t[]){ i64_min(j->recipe->values->train.batch_size, j->n_train),
-                                                            j->config.channels, j->config.height, j->config.width });
+    const heed_type input =
+        heed_type_of(HEED_F32, 4,
+                     (const int64_t[]){ i64_min(j->recipe->values->train.batch_size, j->n_train),
+                                        j->config.channels, j->config.height, j->config.width });
     const heed_type target = heed_type_of(HEED_I64, 1, input.dims);
     heed_status st = HEED_OK;
 
@@ -246,7 +254,8 @@ static heed_status go_on(job *j)
         st = begin_anew(j);
     } else if (st == HEED_OK) {
         st = heed__fail_at(j->err, HEED_ERR_IO, j->sets,
-                           "there is no checkpoint in %s to go on from; leave --resume out, or add --fresh", j->sets);
+                           "there is no checkpoint in %s to go on from; leave --resume out, or add --fresh",
+                           j->sets);
     }
     heed__release(j->ctx->heap, set);
     return st;
@@ -301,7 +310,8 @@ heed_status heed__job_save(job *j)
 {
     const checkpoint_place where = place(j);
     checkpoint_state *at = &j->at;
-    const bool is_best = at->batch == 0 && at->best_epoch == at->epoch; /* then the set's own weights are the best */
+    const bool is_best =
+        at->batch == 0 && at->best_epoch == at->epoch; /* then the set's own weights are the best */
 
     at->seconds = heed__os_seconds() - j->began;
     TRY(heed__file_sync(j->ctx, j->metrics, j->err));

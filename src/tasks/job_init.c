@@ -89,7 +89,8 @@ static heed_status init_refuse(job *j, const init_job *i, const char *path)
     st = t.failed || i->missing.shown.failed || i->unexpected.shown.failed || i->mismatched.shown.failed
              ? heed__fail_memory(j->err, 0)
              : heed__fail_at(j->err, HEED_ERR_SHAPE, path,
-                             "train.init: %s is not of this architecture, size of picture and widths: %s", path, t.data);
+                             "train.init: %s is not of this architecture, size of picture and widths: %s",
+                             path, t.data);
     heed__text_release(&t);
     return st;
 }
@@ -103,7 +104,8 @@ static heed_status init_note(job *j, const init_job *i, const char *path)
         return heed__fail_memory(j->err, 0);
     heed__text_init(&t, j->ctx->heap, 0);
     if (i->fresh.n)
-        heed__text_add(&t, "weights from %s; its head is of other classes, so %s stay fresh", path, i->fresh.shown.data);
+        heed__text_add(&t, "weights from %s; its head is of other classes, so %s stay fresh", path,
+                       i->fresh.shown.data);
     else
         heed__text_add(&t, "weights from %s, all of them", path);
     if (t.failed)
@@ -183,10 +185,11 @@ heed_status heed__job_frozen(job *j, const char *const **out)
             found = heed_weights_in_model(name) && frozen_matches(words[i], name);
         }
         if (!found)
-            return heed__fail(j->err, HEED_ERR_USAGE,
-                              "train.freeze: no parameter is called \"%.60s\"; heed info RUN lists them, and a star ends a "
-                              "beginning, as in stem.*",
-                              words[i]);
+            return heed__fail(
+                j->err, HEED_ERR_USAGE,
+                "train.freeze: no parameter is called \"%.60s\"; heed info RUN lists them, and a star ends a "
+                "beginning, as in stem.*",
+                words[i]);
     }
     *out = n ? words : NULL;
     return HEED_OK;

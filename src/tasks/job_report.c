@@ -1,5 +1,5 @@
-/* report.html at the end of a training: the run that was just written is opened as anybody opens it, and judged by the
- * validation part, which is at hand. The test part stays unread. */
+/* report.html at the end of a training: the run that was just written is opened as anybody opens it, and
+ * judged by the validation part, which is at hand. The test part stays unread. */
 
 #include "tasks/job.h"
 #include "tasks/run_report.h"
@@ -21,7 +21,7 @@ static heed_status tell(job *j, heed_status st, const heed_error *why)
 
 heed_status heed__job_report(job *j)
 {
-    const heed_report_opts opts = { .force = true };
+    const heed_report_opts opts = { .explained = HEED_SET(3), .force = true };
     const report_samples s = { .part = "validation",
                                .data = j->n_held > 0 ? j->data : NULL,
                                .why = "there is none; heed report evaluates the test part.",

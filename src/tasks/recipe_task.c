@@ -23,7 +23,8 @@ static const struct {
     const char *name, *file;
     const heed_asset *recipe;
 } tasks[] = {
-    { "image-classification", "default-image-classification.yaml", &heed__asset_default_image_classification_yaml },
+    { "image-classification", "default-image-classification.yaml",
+      &heed__asset_default_image_classification_yaml },
 };
 #define TASKS (sizeof tasks / sizeof *tasks)
 
@@ -36,8 +37,8 @@ static heed_status task_unknown(const char *task, heed_error *err)
         names[i] = tasks[i].name;
     near = heed__nearest(task, names);
     return heed__fail(err, HEED_ERR_USAGE, "there is no task \"%s\"; %s \"%s\"%s",
-                      heed__shown(shown, task, strlen(task)), near ? "did you mean" : "it is", near ? near : names[0],
-                      near ? "?" : "");
+                      heed__shown(shown, task, strlen(task)), near ? "did you mean" : "it is",
+                      near ? near : names[0], near ? "?" : "");
 }
 
 /* "16 P 32 P 64" for 28 x 28. */
@@ -49,7 +50,8 @@ static void task_stem(char stem[128], int64_t height, int64_t width)
     while (layers < 3 || pools > layers - 1) {
         static const int channels[] = { 16, 32, 64 };
 
-        n += (size_t)snprintf(stem + n, 128 - n, "%s%d", layers ? " " : "", channels[layers < 2 ? layers : 2]);
+        n +=
+            (size_t)snprintf(stem + n, 128 - n, "%s%d", layers ? " " : "", channels[layers < 2 ? layers : 2]);
         layers++;
         if (height * width > TASK_TOKENS && height >= 4 && width >= 4 && n < 100) {
             n += (size_t)snprintf(stem + n, 128 - n, " P");
@@ -77,8 +79,8 @@ static heed_status task_look(folder_peek *out, bool *folder, heed_recipe *r, hee
         return heed__folder_peek(out, r->ctx, d->path, &opts, err);
     TRY(heed_dataset_open(&idx, r->ctx, d->path, &opts, err));
     picture = heed_dataset_image_type(idx);
-    *out = (folder_peek){ heed_dataset_count(idx), heed_dataset_classes(idx), picture.dims[0], picture.dims[1],
-                          picture.dims[2] };
+    *out = (folder_peek){ heed_dataset_count(idx), heed_dataset_classes(idx), picture.dims[0],
+                          picture.dims[1], picture.dims[2] };
     heed_dataset_free(idx);
     return HEED_OK;
 }
@@ -89,11 +91,16 @@ static heed_status task_choose(heed_recipe *r, const folder_peek *p, bool folder
     char origin[96], number[128];
 
     (void)snprintf(origin, sizeof origin, "from the data: %" PRId64 " pictures", n);
-    (void)snprintf(number, sizeof number, "%" PRId64, i64_min(60, i64_max(5, i64_ceil_div(40000, i64_max(n, 1)))));
+    (void)snprintf(number, sizeof number, "%" PRId64,
+                   i64_min(60, i64_max(5, i64_ceil_div(40000, i64_max(n, 1)))));
     TRY(heed__recipe_choose(r, "train.epochs", number, origin, err));
     (void)snprintf(number, sizeof number, "%" PRId64, batch);
     TRY(heed__recipe_choose(r, "train.batch_size", number, origin, err));
-    TRY(heed__recipe_choose(r, "train.lr", batch == 16 ? "0.001" : batch == 32 ? "0.002" : "0.004", origin, err));
+    TRY(heed__recipe_choose(r, "train.lr",
+                            batch == 16   ? "0.001"
+                            : batch == 32 ? "0.002"
+                                          : "0.004",
+                            origin, err));
     if (folder) {
         (void)snprintf(origin, sizeof origin, "from the data: a look at %" PRId64 " of %" PRId64 " pictures",
                        i64_min(n, 101), n);
@@ -103,7 +110,8 @@ static heed_status task_choose(heed_recipe *r, const folder_peek *p, bool folder
     }
     if (strcmp(r->architecture->name, "conv-attention") != 0)
         return HEED_OK;
-    (void)snprintf(origin, sizeof origin, "from the data: pictures of %" PRId64 " x %" PRId64, p->height, p->width);
+    (void)snprintf(origin, sizeof origin, "from the data: pictures of %" PRId64 " x %" PRId64, p->height,
+                   p->width);
     task_stem(number, p->height, p->width);
     return heed__recipe_choose(r, "model.stem", number, origin, err);
 }
@@ -122,10 +130,11 @@ heed_status heed_recipe_open_task(heed_recipe **out, heed_context *ctx, const ch
     if (i == TASKS)
         return task_unknown(task, err);
     if (!data || !data[0])
-        return heed__fail(err, HEED_ERR_USAGE, "a task needs data: a folder with a sub-folder of pictures for each "
-                                               "class, or with the four IDX files");
-    TRY(heed__recipe_open_bytes(&r, ctx, tasks[i].file, tasks[i].recipe->text, tasks[i].recipe->size, overrides, data,
-                                err));
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "a task needs data: a folder with a sub-folder of pictures for each "
+                          "class, or with the four IDX files");
+    TRY(heed__recipe_open_bytes(&r, ctx, tasks[i].file, tasks[i].recipe->text, tasks[i].recipe->size,
+                                overrides, data, err));
     STEP(task_look(&peek, &folder, r, err));
     STEP(task_choose(r, &peek, folder, err));
     *out = r;

@@ -1,5 +1,5 @@
-/* Accuracy over seeds: mean, and half of the mean's 95 % interval, t(n - 1) s / sqrt(n) (Student); the quantiles of t
- * are those of tools/docs/results, so that page and report say the same. */
+/* Accuracy over seeds: mean, and half of the mean's 95 % interval, t(n - 1) s / sqrt(n) (Student); the
+ * quantiles of t are those of tools/docs/results, so that page and report say the same. */
 
 #include "tasks/rivals.h"
 #include "base/files.h"
@@ -63,9 +63,10 @@ static heed_status take(report_rival *out, arena *a, const json_t *j, const char
             sum += values[i];
     }
     if (!json_is_string(name) || n < 1)
-        return heed__fail_at(err, HEED_ERR_FORMAT, path,
-                             "%s: a comparison is an object with \"recipe\", a name, and \"accuracy\", shares of 0 to 1",
-                             path);
+        return heed__fail_at(
+            err, HEED_ERR_FORMAT, path,
+            "%s: a comparison is an object with \"recipe\", a name, and \"accuracy\", shares of 0 to 1",
+            path);
     for (int64_t i = 0; i < n; i++)
         squares += (values[i] - sum / (double)n) * (values[i] - sum / (double)n);
     *out = (report_rival){
@@ -78,7 +79,8 @@ static heed_status take(report_rival *out, arena *a, const json_t *j, const char
     return out->name && out->source ? HEED_OK : heed__fail_memory(err, strlen(path));
 }
 
-static heed_status read_object(report_rival *out, heed_context *ctx, arena *a, const char *path, heed_error *err)
+static heed_status read_object(report_rival *out, heed_context *ctx, arena *a, const char *path,
+                               heed_error *err)
 {
     file_bytes file = { 0 };
     json_t *j = NULL;
@@ -98,7 +100,8 @@ heed_status heed__rival_read(rivals *to, heed_context *ctx, arena *a, const char
     report_rival *grown;
 
     if (to->n == RIVALS_MOST)
-        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: a report compares with %d models at most", path, RIVALS_MOST);
+        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: a report compares with %d models at most", path,
+                             RIVALS_MOST);
     grown = heed__resize(ctx->heap, to->list, (size_t)to->n + 1, sizeof *grown);
     if (!grown)
         return heed__fail_memory(err, sizeof *grown);

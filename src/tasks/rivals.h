@@ -1,5 +1,6 @@
 /* What other models reached on the same data: files of one flat JSON object, as `make recipes` writes them to
- * docs/results: "recipe", "accuracy" (a number, or a text of one a seed with spaces between), "parameters". */
+ * docs/results: "recipe", "accuracy" (a number, or a text of one a seed with spaces between), "parameters".
+ * */
 #ifndef TASKS_RIVALS_H
 #define TASKS_RIVALS_H
 

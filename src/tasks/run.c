@@ -245,7 +245,7 @@ static heed_status open_test(heed_dataset **out, const heed_run *r, const char *
     return st;
 }
 
-heed_status heed__run_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err)
+heed_status heed__run_test(heed_dataset **out, char part[256], const heed_run *r, const char *folder, heed_error *err)
 {
     const run_config *c = &r->config;
     heed_dataset *d = NULL;
@@ -266,6 +266,7 @@ heed_status heed__run_test(heed_dataset **out, const heed_run *r, const char *fo
                            folder, (long long)heed_dataset_classes(d) - 1, (long long)c->classes);
         goto done;
     }
+    STEP(name_part(part, r, folder, heed_dataset_kind_of(d), err));
     *out = d;
     d = NULL;
 done:
@@ -282,14 +283,13 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
     char part[256];
     heed_status st;
 
-    STEP(heed__run_test(&d, r, folder, err));
+    STEP(heed__run_test(&d, part, r, folder, err));
     STEP(heed_loader_new(
         &l, r->ctx, d, NULL, 0,
         &(heed_loader_opts){ .batch_size = i64_min(v->train.batch_size, i64_max(1, heed_dataset_count(d))),
                              .mean = r->config.mean,
                              .std = r->config.std },
         err));
-    STEP(name_part(part, r, folder, heed_dataset_kind_of(d), err));
     STEP(heed_evaluate(out, r->model, l, r->config.mirror ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE, err));
     memcpy(out->part, part, sizeof part);
 done:

@@ -20,7 +20,8 @@ struct heed_run {
 /* How a picture from outside becomes one that the run was trained on. */
 picture_fit heed__run_fit(const heed_run *r);
 
-/* Opens the test part of the folder, checked against what the model takes: see heed_run_evaluate. */
-heed_status heed__run_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err);
+/* Opens the test part of the folder, checked against what the model takes; part: which samples that are, for people. See
+ * heed_run_evaluate. */
+heed_status heed__run_test(heed_dataset **out, char part[256], const heed_run *r, const char *folder, heed_error *err);
 
 #endif

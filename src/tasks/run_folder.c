@@ -22,7 +22,8 @@ heed_status heed__run_has(bool *out, heed_context *ctx, const char *folder, cons
     return HEED_OK;
 }
 
-heed_status heed__run_file(char **out, heed_context *ctx, const char *folder, const char *name, heed_error *err)
+heed_status heed__run_file(char **out, heed_context *ctx, const char *folder, const char *name,
+                           heed_error *err)
 {
     bool newer = false;
     char *next;
@@ -56,10 +57,12 @@ done:
 
 /* ---- whole folders ---- */
 
-typedef heed_status entry_fn(heed_context *ctx, const char *folder, const char *name, const char *to, heed_error *err);
+typedef heed_status entry_fn(heed_context *ctx, const char *folder, const char *name, const char *to,
+                             heed_error *err);
 
 /* Calls `each` for the files of a folder. */
-static heed_status each_file(heed_context *ctx, const char *folder, entry_fn *each, const char *to, heed_error *err)
+static heed_status each_file(heed_context *ctx, const char *folder, entry_fn *each, const char *to,
+                             heed_error *err)
 {
     folder_list list = { .n = 0 };
     heed_status st;
@@ -97,7 +100,8 @@ static heed_status remove_temporary(heed_context *ctx, const char *folder, const
 }
 
 /* folder/name to to/name. */
-static heed_status move(heed_context *ctx, const char *folder, const char *name, const char *to, heed_error *err)
+static heed_status move(heed_context *ctx, const char *folder, const char *name, const char *to,
+                        heed_error *err)
 {
     char *from = NULL, *target = NULL;
     heed_status st;
@@ -111,8 +115,8 @@ done:
     return st;
 }
 
-static heed_status move_all_but_config(heed_context *ctx, const char *folder, const char *name, const char *to,
-                                       heed_error *err)
+static heed_status move_all_but_config(heed_context *ctx, const char *folder, const char *name,
+                                       const char *to, heed_error *err)
 {
     return strcmp(name, RUN_CONFIG) == 0 ? HEED_OK : move(ctx, folder, name, to, err);
 }
@@ -143,7 +147,8 @@ heed_status heed__run_clear(heed_context *ctx, const char *folder, heed_error *e
     return heed__folder_sync(ctx, folder, err);
 }
 
-static heed_status settle(heed_context *ctx, const char *folder, const char *next, const char *sets, heed_error *err)
+static heed_status settle(heed_context *ctx, const char *folder, const char *next, const char *sets,
+                          heed_error *err)
 {
     TRY(each_file(ctx, next, move_all_but_config, folder, err));
     if (heed__folder_exists(ctx, sets)) {
@@ -171,7 +176,8 @@ heed_status heed__run_settle(heed_context *ctx, const char *folder, heed_error *
     if (whole)
         STEP(settle(ctx, folder, next, sets, err));
     else if (heed__folder_exists(ctx, next))
-        (void)ctx->files->rmdir(ctx->files->user, next); /* when it is empty: all was moved out, but for this */
+        (void)ctx->files->rmdir(ctx->files->user,
+                                next); /* when it is empty: all was moved out, but for this */
 done:
     heed__release(ctx->heap, next);
     heed__release(ctx->heap, sets);

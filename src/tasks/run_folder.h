@@ -1,9 +1,10 @@
 /* Where the files of a run lie, while it is made too.
  *
- * A training where no run is writes into the folder itself, config.json last. One that writes over a run works in
- * DIR/next until that is a whole run, so the old one can be used until then. next/config.json, written last, is the
- * moment at which the new run counts: from then on a file of next/ comes before the one of the same name outside, and
- * moving them all out, config.json last again, changes nothing that a reader sees. */
+ * A training where no run is writes into the folder itself, config.json last. One that writes over a run
+ * works in DIR/next until that is a whole run, so the old one can be used until then. next/config.json,
+ * written last, is the moment at which the new run counts: from then on a file of next/ comes before the one
+ * of the same name outside, and moving them all out, config.json last again, changes nothing that a reader
+ * sees. */
 #ifndef TASKS_RUN_FOLDER_H
 #define TASKS_RUN_FOLDER_H
 
@@ -20,10 +21,12 @@
 #define RUN_LOCK "lock"
 
 /* The path of a file of the run in `folder`, in heap memory. */
-heed_status heed__run_file(char **out, heed_context *ctx, const char *folder, const char *name, heed_error *err);
+heed_status heed__run_file(char **out, heed_context *ctx, const char *folder, const char *name,
+                           heed_error *err);
 
 /* Is there `folder/name`, a file? */
-heed_status heed__run_has(bool *out, heed_context *ctx, const char *folder, const char *name, heed_error *err);
+heed_status heed__run_has(bool *out, heed_context *ctx, const char *folder, const char *name,
+                          heed_error *err);
 
 /* The folder that a training in `folder` goes on in: next/ when it has a recipe, else the folder itself. */
 heed_status heed__run_work(char **out, heed_context *ctx, const char *folder, heed_error *err);

@@ -1,5 +1,6 @@
-/* report.html: what the page shows is put together from the run's folder and from one evaluation, so that every number
- * and the worst mistakes, those with the least probability of the truth, are of the same pass. */
+/* report.html: what the page shows is put together from the run's folder and from one evaluation, so that
+ * every number and the worst mistakes, those with the least probability of the truth, are of the same pass.
+ * */
 
 #include "tasks/run_report.h"
 #include "base/digest.h"
@@ -16,6 +17,8 @@
 
 #define MISTAKES_MOST 64
 #define PAIRS_MOST 24
+#define TEST_ORDERS 40 /* of the deletion test: enough for a verdict at 95 % */
+#define TEST_POINTS 11
 
 typedef struct press {
     heed_run *run;
@@ -32,6 +35,7 @@ typedef struct press {
     report_mistake mistakes[MISTAKES_MOST];
     int64_t at[MISTAKES_MOST]; /* samples of the mistakes */
     heed_explanation *explained[MISTAKES_MOST];
+    int64_t n_explained;
     report_part parts[3];
     report_pair data[PAIRS_MOST], cost[PAIRS_MOST], environment[PAIRS_MOST];
     report r;
@@ -52,8 +56,10 @@ static heed_status pair(press *p, report_pair *list, int64_t *n, const char *nam
     return HEED_OK;
 }
 
-#define DATA(p, name, ...) pair(p, (p)->data, &(p)->r.n_data, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
-#define COST(p, name, ...) pair(p, (p)->cost, &(p)->r.n_cost, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
+#define DATA(p, name, ...)                                                                                   \
+    pair(p, (p)->data, &(p)->r.n_data, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
+#define COST(p, name, ...)                                                                                   \
+    pair(p, (p)->cost, &(p)->r.n_cost, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
 #define ENVIRONMENT(p, name, ...)                                                                            \
     pair(p, (p)->environment, &(p)->r.n_environment, name, heed__arena_format(&(p)->arena, __VA_ARGS__))
 
@@ -113,9 +119,10 @@ static void find_mistakes(press *p, int64_t most)
         memmove(p->mistakes + k + 1, p->mistakes + k, (size_t)(r->n_mistakes - 1 - k) * sizeof *p->mistakes);
         memmove(p->at + k + 1, p->at + k, (size_t)(r->n_mistakes - 1 - k) * sizeof *p->at);
         p->at[k] = sample(p->s, i);
-        p->mistakes[k] = (report_mistake){
-            .truth = truth, .predicted = named, .p_truth = (double)row[truth], .p_predicted = (double)row[named]
-        };
+        p->mistakes[k] = (report_mistake){ .truth = truth,
+                                           .predicted = named,
+                                           .p_truth = (double)row[truth],
+                                           .p_predicted = (double)row[named] };
     }
     r->mistakes = p->mistakes;
 }
@@ -127,11 +134,36 @@ static heed_status show_mistakes(press *p)
         const heed_type image = heed_dataset_image_type(p->s->data);
         const char *source = heed_dataset_source(p->s->data, p->at[k]);
 
-        m->name = source[0] ? source : heed__arena_format(&p->arena, "%s[%lld]", p->s->part, (long long)p->at[k]);
+        m->name =
+            source[0] ? source : heed__arena_format(&p->arena, "%s[%lld]", p->s->part, (long long)p->at[k]);
         if (!m->name)
             return no_room(p);
         m->picture.type = image;
         m->picture.data = (void *)(uintptr_t)heed_dataset_image(p->s->data, p->at[k]); /* only read */
+    }
+    return HEED_OK;
+}
+
+/* Maps of attention for the first ones, each put to a short deletion test. A model without attention has
+ * none. */
+static heed_status explain_mistakes(press *p, int64_t most)
+{
+    const heed_explain_opts opts = { .methods = 1u << HEED_EXPLAIN_RAW | 1u << HEED_EXPLAIN_ROLLOUT,
+                                     .orders = TEST_ORDERS,
+                                     .points = TEST_POINTS };
+
+    for (int64_t k = 0; k < p->r.n_mistakes && k < most; k++) {
+        report_mistake *m = &p->mistakes[k];
+        heed_error why = { 0 };
+        const heed_status st =
+            heed_run_explain(&p->explained[k], p->run, m->picture, m->name, m->truth, &opts, &why);
+
+        if (st == HEED_ERR_SPEC)
+            return HEED_OK;
+        if (st != HEED_OK)
+            return heed__fail_at(p->err, st, why.path, "%s", why.text);
+        p->n_explained = k + 1;
+        m->explanation = p->explained[k];
     }
     return HEED_OK;
 }
@@ -181,10 +213,12 @@ static heed_status list_tensors(press *p)
         if (!heed_weights_in_model(name))
             continue;
         for (int k = 0; shape && k < t.type.rank; k++)
-            shape = heed__arena_format(&p->arena, "%s%s%lld", shape, k ? " \xc3\x97 " : "", (long long)t.type.dims[k]);
+            shape = heed__arena_format(&p->arena, "%s%s%lld", shape, k ? " \xc3\x97 " : "",
+                                       (long long)t.type.dims[k]);
         if (!shape)
             return no_room(p);
-        list[r->n_tensors++] = (report_tensor){ .name = name, .shape = shape, .count = heed_type_count(&t.type) };
+        list[r->n_tensors++] =
+            (report_tensor){ .name = name, .shape = shape, .count = heed_type_count(&t.type) };
     }
     r->tensors = list;
     return HEED_OK;
@@ -192,7 +226,8 @@ static heed_status list_tensors(press *p)
 
 /* ---- data ---- */
 
-static heed_status count_part(press *p, const char *name, const heed_dataset *d, const int64_t *order, int64_t n)
+static heed_status count_part(press *p, const char *name, const heed_dataset *d, const int64_t *order,
+                              int64_t n)
 {
     const int64_t classes = p->run->config.classes;
     int64_t *counts = heed__arena_alloc(&p->arena, (size_t)classes, sizeof *counts);
@@ -211,7 +246,8 @@ static heed_status count_part(press *p, const char *name, const heed_dataset *d,
 }
 
 /* Of the pixels and labels (one byte up to 255, else eight) in their order. */
-static heed_status digest_part(press *p, const char *name, const heed_dataset *d, const int64_t *order, int64_t n)
+static heed_status digest_part(press *p, const char *name, const heed_dataset *d, const int64_t *order,
+                               int64_t n)
 {
     const heed_type image = heed_dataset_image_type(d);
     const size_t bytes = (size_t)heed_type_count(&image);
@@ -242,6 +278,8 @@ static heed_status describe_data(press *p)
     const char *folder = p->opts->data ? p->opts->data : p->run->recipe->values->data.path;
 
     TRY(DATA(p, "Folder", "%s", folder ? folder : ""));
+    if (s->data && s->which)
+        TRY(DATA(p, "Evaluated", "%s", s->which));
     TRY(DATA(p, "Size of a picture", "%lld \xc3\x97 %lld, %lld %s", (long long)c->height, (long long)c->width,
              (long long)c->channels, c->channels == 1 ? "channel" : "channels"));
     TRY(DATA(p, "Classes", "%lld", (long long)c->classes));
@@ -266,11 +304,15 @@ static void find_majority(press *p)
     const int64_t *counts = p->s->training && p->r.n_parts ? p->parts[0].per_class : NULL;
     int64_t most = 0, right = 0;
 
-    p->r.majority = (double)NAN;
-    if (!counts || !p->r.metrics)
+    p->r.majority = p->r.majority_validation = (double)NAN;
+    if (!counts)
         return;
     for (int64_t c = 1; c < classes; c++)
         most = counts[c] > counts[most] ? c : most;
+    if (p->s->n_validation > 0)
+        p->r.majority_validation = (double)p->parts[1].per_class[most] / (double)p->s->n_validation;
+    if (!p->r.metrics)
+        return;
     for (int64_t i = 0; i < p->s->n; i++)
         right += p->e.labels[i] == most;
     p->r.majority = (double)right / (double)p->s->n;
@@ -321,8 +363,8 @@ static heed_status describe_environment(press *p)
     TRY(ENVIRONMENT(p, "Threads", "%d", heed_context_threads(p->ctx)));
     for (const heed_feature *f = heed_features(); f->name; f++)
         if (f->present) {
-            libraries = heed__arena_format(&p->arena, "%s%s%s %s", libraries, libraries[0] ? ", " : "", f->library,
-                                           f->version);
+            libraries = heed__arena_format(&p->arena, "%s%s%s %s", libraries, libraries[0] ? ", " : "",
+                                           f->library, f->version);
             if (!libraries)
                 return no_room(p);
         }
@@ -336,9 +378,10 @@ static heed_status describe_environment(press *p)
                         heed_isa_name(same.then)));
     p->r.environment = p->environment;
     p->r.data = p->data;
-    p->r.command = heed__arena_format(&p->arena, "heed train %s/recipe.yaml --out %s-again%s%s", p->run->folder,
-                                      p->run->folder, same.verdict != HEED_SELF_TEST_NONE ? " --isa " : "",
-                                      same.verdict != HEED_SELF_TEST_NONE ? heed_isa_name(same.then) : "");
+    p->r.command =
+        heed__arena_format(&p->arena, "heed train %s/recipe.yaml --out %s-again%s%s", p->run->folder,
+                           p->run->folder, same.verdict != HEED_SELF_TEST_NONE ? " --isa " : "",
+                           same.verdict != HEED_SELF_TEST_NONE ? heed_isa_name(same.then) : "");
     p->r.sha256 = p->run->config.sha256;
     return p->r.command ? HEED_OK : no_room(p);
 }
@@ -376,6 +419,7 @@ static heed_status fill(press *p)
     TRY(evaluate(p));
     find_mistakes(p, most_of(p->opts->mistakes, 12));
     TRY(show_mistakes(p));
+    TRY(explain_mistakes(p, most_of(p->opts->explained, 6)));
     TRY(read_folder(p));
     TRY(list_tensors(p));
     TRY(describe_data(p));
@@ -384,8 +428,8 @@ static heed_status fill(press *p)
     return describe_environment(p);
 }
 
-heed_status heed__run_report(heed_run *r, const report_samples *s, const char *path, const heed_report_opts *opts,
-                             heed_error *err)
+heed_status heed__run_report(heed_run *r, const report_samples *s, const char *path,
+                             const heed_report_opts *opts, heed_error *err)
 {
     heap *h = r->ctx->heap;
     press *p = heed__alloc(h, 1, sizeof *p);
@@ -402,6 +446,8 @@ heed_status heed__run_report(heed_run *r, const report_samples *s, const char *p
     st = fill(p);
     if (st == HEED_OK)
         st = write_page(p, path);
+    for (int64_t k = 0; k < p->n_explained; k++)
+        heed_explanation_free(r->ctx, p->explained[k]);
     heed_metrics_free(r->ctx, p->metrics);
     heed_evaluation_release(r->ctx, &p->e);
     heed__release(h, p->history);
@@ -416,6 +462,7 @@ heed_status heed__run_report(heed_run *r, const report_samples *s, const char *p
 
 typedef struct opened {
     heed_dataset *test, *training;
+    char part[256];
     int64_t *train, *validation;
 } opened;
 
@@ -437,7 +484,8 @@ static heed_status open_training(opened *o, report_samples *s, heed_run *r, heed
     o->validation = heed__alloc(r->ctx->heap, (size_t)n + 1, sizeof *o->validation);
     if (!o->train || !o->validation)
         return heed__fail_memory(err, (uint64_t)n * sizeof *o->train);
-    TRY(heed_dataset_split(o->training, d->validation, o->train, &s->n_train, o->validation, &s->n_validation, err));
+    TRY(heed_dataset_split(o->training, d->validation, o->train, &s->n_train, o->validation, &s->n_validation,
+                           err));
     if (d->limit > 0)
         s->n_train = i64_min(s->n_train, d->limit);
     s->training = o->training;
@@ -449,8 +497,9 @@ static heed_status open_training(opened *o, report_samples *s, heed_run *r, heed
 static heed_status open_test(opened *o, report_samples *s, heed_run *r, const heed_report_opts *opts,
                              heed_error *why)
 {
-    TRY(heed__run_test(&o->test, r, opts->data ? opts->data : r->recipe->values->data.path, why));
+    TRY(heed__run_test(&o->test, o->part, r, opts->data ? opts->data : r->recipe->values->data.path, why));
     s->data = o->test;
+    s->which = o->part;
     s->n = heed_dataset_count(o->test);
     return HEED_OK;
 }

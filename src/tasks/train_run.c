@@ -220,7 +220,8 @@ static heed_status train_all(job *j)
         if (!j->stopped)
             TRY(end_epoch(j));
     }
-    if (finished(j) || (at->step == j->saved_step && at->batch == j->saved_batch && at->epoch == j->saved_epoch))
+    if (finished(j) ||
+        (at->step == j->saved_step && at->batch == j->saved_batch && at->epoch == j->saved_epoch))
         return HEED_OK;
     return heed__job_save(j);
 }

@@ -1,5 +1,5 @@
-/* See the header. The manifest is never parsed: the one that the files of a set would give is made again and compared
- * byte by byte, so that no change of any byte of it, or of any file it vouches for, can go unseen. */
+/* See the header. The manifest is never parsed: the one that the files of a set would give is made again and
+ * compared byte by byte, so no change of any byte of it, or of any file it vouches for, can go unseen. */
 
 #include "train/checkpoint.h"
 #include "base/context.h"
@@ -160,7 +160,7 @@ static heed_status set_remove_file(heed_context *ctx, const char *set, const cha
     return st;
 }
 
-/* The manifest first. Whoever removes the newest set makes that durable before: see heed__checkpoint_clear. */
+/* The manifest first. Who removes the newest set makes that durable before: heed__checkpoint_clear. */
 static heed_status set_remove(const checkpoint_place *at, const set_name *s, heed_error *err)
 {
     heed_context *ctx = at->ctx;
@@ -182,7 +182,8 @@ done:
     return st;
 }
 
-/* A set without a manifest is none, one without its files is damaged: what a crash leaves shall be the former. */
+/* A set without a manifest is none, one without its files is damaged: what a crash leaves shall be the
+ * former. */
 static heed_status set_disown(const checkpoint_place *at, set_name *s, heed_error *err)
 {
     char *path = set_path(at, s);
@@ -230,7 +231,8 @@ heed_status heed__checkpoint_newest(int64_t *step, const checkpoint_place *at, h
 /* ---- the manifest ---- */
 
 /* One line: {"name": ..., "size": ..., "sha256": ..., "crc32c": [...]}. */
-static heed_status manifest_add(text *t, heed_context *ctx, const char *path, const char *name, heed_error *err)
+static heed_status manifest_add(text *t, heed_context *ctx, const char *path, const char *name,
+                                heed_error *err)
 {
     file_reader file = { .fd = -1 };
     uint8_t *block = NULL, digest[32];
@@ -256,8 +258,8 @@ static heed_status manifest_add(text *t, heed_context *ctx, const char *path, co
     }
     heed__sha256_end(&sum, digest);
     heed__hex(hex, digest, sizeof digest);
-    heed__text_add(t, " {\"name\": \"%s\", \"size\": %" PRIu64 ", \"sha256\": \"%s\", \"crc32c\": [%s]}", name,
-                   file.size, hex, crcs.data);
+    heed__text_add(t, " {\"name\": \"%s\", \"size\": %" PRIu64 ", \"sha256\": \"%s\", \"crc32c\": [%s]}",
+                   name, file.size, hex, crcs.data);
     if (crcs.failed || t->failed)
         st = heed__fail_memory(err, t->size);
 done:
@@ -296,7 +298,8 @@ static heed_status manifest_make(text *t, heed_context *ctx, const char *set, in
 }
 
 /* Which line differs tells which file it is: the format's, a file's, or the manifest's own. */
-static heed_status manifest_differs(const char *path, const file_bytes *have, const text *want, heed_error *err)
+static heed_status manifest_differs(const char *path, const file_bytes *have, const text *want,
+                                    heed_error *err)
 {
     const size_t head = sizeof MANIFEST_BEGIN - 1;
     size_t line = 0, same = 0;
@@ -342,17 +345,38 @@ done:
 
 /* ---- trainer.json ---- */
 
-#define COUNT(m) { FIELD_(checkpoint_state, m, FIELD_I64_), .max = 9e15 }
+#define COUNT(m)                                                                                             \
+    {                                                                                                        \
+        FIELD_(checkpoint_state, m, FIELD_I64_), .max = 9e15                                                 \
+    }
 #define NUMBER(m) FIELD_F64(checkpoint_state, m)
 #define WORD(m) FIELD_STRING(checkpoint_state, m)
 
 static const field state_fields[] = {
-    WORD(heed), WORD(isa), WORD(recipe_sha256), WORD(data_sha256), COUNT(seed),
-    COUNT(epoch), COUNT(batch), COUNT(step), COUNT(samples),
-    NUMBER(loss_sum), COUNT(loss_samples), NUMBER(lr), NUMBER(grad_norm), NUMBER(seconds),
-    NUMBER(validation_loss), NUMBER(validation_accuracy), COUNT(metrics_bytes),
-    COUNT(best_epoch), NUMBER(best_loss), NUMBER(best_accuracy), COUNT(bad_epochs),
-    NUMBER(plateau_lr), NUMBER(plateau_best), COUNT(plateau_bad),
+    WORD(heed),
+    WORD(isa),
+    WORD(recipe_sha256),
+    WORD(data_sha256),
+    COUNT(seed),
+    COUNT(epoch),
+    COUNT(batch),
+    COUNT(step),
+    COUNT(samples),
+    NUMBER(loss_sum),
+    COUNT(loss_samples),
+    NUMBER(lr),
+    NUMBER(grad_norm),
+    NUMBER(seconds),
+    NUMBER(validation_loss),
+    NUMBER(validation_accuracy),
+    COUNT(metrics_bytes),
+    COUNT(best_epoch),
+    NUMBER(best_loss),
+    NUMBER(best_accuracy),
+    COUNT(bad_epochs),
+    NUMBER(plateau_lr),
+    NUMBER(plateau_best),
+    COUNT(plateau_bad),
     FIELD_END,
 };
 
@@ -388,8 +412,8 @@ static heed_status state_write(heed_context *ctx, const char *set, const checkpo
 
 #include <jansson.h>
 
-static heed_status state_field(checkpoint_state *s, const field *f, const json_t *from, arena *a, const char *path,
-                               heed_error *err)
+static heed_status state_field(checkpoint_state *s, const field *f, const json_t *from, arena *a,
+                               const char *path, heed_error *err)
 {
     void *at = (char *)s + f->offset;
 
@@ -397,8 +421,8 @@ static heed_status state_field(checkpoint_state *s, const field *f, const json_t
         const json_int_t n = json_integer_value(from);
 
         if (n < 0 || n > (json_int_t)f->max)
-            return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: \"%s\" is %lld, outside 0 to %.0f", path, f->name,
-                                 (long long)n, f->max);
+            return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: \"%s\" is %lld, outside 0 to %.0f", path,
+                                 f->name, (long long)n, f->max);
         *(int64_t *)at = n;
     } else if (f->kind == FIELD_F64_ && json_is_number(from)) {
         *(double *)at = json_number_value(from);
@@ -407,7 +431,8 @@ static heed_status state_field(checkpoint_state *s, const field *f, const json_t
         if (!*(const char **)at)
             return heed__fail_memory(err, json_string_length(from));
     } else {
-        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"%s\" is missing or of another kind", path, f->name);
+        return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: \"%s\" is missing or of another kind", path,
+                             f->name);
     }
     return HEED_OK;
 }
@@ -464,7 +489,8 @@ static heed_status state_parse(checkpoint_state *s, heed_context *ctx, const fil
 
 #endif
 
-static heed_status state_read(checkpoint_state *out, heed_context *ctx, const char *set, arena *a, heed_error *err)
+static heed_status state_read(checkpoint_state *out, heed_context *ctx, const char *set, arena *a,
+                              heed_error *err)
 {
     char *path = heed__path_join(ctx, set, STATE);
     checkpoint_state s = { 0 };
@@ -487,15 +513,15 @@ static heed_status state_check(const checkpoint_state *s, heed_error *err)
 {
     for (const field *f = state_fields; f->kind != FIELD_END_; f++)
         if (f->kind == FIELD_F64_ && !isfinite(*(const double *)(const void *)((const char *)s + f->offset)))
-            return heed__fail(err, HEED_ERR_NUMERIC, "a checkpoint whose %s is NaN or infinite is not written",
-                              f->name);
+            return heed__fail(err, HEED_ERR_NUMERIC,
+                              "a checkpoint whose %s is NaN or infinite is not written", f->name);
     return HEED_OK;
 }
 
 /* ---- writing a set ---- */
 
-static heed_status put_weights(heed_context *ctx, const heed_weights *w, heed_weights_part part, const char *set,
-                               const char *name, heed_error *err)
+static heed_status put_weights(heed_context *ctx, const heed_weights *w, heed_weights_part part,
+                               const char *set, const char *name, heed_error *err)
 {
     char *path = heed__path_join(ctx, set, name);
     const heed_status st = path ? heed_weights_save(w, part, path, err) : heed__fail_memory(err, 0);
@@ -543,8 +569,8 @@ done:
     return st;
 }
 
-/* The new set is durable. What is newer by number was damaged when training went on from before it. Of the rest the
- * newest stay. A set that cannot be removed is no reason to stop. */
+/* The new set is durable. What is newer by number was damaged when training went on from before it. Of the
+ * rest the newest stay. A set that cannot be removed is no reason to stop. */
 static heed_status drop_old(const checkpoint_place *at, const set_list *l, const set_name *made, int64_t keep,
                             heed_error *err)
 {
@@ -561,15 +587,17 @@ static heed_status drop_old(const checkpoint_place *at, const set_list *l, const
         if (why.code == HEED_ERR_MEMORY)
             return heed__fail(err, why.code, "%s", why.text);
         heed__text_init(&t, at->ctx->heap, 0);
-        heed__text_add(&t, "an old checkpoint of step %" PRId64 " cannot be removed: %s", l->sets[i].step, why.text);
+        heed__text_add(&t, "an old checkpoint of step %" PRId64 " cannot be removed: %s", l->sets[i].step,
+                       why.text);
         set_notice(at, &t);
         heed__text_release(&t);
     }
     return HEED_OK;
 }
 
-heed_status heed__checkpoint_save(const checkpoint_place *at, const checkpoint_state *s, const heed_weights *w,
-                                  const heed_weights *best, int64_t keep, heed_error *err)
+heed_status heed__checkpoint_save(const checkpoint_place *at, const checkpoint_state *s,
+                                  const heed_weights *w, const heed_weights *best, int64_t keep,
+                                  heed_error *err)
 {
     set_name made = { .step = s->step, .serial = 1 };
     set_list l = { .n = 0 };
@@ -644,8 +672,8 @@ heed_status heed__checkpoint_find(char **set, checkpoint_state *out, const check
     }
     if (st == HEED_OK && !*set && newest.code != HEED_OK)
         st = heed__fail_at(err, newest.code, at->folder,
-                           "no checkpoint in %s can be used (the newest: %s); --fresh begins anew", at->folder,
-                           newest.text);
+                           "no checkpoint in %s can be used (the newest: %s); --fresh begins anew",
+                           at->folder, newest.text);
     heed__release(at->ctx->heap, l.sets);
     return st;
 }
@@ -666,7 +694,8 @@ heed_status heed__checkpoint_load(const char *set, heed_context *ctx, heed_weigh
     return take_weights(ctx, w, HEED_WEIGHTS_STATE, set, set_files[1], err);
 }
 
-heed_status heed__checkpoint_load_best(const char *set, heed_context *ctx, heed_weights *best, heed_error *err)
+heed_status heed__checkpoint_load_best(const char *set, heed_context *ctx, heed_weights *best,
+                                       heed_error *err)
 {
     bool there = false;
 

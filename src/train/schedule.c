@@ -55,7 +55,8 @@ static double ease(double a, double b, double t)
 
 static double one_cycle(const heed_schedule *s, int64_t step)
 {
-    const double begin = s->lr / (s->div > 0 ? s->div : 25), end = begin / (s->final_div > 0 ? s->final_div : 1e4);
+    const double begin = s->lr / (s->div > 0 ? s->div : 25),
+                 end = begin / (s->final_div > 0 ? s->final_div : 1e4);
     const double top = (s->rise > 0 ? s->rise : 0.3) * (double)s->steps - 1, last = (double)s->steps - 1;
     const double at = (double)step < last ? (double)step : last;
 

@@ -238,7 +238,8 @@ static void add_average(heed_builder *b, heed_value p, heed_value p1, heed_value
     heed_value ema;
 
     if (snprintf(name, sizeof name, AVERAGE "%s", heed_value_path(b, p)) >= (int)sizeof name) {
-        heed__poison(b, HEED_ERR_LIMIT, "the name of an average is longer than %d bytes", (int)sizeof name - 1);
+        heed__poison(b, HEED_ERR_LIMIT, "the name of an average is longer than %d bytes",
+                     (int)sizeof name - 1);
         return;
     }
     ema = heed_state(b, name, heed_value_type(b, p), NULL);
@@ -488,15 +489,15 @@ static void drop_gradients(heed_trainer *t)
     *micro_of(t) = 0;
 }
 
-heed_status heed_trainer_prepare(heed_trainer *t, const heed_type *inputs, int n_inputs, const heed_type *target,
-                                 heed_error *err)
+heed_status heed_trainer_prepare(heed_trainer *t, const heed_type *inputs, int n_inputs,
+                                 const heed_type *target, heed_error *err)
 {
     heed_type types[INPUTS_MAX + 1];
     step_plan *made;
 
     if (n_inputs < 1 || n_inputs > INPUTS_MAX)
-        return heed__fail(err, HEED_ERR_USAGE, "a training step takes 1 to %d inputs, %d were given", INPUTS_MAX,
-                          n_inputs);
+        return heed__fail(err, HEED_ERR_USAGE, "a training step takes 1 to %d inputs, %d were given",
+                          INPUTS_MAX, n_inputs);
     for (int i = 0; i < n_inputs; i++)
         types[i] = inputs[i];
     types[n_inputs] = *target;

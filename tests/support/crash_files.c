@@ -99,10 +99,22 @@ void dying_files_init(dying_files *f, const file_ops *real)
 {
     *f = (dying_files){ .real = real };
     f->ops = (file_ops){
-        .open_read = dying_open_read, .open_new = dying_open_new, .open_append = dying_open_append,
-        .open_folder = dying_open_folder, .size = dying_size, .read = dying_read, .write = dying_write,
-        .sync = dying_sync, .close = dying_close, .rename = dying_rename, .unlink = dying_unlink,
-        .mkdir = dying_mkdir, .list = dying_list, .rmdir = dying_rmdir, .open_lock = dying_open_lock, .user = f,
+        .open_read = dying_open_read,
+        .open_new = dying_open_new,
+        .open_append = dying_open_append,
+        .open_folder = dying_open_folder,
+        .size = dying_size,
+        .read = dying_read,
+        .write = dying_write,
+        .sync = dying_sync,
+        .close = dying_close,
+        .rename = dying_rename,
+        .unlink = dying_unlink,
+        .mkdir = dying_mkdir,
+        .list = dying_list,
+        .rmdir = dying_rmdir,
+        .open_lock = dying_open_lock,
+        .user = f,
     };
 }
 
@@ -118,7 +130,8 @@ static const char *trace_below(const traced_files *f, const char *path)
     return path[n] ? path + n + 1 : path + n;
 }
 
-static void trace_put(traced_files *f, trace_kind kind, const char *path, const char *to, const void *bytes, size_t n)
+static void trace_put(traced_files *f, trace_kind kind, const char *path, const char *to, const void *bytes,
+                      size_t n)
 {
     const char *below = trace_below(f, path);
     trace_call *c = &f->calls[f->n];
@@ -263,10 +276,22 @@ void traced_files_init(traced_files *f, const file_ops *real, const char *root)
     f->real = real;
     f->root = root;
     f->ops = (file_ops){
-        .open_read = traced_open_read, .open_new = traced_open_new, .open_append = traced_open_append,
-        .open_folder = traced_open_folder, .size = traced_size, .read = traced_read, .write = traced_write,
-        .sync = traced_sync, .close = traced_close, .rename = traced_rename, .unlink = traced_unlink,
-        .mkdir = traced_mkdir, .list = traced_list, .rmdir = traced_rmdir, .open_lock = traced_open_lock, .user = f,
+        .open_read = traced_open_read,
+        .open_new = traced_open_new,
+        .open_append = traced_open_append,
+        .open_folder = traced_open_folder,
+        .size = traced_size,
+        .read = traced_read,
+        .write = traced_write,
+        .sync = traced_sync,
+        .close = traced_close,
+        .rename = traced_rename,
+        .unlink = traced_unlink,
+        .mkdir = traced_mkdir,
+        .list = traced_list,
+        .rmdir = traced_rmdir,
+        .open_lock = traced_open_lock,
+        .user = f,
     };
 }
 
@@ -286,7 +311,9 @@ static const char *trace_name(const char *path)
 
 void traced_files_print(const traced_files *f, char *to, size_t room)
 {
-    static const char *const words[] = { "new", "write", "sync", "sync", "rename", "unlink", "mkdir", "rmdir" };
+    static const char *const words[] = {
+        "new", "write", "sync", "sync", "rename", "unlink", "mkdir", "rmdir"
+    };
     size_t used = 0;
 
     to[0] = '\0';
@@ -533,7 +560,8 @@ static bool disk_has_loose_bytes(const disk *d, const disk_tree *t)
 }
 
 /* Every subset of the changes that no fsync covered, and every sort of loose bytes. */
-static int64_t disk_states(const disk *d, const char *root, int done, crash_look *look, void *user, bool *go_on)
+static int64_t disk_states(const disk *d, const char *root, int done, crash_look *look, void *user,
+                           bool *go_on)
 {
     const int most = d->n_pending < 12 ? d->n_pending : 12; /* the older ones happened */
     int64_t states = 0;
