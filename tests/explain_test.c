@@ -317,6 +317,33 @@ static void keys_find_their_place_on_the_picture(void **state)
     }
 }
 
+/* Three attentions, none in a scope. */
+static heed_value unnamed(heed_builder *b, const heed_value *in, const void *config)
+{
+    heed_value x = tokens(b, in[0]);
+    const int64_t batch = heed_dim(b, x, 0);
+
+    (void)config;
+    x = heed_reshape(b, x, 4, (const int64_t[]){ batch, 1, 16, 12 });
+    for (int i = 0; i < 3; i++)
+        x = heed_attention(b, x, x, x, NULL).out;
+    return heed_linear(b, "head", heed_flatten(b, x, 1, -1), 3, NULL);
+}
+
+static void attentions_of_one_scope_have_names_of_their_own(void **state)
+{
+    static const char *const names[3] = { "attention", "attention#2", "attention#3" };
+    const scratch *s = *state;
+    heed_model *m = open_model(s->ctx, unnamed, NULL);
+    heed_explanation *e = explain(m, &(heed_explain_opts){ QUICK });
+
+    assert_int_equal(e->n_attentions, 3);
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(e->attentions[i].path, names[i]);
+    heed_explanation_free(s->ctx, e);
+    heed_model_free(m);
+}
+
 /* ---- gradients ---- */
 
 /* The model's graph in which the weights of every attention have an input added to them. */
@@ -987,6 +1014,7 @@ int main(void)
         FACT(an_explanation_says_what_the_model_answers),
         FACT(recorded_weights_are_those_of_the_taps),
         FACT(rows_of_every_attention_sum_to_one),
+        FACT(attentions_of_one_scope_have_names_of_their_own),
         FACT(keys_find_their_place_on_the_picture),
         FACT(a_gradient_is_what_moving_the_weight_does),
         FACT(rollout_and_gradient_are_products_of_whole_matrices),
