@@ -1,5 +1,5 @@
-/* Any bytes as a picture, in each colour: refused with a sentence, or as many bytes as its type says. What was read
- * is resized each way, and comes back the same from a PNG. */
+/* Any bytes as a picture, in each colour: refused with a sentence, or as many bytes as its type says. What
+ * was read is resized each way, and comes back the same from a PNG. */
 
 #include "memory_file.h"
 #include <heed/data.h>
@@ -10,7 +10,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void look_resized(heed_context *ctx, heed_tensor t)
 {
     for (int i = 0; i < 9; i++) {
-        const heed_resize_opts opts = { .fit = (heed_image_fit)(i / 3), .filter = (heed_image_filter)(i % 3), .fill = 1 };
+        const heed_resize_opts opts = { .fit = (heed_image_fit)(i / 3),
+                                        .filter = (heed_image_filter)(i % 3),
+                                        .fill = 1 };
         heed_tensor small;
         heed_error err = { 0 };
         const heed_status st = heed_image_resize(&small, ctx, t, 5, 7, &opts, &err);
@@ -56,13 +58,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int colour = HEED_IMAGE_AS_IS; colour <= HEED_IMAGE_RGB; colour++) {
         heed_tensor t;
         heed_error err = { 0 };
-        const heed_status st = heed_image_decode(&t, ctx, data, size, "file", (heed_image_colour)colour, &err);
+        const heed_status st =
+            heed_image_decode(&t, ctx, data, size, "file", (heed_image_colour)colour, &err);
 
         check(st == err.code && (st == HEED_OK) == (err.text[0] == 0) && st != HEED_ERR_BUG);
         if (st != HEED_OK)
             continue;
         check(t.type.dtype == HEED_U8 && t.type.rank == 3 && heed_type_count(&t.type) > 0);
-        check(t.type.dims[0] == (colour == HEED_IMAGE_GREY ? 1 : colour == HEED_IMAGE_RGB ? 3 : t.type.dims[0]));
+        check(t.type.dims[0] == (colour == HEED_IMAGE_GREY  ? 1
+                                 : colour == HEED_IMAGE_RGB ? 3
+                                                            : t.type.dims[0]));
         if (colour == HEED_IMAGE_AS_IS) {
             look_resized(ctx, t);
             look_written(ctx, t);

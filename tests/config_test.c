@@ -41,6 +41,7 @@ static void what_is_written_reads_back_the_same(void **state)
 {
     scratch *s = *state;
     const char *names[] = { "a, b", "\"\\\n\x7f", "\xc3\xa4\xe2\x80\xa8", "", "</script>" };
+    const float outputs[] = { 0.1f, -1e-30f, 3.4028e38f };
     const run_config c = { .architecture = "vit",
                            .channels = 2,
                            .height = 65535,
@@ -55,7 +56,12 @@ static void what_is_written_reads_back_the_same(void **state)
                            .seed = 9000000000000000,
                            .train_samples = 1,
                            .validation_samples = 2,
-                           .steps = 3 };
+                           .steps = 3,
+                           .self_test_seed = 9000000000000000,
+                           .self_test = { .isa = HEED_ISA_PORTABLE,
+                                          .sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+                                          .n = 3,
+                                          .outputs = outputs } };
     run_config back;
     heed_error err = { 0 };
     arena a;
@@ -76,6 +82,10 @@ static void what_is_written_reads_back_the_same(void **state)
     assert_true(back.mirror);
     assert_true(back.seed == c.seed);
     assert_string_equal(back.sha256, "abc");
+    assert_true(back.self_test_seed == c.self_test_seed && back.self_test.isa == HEED_ISA_PORTABLE);
+    assert_string_equal(back.self_test.sha256, c.self_test.sha256);
+    assert_int_equal(back.self_test.n, 3);
+    assert_memory_equal(back.self_test.outputs, outputs, sizeof outputs);
     heed__arena_release(&a);
 }
 

@@ -20,7 +20,8 @@ static void has(const char *path, const char *wanted)
 
 static void fields_are_quoted_only_where_the_rule_asks_for_it(void **state)
 {
-    static const char *const fields[] = { "plain", "with space", "a,b", "say \"no\"", "two\nlines", "\r", "", "\"", "\xc3\xa9" };
+    static const char *const fields[] = { "plain", "with space", "a,b", "say \"no\"", "two\nlines",
+                                          "\r",    "",           "\"",  "\xc3\xa9" };
     scratch *s = *state;
     const char *path = scratch_path(s, "a.csv");
     heed_csv *c = NULL;

@@ -155,6 +155,22 @@ static void a_softmax_before_the_loss_is_named(void **state)
     }
 }
 
+/* Training sees logits; evaluation, whose loss takes logits too, does not. */
+static heed_value with_softmax_in_evaluation(heed_builder *b, const heed_value *in, const void *config)
+{
+    heed_value y = plain(b, in, config);
+
+    return heed_get_mode(b) == HEED_TRAIN ? y : heed_softmax(b, y, 1);
+}
+
+static void a_softmax_of_evaluation_alone_is_named_too(void **state)
+{
+    stage t = open_stage(*state, with_softmax_in_evaluation, NULL);
+
+    expect(&t, "softmax in evaluation", "double-softmax", NULL);
+    close_stage(&t);
+}
+
 static void a_softmax_inside_the_model_is_not_taken_for_one_before_the_loss(void **state)
 {
     stage t = open_stage(*state, attending, NULL);
@@ -533,6 +549,44 @@ static void a_run_that_computes_otherwise_than_it_was_trained_is_named(void **st
     assert_int_equal(self_test_of(s, &d).verdict, HEED_SELF_TEST_OTHER);
 }
 
+static void a_model_made_in_c_has_a_self_test_too(void **state)
+{
+    const float mean = 0.2f, std = 0.2f;
+    const heed_self_test_inputs in = {
+        .type = HEED_TYPE(HEED_F32, 3, 1, TOY_SIDE, TOY_SIDE), .seed = 5, .mean = &mean, .std = &std
+    };
+    stage t = open_stage(*state, plain, NULL);
+    heed_self_test_inputs other = in;
+    heed_self_test_result r;
+    float outputs[3 * TOY_CLASSES];
+    heed_self_test then = { .isa = heed_context_isa(t.s->ctx), .n = 3 * TOY_CLASSES, .outputs = outputs };
+    heed_error err = { 0 };
+
+    TOY_OK(heed_model_self_test_make(t.model, &in, outputs, then.n, then.sha256, TOY_ERR));
+    TOY_OK(heed_model_self_test(&r, t.model, &in, &then, TOY_ERR));
+    assert_int_equal(r.verdict, HEED_SELF_TEST_SAME);
+    outputs[4] += 1e-6f; /* as another level would have it */
+    TOY_OK(heed_model_self_test(&r, t.model, &in, &then, TOY_ERR));
+    assert_int_equal(r.verdict, HEED_SELF_TEST_CLOSE);
+    outputs[4] = NAN;
+    TOY_OK(heed_model_self_test(&r, t.model, &in, &then, TOY_ERR));
+    assert_int_equal(r.verdict, HEED_SELF_TEST_OTHER);
+    outputs[4] = 0;
+    other.seed = 6;
+    TOY_OK(heed_model_self_test(&r, t.model, &other, &then, TOY_ERR));
+    assert_int_equal(r.verdict, HEED_SELF_TEST_OTHER);
+    then.n--;
+    TOY_OK(heed_model_self_test(&r, t.model, &in, &then, TOY_ERR));
+    assert_true(r.verdict == HEED_SELF_TEST_OTHER && isinf(r.difference));
+    TOY_OK(heed_model_self_test(&r, t.model, &in, NULL, TOY_ERR));
+    assert_int_equal(r.verdict, HEED_SELF_TEST_NONE);
+    assert_int_equal(heed_model_self_test_make(t.model, &in, outputs, 4, then.sha256, &err), HEED_ERR_SHAPE);
+    other.type.dtype = HEED_U8;
+    err = (heed_error){ 0 };
+    assert_int_equal(heed_model_self_test_make(t.model, &other, outputs, 9, then.sha256, &err), HEED_ERR_SHAPE);
+    close_stage(&t);
+}
+
 static void another_level_computes_close_numbers(void **state)
 {
     scratch *s = *state;
@@ -723,6 +777,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_softmax_before_the_loss_is_named),
+        TEST(a_softmax_of_evaluation_alone_is_named_too),
         TEST(a_softmax_inside_the_model_is_not_taken_for_one_before_the_loss),
         TEST(another_scale_of_scores_is_named_with_its_layer),
         TEST(a_loss_that_grows_is_named_with_its_epoch),
@@ -739,6 +794,7 @@ int main(void)
         TEST(a_trial_finds_a_rate_that_is_too_high_and_leaves_the_weights),
         TEST(every_architecture_trained_plainly_gives_no_finding),
         TEST(a_run_that_computes_otherwise_than_it_was_trained_is_named),
+        TEST(a_model_made_in_c_has_a_self_test_too),
         TEST(another_level_computes_close_numbers),
         TEST(a_run_of_an_older_version_has_no_self_test),
         TEST(data_that_are_gone_are_told_and_are_no_finding),

@@ -1,6 +1,6 @@
-/* Explanations of pictures whose evidence was planted: do maps point at the object, and does the deletion test tell
- * maps that do from maps that do not? On the portable level, whose bits are the same everywhere, so that docs/explain.md
- * can quote what comes out: tests/golden/explain/planted.txt. */
+/* Explanations of pictures whose evidence was planted: do maps point at the object, and does the deletion
+ * test tell maps that do from maps that do not? On the portable level, whose bits are the same everywhere,
+ * so that docs/explain.md can quote what comes out: tests/golden/explain/planted.txt. */
 #include "support/cmocka.h"
 #include "support/planted.h"
 #include "support/toy.h"
@@ -13,17 +13,18 @@
 #include <string.h>
 
 #define PICTURES 100
+#define WIDTH 16 /* of a token */
 #define TESTED 10 /* of them stand the deletion test, which costs */
 
 /* ---- models ---- */
 
-/* One token a cell, [B,36,32]. */
+/* One token a cell, [B,36,16]. */
 static heed_value cells_as_tokens(heed_builder *b, heed_value x)
 {
-    x = heed_conv2d(b, "patch", x, 32,
+    x = heed_conv2d(b, "patch", x, WIDTH,
                     &(heed_conv_layer_opts){ .kernel = { 4, 4 }, .conv.stride = { 4, 4 } });
     x = heed_transpose(b, heed_flatten(b, x, 2, 3), 1, 2);
-    return heed_gelu(b, heed_linear(b, "fc", heed_gelu(b, x), 32, NULL));
+    return heed_gelu(b, heed_linear(b, "fc", heed_gelu(b, x), WIDTH, NULL));
 }
 
 static heed_value pooled(heed_builder *b, const heed_value *in, const void *config)
@@ -38,7 +39,7 @@ static heed_value block_and_pool(heed_builder *b, const heed_value *in, const vo
 {
     heed_value x = heed_encoder_layer(
         b, "block", cells_as_tokens(b, in[0]), 4,
-        &(heed_encoder_layer_opts){ .feedforward = 32, .norm = HEED_PRE_NORM, .dropout = HEED_SET(0) });
+        &(heed_encoder_layer_opts){ .feedforward = WIDTH, .norm = HEED_PRE_NORM, .dropout = HEED_SET(0) });
 
     (void)config;
     return heed_linear(b, "head", heed_attention_pool(b, "pool", x, (heed_value){ 0 }), PLANTED_CLASSES,
@@ -49,20 +50,20 @@ static heed_value block_and_pool(heed_builder *b, const heed_value *in, const vo
 static heed_value class_token(heed_builder *b, const heed_value *in, const void *config)
 {
     heed_value x = cells_as_tokens(b, in[0]),
-               token = heed_param(b, "cls_token", HEED_TYPE(HEED_F32, 1, 1, 32),
+               token = heed_param(b, "cls_token", HEED_TYPE(HEED_F32, 1, 1, WIDTH),
                                   &(heed_init){ .kind = HEED_INIT_NORMAL, .b = 0.02f });
 
     (void)config;
-    token = heed_broadcast(b, token, 3, (const int64_t[]){ heed_dim(b, x, 0), 1, 32 });
+    token = heed_broadcast(b, token, 3, (const int64_t[]){ heed_dim(b, x, 0), 1, WIDTH });
     x = heed_encoder_layer(
         b, "block", heed_concat(b, (heed_value[]){ token, x }, 2, 1), 4,
-        &(heed_encoder_layer_opts){ .feedforward = 32, .norm = HEED_PRE_NORM, .dropout = HEED_SET(0) });
+        &(heed_encoder_layer_opts){ .feedforward = WIDTH, .norm = HEED_PRE_NORM, .dropout = HEED_SET(0) });
     x = heed_squeeze(b, heed_slice(b, x, 1, 0, 1, 1), 1);
     return heed_linear(b, "head", heed_layer_norm_layer(b, "norm", x, NULL), PLANTED_CLASSES, NULL);
 }
 
-/* The answer is the maximum over tokens. Beside it stand two attentions whose weights are random constants, and whose
- * result enters the answer with a weight of a thousandth: they look, and do not see. */
+/* The answer is the maximum over tokens. Beside it stand two attentions whose weights are random constants,
+ * and whose result enters the answer with a weight of a thousandth: they look, and do not see. */
 static heed_value bypassed(heed_builder *b, const heed_value *in, const void *config)
 {
     enum { T = PLANTED_CELLS * PLANTED_CELLS };
@@ -78,14 +79,14 @@ static heed_value bypassed(heed_builder *b, const heed_value *in, const void *co
     }
     scores = heed_broadcast(b, heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_F32, 1, 1, T, T), numbers }), 4,
                             (const int64_t[]){ batch, 1, T, T });
-    values = heed_reshape(b, x, 4, (const int64_t[]){ batch, 1, T, 32 });
+    values = heed_reshape(b, x, 4, (const int64_t[]){ batch, 1, T, WIDTH });
     heed_scope_push(b, "self");
     z = heed_attention(b, scores, scores, values, NULL).out;
     heed_scope_pop(b);
     heed_scope_push(b, "pool");
     z = heed_attention(b, heed_slice(b, scores, 2, 3, 4, 1), scores, z, NULL).out;
     heed_scope_pop(b);
-    z = heed_mul_scalar(b, heed_reshape(b, z, 2, (const int64_t[]){ batch, 32 }), 0.001);
+    z = heed_mul_scalar(b, heed_reshape(b, z, 2, (const int64_t[]){ batch, WIDTH }), 0.001);
     return heed_linear(b, "head", heed_add(b, heed_amax(b, x, 1u << 1, HEED_DROP_AXES), z), PLANTED_CLASSES,
                        NULL);
 }
@@ -153,7 +154,7 @@ static found look(const char *name, heed_build_fn *build)
     found f = { .pictures = 0 };
 
     TOY_OK(heed_model_new(&m, ctx, build, NULL, &(heed_model_opts){ .seed = 1 }, TOY_ERR));
-    planted_train(m, 250, 3e-3f);
+    planted_train(m, 250, 5e-3f);
     f.accuracy = planted_accuracy(m, 500, 7);
     planted_pictures(pixels, labels, cells, DRAWN, 77);
     for (int i = 0; i < DRAWN && f.pictures < PICTURES; i++)
@@ -185,7 +186,8 @@ static void a_pooling_that_reads_the_object_points_at_it(void **state)
     }
 }
 
-/* The block carries the evidence to other tokens; the pooling alone then points anywhere, and the test says so. */
+/* The block carries the evidence to other tokens; the pooling alone then points anywhere, and the test says
+ * so. */
 static void behind_a_block_rollout_finds_what_the_last_weights_do_not(void **state)
 {
     const found f = look("block and pooling", block_and_pool);

@@ -1,5 +1,5 @@
-/* Explanations: what is recorded is what the model computed, gradients are those of the edited model, methods give what
- * their formulas say and the deletion test what was worked out by hand. */
+/* Explanations: what is recorded is what the model computed, gradients are those of the edited model,
+ * methods give what their formulas say and the deletion test what was worked out by hand. */
 #include "attention/attention.h"
 #include "base/arena.h"
 #include "explain/explain.h"
@@ -100,8 +100,8 @@ static heed_value three_tokens(heed_builder *b, const heed_value *in, const void
     return heed_linear(b, "head", heed_attention_pool(b, "pool", x, (heed_value){ 0 }), 3, NULL);
 }
 
-/* logits = (sum_i w_i x_i + a little of an attention, 0) of a picture of 2 x 2 pixels: the attention is at its highest
- * where w is at its lowest. config: whether the weights w count. */
+/* logits = (sum_i w_i x_i + a little of an attention, 0) of a picture of 2 x 2 pixels: the attention is at
+ * its highest where w is at its lowest. config: whether the weights w count. */
 static const float four[4] = { 3, 1, 2, -1 };
 
 static heed_value by_hand(heed_builder *b, const heed_value *in, const void *config)
@@ -662,8 +662,8 @@ static double sigmoid(double x)
     return 1 / (1 + exp(-x));
 }
 
-/* x = 1 everywhere, w = 3, 1, 2, -1: occlusion removes cells 0, 2, 1, 3, and no order has a smaller area; raw removes
- * 3, 1, 2, 0, and no order has a larger one. */
+/* x = 1 everywhere, w = 3, 1, 2, -1: occlusion removes cells 0, 2, 1, 3, and no order has a smaller area;
+ * raw removes 3, 1, 2, 0, and no order has a larger one. */
 static void a_curve_is_the_one_worked_out_by_hand(void **state)
 {
     const scratch *s = *state;

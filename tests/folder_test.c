@@ -215,7 +215,7 @@ static void given_classes_keep_their_numbers(void **state)
     assert_string_equal(heed_dataset_source(d, 0), "ant/000.pgm");
     heed_dataset_free(d);
     assert_refused(s, "set", (heed_dataset_opts){ SIZE(1, 4, 4), .classes = (const char *const[]){ "cat", "ant", NULL } },
-                   HEED_ERR_FORMAT, "bee: there is no such class; they are cat, ant");
+                   HEED_ERR_FORMAT, "bee is no class that is known: the folder has ant, bee, cat; known are cat, ant");
     assert_refused(s, "set",
                    (heed_dataset_opts){ SIZE(1, 4, 4), .classes = (const char *const[]){ "ant", "bee", "cat", "dog", NULL } },
                    HEED_ERR_FORMAT, "class dog has no picture to train on");
@@ -436,7 +436,7 @@ static void whatever_is_wrong_has_its_sentence(void **state)
     put_picture(s, "parts/test/dog/1.pgm", 1, 4, 4, 77);
     o = size;
     o.part = HEED_PART_TEST;
-    assert_refused(s, "parts", o, HEED_ERR_FORMAT, "test/dog: there is no such class; they are ant, bee, cat");
+    assert_refused(s, "parts", o, HEED_ERR_FORMAT, "test/dog is no class that is known");
     put_classes(s, "twice/train", 1, 4);
     put_classes(s, "twice/val", 1, 4);
     put_classes(s, "twice/valid", 1, 4);

@@ -48,8 +48,8 @@ static void assert_type(heed_tensor t, int64_t c, int64_t h, int64_t w)
 /* ---- what Pillow says ---- */
 
 /* Reads `path` in a colour and compares with the next bytes of `golden`. */
-static void assert_decoded(scratch *s, const char *path, heed_image_colour colour, int64_t c, int64_t h, int64_t w,
-                           const uint8_t **golden)
+static void assert_decoded(scratch *s, const char *path, heed_image_colour colour, int64_t c, int64_t h,
+                           int64_t w, const uint8_t **golden)
 {
     heed_tensor t;
     heed_error err = { 0 };
@@ -115,8 +115,9 @@ static int word_of(const char *word, const char *const *words)
 
 static void every_resized_picture_has_the_bytes_that_pillow_gives(void **state)
 {
-    static const char *const filters[] = { "bilinear", "bicubic", "nearest", NULL },
-                            *const fits[] = { "stretch", "crop", "pad", NULL };
+    static const char *const filters[] = { "bilinear", "bicubic", "nearest", NULL }, *const fits[] = {
+        "stretch", "crop", "pad", NULL
+    };
     scratch *s = *state;
     size_t n;
     uint8_t *bytes = scratch_get(GOLDEN "resize.bin", &n);
@@ -192,7 +193,8 @@ static heed_status read_with(const heed_limits *limits, const char *file)
     heed_status st;
     uint64_t bytes;
 
-    assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .threads = 1, .limits = *limits }, NULL), HEED_OK);
+    assert_int_equal(heed_context_new(&ctx, &(heed_context_opts){ .threads = 1, .limits = *limits }, NULL),
+                     HEED_OK);
     bytes = heed_context_bytes(ctx);
     st = read_as_is(ctx, file, &err);
     assert_int_equal(heed_context_bytes(ctx), bytes);
@@ -216,14 +218,17 @@ static void a_picture_at_a_limit_is_read_and_one_over_it_is_not(void **state)
     /* 41 rows of 67 pixels; 7 of 13 */
     assert_int_equal(read_with(&(heed_limits){ .image_side = 67 }, GOLDEN "noise.ppm"), HEED_OK);
     assert_int_equal(read_with(&(heed_limits){ .image_side = 66 }, GOLDEN "noise.ppm"), HEED_ERR_LIMIT);
-    assert_int_equal(read_with(&(heed_limits){ .image_pixels = 41 * 67 - 1 }, GOLDEN "noise.ppm"), HEED_ERR_LIMIT);
+    assert_int_equal(read_with(&(heed_limits){ .image_pixels = 41 * 67 - 1 }, GOLDEN "noise.ppm"),
+                     HEED_ERR_LIMIT);
     assert_int_equal(read_with(&(heed_limits){ .file_bytes = 90 }, GOLDEN "noise.ppm"), HEED_ERR_LIMIT);
     if (reader_is_there(".png")) {
         assert_int_equal(read_with(&(heed_limits){ .image_side = 13 }, GOLDEN "rgb16.png"), HEED_OK);
         assert_int_equal(read_with(&(heed_limits){ .image_side = 12 }, GOLDEN "rgb16.png"), HEED_ERR_LIMIT);
-        assert_int_equal(read_with(&(heed_limits){ .image_pixels = 7 * 13 }, GOLDEN "rgb16_interlaced.png"), HEED_OK);
-        assert_int_equal(read_with(&(heed_limits){ .image_pixels = 7 * 13 - 1 }, GOLDEN "rgb16_interlaced.png"),
-                         HEED_ERR_LIMIT);
+        assert_int_equal(read_with(&(heed_limits){ .image_pixels = 7 * 13 }, GOLDEN "rgb16_interlaced.png"),
+                         HEED_OK);
+        assert_int_equal(
+            read_with(&(heed_limits){ .image_pixels = 7 * 13 - 1 }, GOLDEN "rgb16_interlaced.png"),
+            HEED_ERR_LIMIT);
     }
 }
 
@@ -231,7 +236,8 @@ static void the_memory_of_libraries_counts_against_the_limit(void **state)
 {
     (void)state;
     if (reader_is_there(".png"))
-        assert_int_equal(read_with(&(heed_limits){ .memory_bytes = 30000 }, GOLDEN "filters.png"), HEED_ERR_MEMORY);
+        assert_int_equal(read_with(&(heed_limits){ .memory_bytes = 30000 }, GOLDEN "filters.png"),
+                         HEED_ERR_MEMORY);
     if (reader_is_there(".jpg"))
         assert_int_equal(read_with(&(heed_limits){ .memory_bytes = 20000 }, GOLDEN "444_progressive.jpg"),
                          HEED_ERR_MEMORY);
@@ -239,9 +245,10 @@ static void the_memory_of_libraries_counts_against_the_limit(void **state)
 
 static void a_picture_is_known_by_its_name(void **state)
 {
-    static const char *const yes[] = { "a.png", "a.PNG", "b/c.d.Jpg", "x.jpeg", "x.JPEG", "x.pgm", "x.ppm", "x.pnm" },
-                            *const no[] = { "", "png", ".png", "a/.png", "a.pngx", "a.pn", "a.gif", "a.png/", "a.png.gz",
-                                            "a.p\xeeg" };
+    static const char *const yes[] = { "a.png",  "a.PNG", "b/c.d.Jpg", "x.jpeg",
+                                       "x.JPEG", "x.pgm", "x.ppm",     "x.pnm" },
+                             *const no[] = { "",     "png",   ".png",   "a/.png",   "a.pngx",
+                                             "a.pn", "a.gif", "a.png/", "a.png.gz", "a.p\xeeg" };
 
     (void)state;
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
@@ -252,18 +259,22 @@ static void a_picture_is_known_by_its_name(void **state)
 
 static void grey_is_the_weighted_sum_and_rgb_of_grey_is_three_times_it(void **state)
 {
-    static const char colours[] = "P6 4 1 255\n\377\0\0\0\377\0\0\0\377\200\201\202", grey[] = "P5 2 1 255\n\7\377";
+    static const char colours[] = "P6 4 1 255\n\377\0\0\0\377\0\0\0\377\200\201\202",
+                      grey[] = "P5 2 1 255\n\7\377";
     scratch *s = *state;
     heed_tensor t;
 
-    assert_int_equal(heed_image_decode(&t, s->ctx, colours, sizeof colours - 1, NULL, HEED_IMAGE_GREY, NULL), HEED_OK);
+    assert_int_equal(heed_image_decode(&t, s->ctx, colours, sizeof colours - 1, NULL, HEED_IMAGE_GREY, NULL),
+                     HEED_OK);
     assert_type(t, 1, 1, 4);
     assert_memory_equal(t.data, "\x4c\x96\x1d\x81", 4); /* 76, 150, 29; 0.299 128 + 0.587 129 + 0.114 130 */
     heed_data_free(s->ctx, &t);
-    assert_int_equal(heed_image_decode(&t, s->ctx, colours, sizeof colours - 1, NULL, HEED_IMAGE_RGB, NULL), HEED_OK);
+    assert_int_equal(heed_image_decode(&t, s->ctx, colours, sizeof colours - 1, NULL, HEED_IMAGE_RGB, NULL),
+                     HEED_OK);
     assert_memory_equal(t.data, "\377\0\0\200\0\377\0\201\0\0\377\202", 12);
     heed_data_free(s->ctx, &t);
-    assert_int_equal(heed_image_decode(&t, s->ctx, grey, sizeof grey - 1, NULL, HEED_IMAGE_RGB, NULL), HEED_OK);
+    assert_int_equal(heed_image_decode(&t, s->ctx, grey, sizeof grey - 1, NULL, HEED_IMAGE_RGB, NULL),
+                     HEED_OK);
     assert_type(t, 3, 1, 2);
     assert_memory_equal(t.data, "\7\377\7\377\7\377", 6);
     heed_data_free(s->ctx, &t);
@@ -291,7 +302,8 @@ static void a_refusal_names_the_file_and_leaves_the_output_alone(void **state)
 
 static void a_png_reads_back_as_it_was_and_its_bytes_do_not_change(void **state)
 {
-    static const int64_t shapes[][3] = { { 1, 1, 1 }, { 3, 1, 1 }, { 1, 7, 300 }, { 3, 64, 5 }, { 3, 130, 131 }, { 1, 1, 5000 } };
+    static const int64_t shapes[][3] = { { 1, 1, 1 },  { 3, 1, 1 },     { 1, 7, 300 },
+                                         { 3, 64, 5 }, { 3, 130, 131 }, { 1, 1, 5000 } };
     scratch *s = *state;
 
     if (!reader_is_there(".png"))
@@ -367,7 +379,9 @@ static void the_same_size_gives_the_same_bytes(void **state)
 
     for (int filter = HEED_IMAGE_BILINEAR; filter <= HEED_IMAGE_NEAREST; filter++)
         for (int fit = HEED_IMAGE_STRETCH; fit <= HEED_IMAGE_PAD; fit++) {
-            const heed_resize_opts opts = { .fit = (heed_image_fit)fit, .filter = (heed_image_filter)filter, .fill = 9 };
+            const heed_resize_opts opts = { .fit = (heed_image_fit)fit,
+                                            .filter = (heed_image_filter)filter,
+                                            .fill = 9 };
 
             assert_int_equal(heed_image_resize(&to, s->ctx, from, 37, 300, &opts, NULL), HEED_OK);
             assert_memory_equal(from.data, to.data, 3 * 37 * 300);
@@ -378,7 +392,9 @@ static void the_same_size_gives_the_same_bytes(void **state)
 
 static void an_even_colour_stays_that_colour(void **state)
 {
-    static const int64_t sizes[][2] = { { 1, 1 }, { 3, 7 }, { 300, 2 }, { 2, 300 }, { 17, 1000 }, { 100, 100 } };
+    static const int64_t sizes[][2] = {
+        { 1, 1 }, { 3, 7 }, { 300, 2 }, { 2, 300 }, { 17, 1000 }, { 100, 100 }
+    };
     scratch *s = *state;
 
     for (int v = 0; v <= 255; v += 51)
@@ -542,8 +558,9 @@ static void reading_survives_each_failing_call(void **state)
         const char *file;
         uint64_t calls;
     } cases[] = {
-        { GOLDEN "most_6.pgm", 3 },   { GOLDEN "binary.ppm", 3 },          { GOLDEN "rgb16.png", 6 },
-        { GOLDEN "palette4_interlaced.png", 6 }, { GOLDEN "420.jpg", 20 }, { GOLDEN "444_progressive.jpg", 20 },
+        { GOLDEN "most_6.pgm", 3 }, { GOLDEN "binary.ppm", 3 },
+        { GOLDEN "rgb16.png", 6 },  { GOLDEN "palette4_interlaced.png", 6 },
+        { GOLDEN "420.jpg", 20 },   { GOLDEN "444_progressive.jpg", 20 },
     };
 
     (void)state;

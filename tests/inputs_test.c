@@ -1,4 +1,4 @@
-/* Pictures for a run from files, folders and IDX; taps over them as NPZ; curves. One trained toy run serves each test. */
+/* Pictures for a run from files, folders and IDX; taps over them as NPZ; curves. */
 #include "support/cmocka.h"
 #include "support/fail_each.h"
 #include "support/toy.h"
@@ -18,7 +18,7 @@ typedef struct trip {
     heed_run *run;
     char idx[192], folder[128], out[128];
     uint8_t pixels[TEST * 64]; /* of the test part */
-    int64_t met;               /* pictures that came in the last run of a scenario, and whether all were right */
+    int64_t met; /* pictures that came in the last run of a scenario, and whether all were right */
     bool right;
 } trip;
 
@@ -58,10 +58,11 @@ static trip open_trip(scratch *s, const char *model)
     mkdir(data, 0700);
     mkdir(t.folder, 0700);
     toy_write_idx(data, 60, TEST);
-    snprintf(words, sizeof words,
-             "data:\n  path: %s\n  classes: one, two, three\n  validation: 0.2\n  mirror: true\nmodel:\n  name: %s\n"
-             "train:\n  epochs: 1\n  batch_size: 16\n  lr: 0.01\n  seed: 5\n",
-             data, model);
+    snprintf(
+        words, sizeof words,
+        "data:\n  path: %s\n  classes: one, two, three\n  validation: 0.2\n  mirror: true\nmodel:\n  name: %s\n"
+        "train:\n  epochs: 1\n  batch_size: 16\n  lr: 0.01\n  seed: 5\n",
+        data, model);
     scratch_put(recipe, words, strlen(words));
     TOY_OK(heed_recipe_open(&r, s->ctx, recipe, NULL, TOY_ERR));
     TOY_OK(heed_train(&result, s->ctx, r, &(heed_train_opts){ .out = t.out }, TOY_ERR));
@@ -182,8 +183,8 @@ static void a_picture_is_told_the_same_alone_and_among_others(void **state)
     trip t = open_trip(*state, CONV);
     float all[TEST * 3], one[3];
 
-    TOY_OK(heed_run_predict(t.run, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), t.pixels }, HEED_AVERAGE_NONE, all,
-                            TOY_ERR));
+    TOY_OK(heed_run_predict(t.run, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), t.pixels },
+                            HEED_AVERAGE_NONE, all, TOY_ERR));
     for (int i = 0; i < TEST; i++) {
         TOY_OK(heed_run_predict(t.run, (heed_tensor){ HEED_TYPE(HEED_U8, 1, 8, 8), t.pixels + i * 64 },
                                 HEED_AVERAGE_NONE, one, TOY_ERR));
@@ -227,10 +228,12 @@ static void what_is_no_picture_is_refused_by_name(void **state)
     toy_write_idx_file(at(&t, "four"), (const uint32_t[]){ 1, 4, 1, 1, 0 }, (const uint8_t[]){ 0, 1, 2, 3 });
     refused(&t, at(&t, "four"), 9, HEED_ERR_SHAPE, "4 channels");
     assert_int_equal(heed_inputs_open(&in, t.run, (const char *const[]){ NULL }, 0, NULL), HEED_ERR_USAGE);
-    assert_int_equal(heed_inputs_open(&in, t.run, (const char *const[]){ "-", NULL }, 0, NULL), HEED_ERR_USAGE);
+    assert_int_equal(heed_inputs_open(&in, t.run, (const char *const[]){ "-", NULL }, 0, NULL),
+                     HEED_ERR_USAGE);
     assert_null(in);
     in = open_inputs(&t, 0, t.idx, NULL);
-    assert_int_equal(heed_inputs_next(in, 0, &(heed_tensor){ 0 }, &(const char *const *){ NULL }, NULL), HEED_ERR_USAGE);
+    assert_int_equal(heed_inputs_next(in, 0, &(heed_tensor){ 0 }, &(const char *const *){ NULL }, NULL),
+                     HEED_ERR_USAGE);
     heed_inputs_close(in);
     heed_run_free(t.run);
 }
@@ -292,10 +295,11 @@ static void taps_over_many_pictures_are_those_of_each(void **state)
     heed_taps *whole, *parts;
     const char *a = at(&t, "a.npz"), *b = at(&t, "b.npz");
 
-    TOY_OK(heed_run_predict(t.run, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), t.pixels }, HEED_AVERAGE_NONE, plain,
-                            TOY_ERR));
+    TOY_OK(heed_run_predict(t.run, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), t.pixels },
+                            HEED_AVERAGE_NONE, plain, TOY_ERR));
     whole = open_taps(&t, "*", "pool.weights"); /* each once */
-    TOY_OK(heed_taps_predict(whole, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), t.pixels }, logits, TOY_ERR));
+    TOY_OK(
+        heed_taps_predict(whole, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), t.pixels }, logits, TOY_ERR));
     assert_memory_equal(plain, logits, sizeof plain);
     assert_int_equal(heed_taps_count(whole), 2);
     assert_string_equal(heed_taps_name(whole, 0), "block.0.self_attn.weights");
@@ -310,8 +314,8 @@ static void taps_over_many_pictures_are_those_of_each(void **state)
     parts = open_taps(&t, "block.*", "pool.weights");
     for (int64_t i = 0, n = 1; i < TEST; i += n, n = n % 5 + 1) {
         n = n < TEST - i ? n : TEST - i;
-        TOY_OK(heed_taps_predict(parts, (heed_tensor){ HEED_TYPE(HEED_U8, n, 8, 8), t.pixels + i * 64 }, logits,
-                                 TOY_ERR));
+        TOY_OK(heed_taps_predict(parts, (heed_tensor){ HEED_TYPE(HEED_U8, n, 8, 8), t.pixels + i * 64 },
+                                 logits, TOY_ERR));
     }
 #ifdef HEED_HAVE_NPZ
     TOY_OK(heed_taps_write(parts, b, TOY_ERR));
@@ -321,8 +325,8 @@ static void taps_over_many_pictures_are_those_of_each(void **state)
     (void)a;
 #endif
     heed_taps_close(parts);
-    TOY_OK(heed_run_predict(t.run, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), t.pixels }, HEED_AVERAGE_MIRROR,
-                            logits, TOY_ERR)); /* the model is free again */
+    TOY_OK(heed_run_predict(t.run, (heed_tensor){ HEED_TYPE(HEED_U8, TEST, 8, 8), t.pixels },
+                            HEED_AVERAGE_MIRROR, logits, TOY_ERR)); /* the model is free again */
     heed_run_free(t.run);
 }
 
@@ -334,11 +338,13 @@ static void unknown_taps_are_answered_with_those_there_are(void **state)
 
     assert_int_equal(heed_taps_open(&taps, t.run, (const char *const[]){ "pool.weight", NULL }, 0, &err),
                      HEED_ERR_USAGE);
-    assert_string_equal(err.text, "there is no tap \"pool.weight\" in this model: did you mean pool.weights? it has "
-                                  "block.0.self_attn.weights, pool.weights");
+    assert_string_equal(err.text,
+                        "there is no tap \"pool.weight\" in this model: did you mean pool.weights? it has "
+                        "block.0.self_attn.weights, pool.weights");
     err = (heed_error){ 0 };
-    assert_int_equal(heed_taps_open(&taps, t.run, (const char *const[]){ "nothing.like.it.*", NULL }, 0, &err),
-                     HEED_ERR_USAGE);
+    assert_int_equal(
+        heed_taps_open(&taps, t.run, (const char *const[]){ "nothing.like.it.*", NULL }, 0, &err),
+        HEED_ERR_USAGE);
     assert_non_null(strstr(err.text, "in this model; it has block.0"));
     assert_int_equal(heed_taps_open(&taps, t.run, (const char *const[]){ NULL }, 0, NULL), HEED_ERR_USAGE);
     assert_null(taps);
@@ -351,7 +357,8 @@ static void a_model_without_taps_says_so(void **state)
     heed_taps *taps = NULL;
     heed_error err = { 0 };
 
-    assert_int_equal(heed_taps_open(&taps, t.run, (const char *const[]){ "*", NULL }, 0, &err), HEED_ERR_USAGE);
+    assert_int_equal(heed_taps_open(&taps, t.run, (const char *const[]){ "*", NULL }, 0, &err),
+                     HEED_ERR_USAGE);
     assert_non_null(strstr(err.text, "this model (mlp) has no taps"));
     heed_run_free(t.run);
 }
@@ -519,7 +526,9 @@ static void every_call_may_fail(void **state)
         .name = "inputs of a run", .run = look_at_all, .prepare = look_again, .right = all_were_seen
     };
     static const heed_scenario tapping = { .name = "taps of a run", .run = tap_two };
-    static const heed_scenario drawing = { .name = "curves of a run", .run = draw_curves, .right = curves_are_whole };
+    static const heed_scenario drawing = { .name = "curves of a run",
+                                           .run = draw_curves,
+                                           .right = curves_are_whole };
     trip t = open_trip(*state, CONV);
     heed_fail_report report;
 

@@ -1,5 +1,5 @@
-/* Metrics and curves against scikit-learn's (tests/golden/metrics, made by tools/corpus/metrics.py), to 1e-12; what is
- * refused; every allocation made to fail. */
+/* Metrics and curves against scikit-learn's (tests/golden/metrics, made by tools/corpus/metrics.py), to
+ * 1e-12; what is refused; every allocation made to fail. */
 #include "support/cmocka.h"
 #include "support/fail_each.h"
 #include "support/toy.h"
@@ -50,14 +50,38 @@ static void near(const char *name, const char *what, double got, double wanted)
 
 static void compare(const char *name, const heed_metrics *m, heed_safetensors *f)
 {
-    static const char *const scalar_names[] = { "accuracy",        "balanced accuracy", "log loss",     "majority",
-                                                "ece",             "roc_auc",           "ap",           "macro precision",
-                                                "macro recall",    "macro f1",          "micro precision", "micro recall",
-                                                "micro f1",        "weighted precision", "weighted recall", "weighted f1" };
-    const double got[16] = { m->accuracy,        m->balanced_accuracy, m->log_loss,           m->majority,
-                             m->ece,             m->roc_auc,           m->average_precision,  m->macro.precision,
-                             m->macro.recall,    m->macro.f1,          m->micro.precision,    m->micro.recall,
-                             m->micro.f1,        m->weighted.precision, m->weighted.recall,   m->weighted.f1 };
+    static const char *const scalar_names[] = { "accuracy",
+                                                "balanced accuracy",
+                                                "log loss",
+                                                "majority",
+                                                "ece",
+                                                "roc_auc",
+                                                "ap",
+                                                "macro precision",
+                                                "macro recall",
+                                                "macro f1",
+                                                "micro precision",
+                                                "micro recall",
+                                                "micro f1",
+                                                "weighted precision",
+                                                "weighted recall",
+                                                "weighted f1" };
+    const double got[16] = { m->accuracy,
+                             m->balanced_accuracy,
+                             m->log_loss,
+                             m->majority,
+                             m->ece,
+                             m->roc_auc,
+                             m->average_precision,
+                             m->macro.precision,
+                             m->macro.recall,
+                             m->macro.f1,
+                             m->micro.precision,
+                             m->micro.recall,
+                             m->micro.f1,
+                             m->weighted.precision,
+                             m->weighted.recall,
+                             m->weighted.f1 };
     heed_tensor scalars = get(f, "scalars"), per_class = get(f, "per_class"), confusion = get(f, "confusion");
     const double *row = per_class.data;
     char what[64];
@@ -66,8 +90,8 @@ static void compare(const char *name, const heed_metrics *m, heed_safetensors *f
         near(name, scalar_names[i], got[i], ((const double *)scalars.data)[i]);
     for (int64_t c = 0; c < m->classes; c++, row += 7) {
         const heed_class_metrics *k = &m->per_class[c];
-        const double seven[7] = { (double)k->support, (double)k->predicted, k->precision, k->recall,
-                                  k->f1,              k->roc_auc,           k->average_precision };
+        const double seven[7] = { (double)k->support, (double)k->predicted, k->precision, k->recall, k->f1,
+                                  k->roc_auc,         k->average_precision };
 
         for (int i = 0; i < 7; i++) {
             snprintf(what, sizeof what, "column %d of class %d", i, (int)c);
@@ -100,7 +124,8 @@ static void every_metric_is_scikit_learns(void **state)
     }
 }
 
-static int compare_curve(scratch *s, heed_safetensors *f, const char *file, heed_curve_kind kind, int of_class)
+static int compare_curve(scratch *s, heed_safetensors *f, const char *file, heed_curve_kind kind,
+                         int of_class)
 {
     heed_tensor p, y, wanted;
     const double *x;
@@ -138,7 +163,8 @@ static void every_curve_is_scikit_learns(void **state)
         heed_safetensors *f = open_case(s->ctx, cases[i]);
 
         for (int c = 0; c < 10; c++)
-            curves += compare_curve(s, f, cases[i], HEED_CURVE_ROC, c) + compare_curve(s, f, cases[i], HEED_CURVE_PR, c);
+            curves += compare_curve(s, f, cases[i], HEED_CURVE_ROC, c) +
+                      compare_curve(s, f, cases[i], HEED_CURVE_PR, c);
         heed_safetensors_close(f);
     }
     assert_true(curves > 25);
@@ -178,7 +204,8 @@ static void the_order_of_samples_does_not_matter(void **state)
         labels[i] = ((const int64_t *)y.data)[N - 1 - i];
     }
     TOY_OK(heed_metrics_new(&a, s->ctx, p, y, TOY_ERR));
-    TOY_OK(heed_metrics_new(&b, s->ctx, (heed_tensor){ p.type, backwards }, (heed_tensor){ y.type, labels }, TOY_ERR));
+    TOY_OK(heed_metrics_new(&b, s->ctx, (heed_tensor){ p.type, backwards }, (heed_tensor){ y.type, labels },
+                            TOY_ERR));
     for (int c = 0; c < 4; c++)
         assert_true(a->per_class[c].roc_auc == b->per_class[c].roc_auc &&
                     fabs(a->per_class[c].average_precision - b->per_class[c].average_precision) < 1e-15);
@@ -226,7 +253,10 @@ static void what_is_no_probability_or_label_is_refused_with_its_sample(void **st
     static const trouble rows[] = {
         { { 1, 0, 0, 0, 1, 0 }, { 0, 3 }, HEED_ERR_LIMIT, "label 3 of sample 1, but there are 3 classes" },
         { { 1, 0, 0, 0, 1, 0 }, { -1, 0 }, HEED_ERR_LIMIT, "label -1 of sample 0" },
-        { { 1, 0, 0, 2.5f, -1.5f, 0 }, { 0, 1 }, HEED_ERR_LIMIT, "2.5 for class 0 of sample 1 is no probability" },
+        { { 1, 0, 0, 2.5f, -1.5f, 0 },
+          { 0, 1 },
+          HEED_ERR_LIMIT,
+          "2.5 for class 0 of sample 1 is no probability" },
         { { 1, 0, 0, 0.5f, 0.4f, 0 }, { 0, 1 }, HEED_ERR_LIMIT, "of sample 1 sum to 0.9, not to one" },
         { { 1, 0, 0, 0.5f, NAN, 0.5f }, { 0, 1 }, HEED_ERR_NUMERIC, "of class 1 of sample 1 is NaN" },
         { { 1, 0, 0, 0.5f, INFINITY, 0 }, { 0, 1 }, HEED_ERR_LIMIT, "inf for class 1" },
@@ -258,12 +288,18 @@ static void types_that_do_not_fit_are_refused(void **state)
     heed_metrics *m = NULL;
     heed_curve c;
 
-    assert_int_equal(heed_metrics_new(&m, s->ctx, (heed_tensor){ HEED_TYPE(HEED_F64, 2, 2), p }, labels, NULL), HEED_ERR_DTYPE);
-    assert_int_equal(heed_metrics_new(&m, s->ctx, good, (heed_tensor){ HEED_TYPE(HEED_I32, 2), y }, NULL), HEED_ERR_DTYPE);
-    assert_int_equal(heed_metrics_new(&m, s->ctx, (heed_tensor){ HEED_TYPE(HEED_F32, 4), p }, labels, NULL), HEED_ERR_SHAPE);
-    assert_int_equal(heed_metrics_new(&m, s->ctx, good, (heed_tensor){ HEED_TYPE(HEED_I64, 3), y }, NULL), HEED_ERR_SHAPE);
+    assert_int_equal(
+        heed_metrics_new(&m, s->ctx, (heed_tensor){ HEED_TYPE(HEED_F64, 2, 2), p }, labels, NULL),
+        HEED_ERR_DTYPE);
+    assert_int_equal(heed_metrics_new(&m, s->ctx, good, (heed_tensor){ HEED_TYPE(HEED_I32, 2), y }, NULL),
+                     HEED_ERR_DTYPE);
+    assert_int_equal(heed_metrics_new(&m, s->ctx, (heed_tensor){ HEED_TYPE(HEED_F32, 4), p }, labels, NULL),
+                     HEED_ERR_SHAPE);
+    assert_int_equal(heed_metrics_new(&m, s->ctx, good, (heed_tensor){ HEED_TYPE(HEED_I64, 3), y }, NULL),
+                     HEED_ERR_SHAPE);
     assert_int_equal(heed_metrics_new(&m, s->ctx, (heed_tensor){ HEED_TYPE(HEED_F32, 0, 2), p },
-                                      (heed_tensor){ HEED_TYPE(HEED_I64, 0), y }, NULL), HEED_ERR_SHAPE);
+                                      (heed_tensor){ HEED_TYPE(HEED_I64, 0), y }, NULL),
+                     HEED_ERR_SHAPE);
     assert_int_equal(heed_curve_make(&c, s->ctx, HEED_CURVE_ROC, good, labels, 2, NULL), HEED_ERR_LIMIT);
     assert_int_equal(heed_curve_make(&c, s->ctx, HEED_CURVE_ROC, good, labels, -1, NULL), HEED_ERR_LIMIT);
     assert_int_equal(heed_curve_make(&c, s->ctx, (heed_curve_kind)2, good, labels, 0, NULL), HEED_ERR_USAGE);

@@ -1,5 +1,5 @@
-/* NPY and NPZ: numpy.save's bytes, the zip archive entry by entry, what is refused, every call made to fail, and what
- * NumPy itself reads (HEED_PYTHON names a Python that has it). */
+/* NPY and NPZ: numpy.save's bytes, the zip archive entry by entry, what is refused, every call made to
+ * fail, and what NumPy itself reads (HEED_PYTHON names a Python that has it). */
 #include "support/cmocka.h"
 #include "base/error.h"
 #include "support/fail_each.h"
@@ -51,14 +51,29 @@ static heed_tensor fill(numbers *to, const array *a)
 
     for (int64_t i = 0; i < heed_type_count(&t.type); i++)
         switch (a->dtype) {
-        case HEED_F32: to->f32[i] = (float)(i % 7); break;
-        case HEED_F64: to->f64[i] = (double)(i % 7); break;
-        case HEED_F16: to->u16[i] = halves[i % 7]; break;
-        case HEED_BF16: to->u16[i] = brains[i % 7]; break;
-        case HEED_I64: to->i64[i] = i % 7; break;
-        case HEED_I32: to->i32[i] = (int32_t)(i % 7); break;
-        case HEED_BOOL: to->u8[i] = (uint8_t)(i % 2); break;
-        default: to->u8[i] = (uint8_t)(i % 7);
+        case HEED_F32:
+            to->f32[i] = (float)(i % 7);
+            break;
+        case HEED_F64:
+            to->f64[i] = (double)(i % 7);
+            break;
+        case HEED_F16:
+            to->u16[i] = halves[i % 7];
+            break;
+        case HEED_BF16:
+            to->u16[i] = brains[i % 7];
+            break;
+        case HEED_I64:
+            to->i64[i] = i % 7;
+            break;
+        case HEED_I32:
+            to->i32[i] = (int32_t)(i % 7);
+            break;
+        case HEED_BOOL:
+            to->u8[i] = (uint8_t)(i % 2);
+            break;
+        default:
+            to->u8[i] = (uint8_t)(i % 7);
         }
     return t;
 }
@@ -150,7 +165,7 @@ static void an_archive_holds_each_file_stored_and_dated_1980(void **state)
         char file[64];
 
         assert_memory_equal(at, "PK\1\2", 4);
-        assert_int_equal(little(at + 10, 2), 0);    /* stored */
+        assert_int_equal(little(at + 10, 2), 0); /* stored */
         assert_int_equal(little(at + 12, 4), 0x21u << 16);
         assert_int_equal(little(at + 20, 4), wanted_n);
         assert_int_equal(little(at + 24, 4), wanted_n);
@@ -186,10 +201,11 @@ static void a_large_array_comes_back_whole(void **state)
 
     for (int64_t i = 0; i < count; i++)
         x[i] = (float)i;
-    TOY_OK(heed_npz_write(s->ctx, path,
-                          &(heed_named_tensor){ "encoder.0/x", { HEED_TYPE(HEED_F32, count), x } }, 1, TOY_ERR));
+    TOY_OK(heed_npz_write(
+        s->ctx, path, &(heed_named_tensor){ "encoder.0/x", { HEED_TYPE(HEED_F32, count), x } }, 1, TOY_ERR));
     zip = scratch_get(path, &n);
-    assert_memory_equal(zip + 30 + little(zip + 26, 2) + little(zip + 28, 2) + 128, x, (size_t)count * sizeof *x);
+    assert_memory_equal(zip + 30 + little(zip + 26, 2) + little(zip + 28, 2) + 128, x,
+                        (size_t)count * sizeof *x);
     free(zip);
     free(x);
 }
@@ -232,11 +248,11 @@ static heed_status write_two(heed_context *ctx, void *user, heed_error *err)
     const float x[3] = { 1, 2, 3 };
     const uint16_t half[2] = { 0x3f80, 0x4000 };
 
-    return heed_npz_write(ctx, user,
-                          (const heed_named_tensor[]){
-                              { "x", { HEED_TYPE(HEED_F32, 3), (void *)(uintptr_t)x } },
-                              { "half", { HEED_TYPE(HEED_BF16, 2), (void *)(uintptr_t)half } } },
-                          2, err);
+    return heed_npz_write(
+        ctx, user,
+        (const heed_named_tensor[]){ { "x", { HEED_TYPE(HEED_F32, 3), (void *)(uintptr_t)x } },
+                                     { "half", { HEED_TYPE(HEED_BF16, 2), (void *)(uintptr_t)half } } },
+        2, err);
 }
 
 static void put_old(heed_context *ctx, void *user)
@@ -295,8 +311,8 @@ static void numpy_reads_what_was_written(void **state)
     snprintf(path, sizeof path, "%s", scratch_path(s, "all.npz"));
     write_all(s, path);
     scratch_put(scratch_path(s, "read.py"), script, sizeof script - 1);
-    snprintf(command, sizeof command, "'%s' '%s' '%s' '%s/tests/golden/npy'", python, scratch_path(s, "read.py"),
-             path, HEED_SOURCE_DIR);
+    snprintf(command, sizeof command, "'%s' '%s' '%s' '%s/tests/golden/npy'", python,
+             scratch_path(s, "read.py"), path, HEED_SOURCE_DIR);
     assert_int_equal(system(command), 0);
 }
 

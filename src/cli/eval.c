@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAME_WIDTH 12      /* of a class in tables */
-#define MATRIX_WIDTH 100   /* columns of a terminal that a confusion matrix fills before it is folded */
-#define MATRIX_CLASSES 40  /* with more only the commonest mistakes are shown */
+#define NAME_WIDTH 12     /* of a class in tables */
+#define MATRIX_WIDTH 100  /* columns of a terminal that a confusion matrix fills before it is folded */
+#define MATRIX_CLASSES 40 /* with more only the commonest mistakes are shown */
 #define MISTAKES 10
 
 static const cli_option eval_table[] = {
@@ -138,8 +138,8 @@ static void eval_summary(const cli *c, const eval_args *a, const eval_report *r)
 
     printf("samples   %s, ", heed__cli_count(n, m->n));
     heed__cli_text(stdout, r->e->part);
-    printf("\naccuracy  %s%.4f%s, one pass (always naming the commonest class: %.4f)\n", c->out.bold, r->e->accuracy,
-           c->out.off, m->majority);
+    printf("\naccuracy  %s%.4f%s, one pass (always naming the commonest class: %.4f)\n", c->out.bold,
+           r->e->accuracy, c->out.off, m->majority);
     if (r->e->accuracy_mirror >= 0)
         printf("accuracy  %s%.4f%s, mean of picture and mirror image\n", c->out.bold, r->e->accuracy_mirror,
                c->out.off);
@@ -164,8 +164,8 @@ static void eval_classes(const cli *c, const eval_report *r)
 {
     const heed_metrics *m = r->m;
 
-    printf("\n%s%8s %-*s  %9s  %9s  %9s  %9s  %9s%s\n", c->out.dim, "samples", NAME_WIDTH, "class", "precision",
-           "recall", "F1", "ROC-AUC", "AP", c->out.off);
+    printf("\n%s%8s %-*s  %9s  %9s  %9s  %9s  %9s%s\n", c->out.dim, "samples", NAME_WIDTH, "class",
+           "precision", "recall", "F1", "ROC-AUC", "AP", c->out.off);
     for (int64_t i = 0; i < m->classes; i++) {
         const heed_class_metrics *k = &m->per_class[i];
 
@@ -212,7 +212,11 @@ static void eval_block(const cli *c, const eval_report *r, int64_t begin, int64_
         for (int64_t j = begin; j < end; j++) {
             const int64_t count = m->confusion[i * m->classes + j];
 
-            printf(" %s%*lld%s", i == j ? c->out.green : count ? "" : c->out.dim, width, (long long)count, c->out.off);
+            printf(" %s%*lld%s",
+                   i == j  ? c->out.green
+                   : count ? ""
+                           : c->out.dim,
+                   width, (long long)count, c->out.off);
         }
         putchar('\n');
     }
@@ -246,7 +250,8 @@ static void eval_mistakes(const cli *c, const eval_report *r)
         for (int64_t i = 0; i < m->classes * m->classes; i++) {
             const int64_t count = m->confusion[i];
 
-            if (i / m->classes != i % m->classes && count > most && (count < last || (count == last && i > last_at))) {
+            if (i / m->classes != i % m->classes && count > most &&
+                (count < last || (count == last && i > last_at))) {
                 most = count;
                 at = i;
             }
@@ -292,8 +297,8 @@ heed_status heed__cli_eval_run(cli *c, const eval_args *a)
 
     STEP(heed_run_open(&run, c->ctx, a->run, &c->err));
     if (a->average && !heed_run_mirrors(run)) {
-        st = heed__cli_fail(c, HEED_ERR_USAGE, "%.300s was trained without mirror images; leave out --average mirror",
-                            a->run);
+        st = heed__cli_fail(c, HEED_ERR_USAGE,
+                            "%.300s was trained without mirror images; leave out --average mirror", a->run);
         goto done;
     }
     STEP(heed_run_evaluate(&e, run, a->data, &c->err));

@@ -26,15 +26,16 @@ typedef struct predict_args {
 static const cli_option predict_table[] = {
     OPERAND(predict_args, run, .value = "RUN", .doc = "the folder that heed train made"),
     OPERANDS(predict_args, files, .value = "INPUT",
-             .doc = "pictures (PNG, JPEG, PGM, PPM), folders of them, IDX files, gzip or not; file.idx.gz[0:100] takes the first hundred,"
-                    " - reads one of these from stdin"),
+             .doc = "pictures (PNG, JPEG, PGM, PPM), folders of them, IDX files, gzip or not;"
+                    " file.idx.gz[0:100] takes the first hundred, - reads one of these from stdin"),
     PATH(predict_args, out, .value = "FILE", .doc = "writes a CSV file instead of lines"),
     INTEGER(predict_args, top_k, .value = "K", .min = 1, .max = 1000000, .fallback = "3",
             .doc = "classes shown for a picture"),
     SWITCH(predict_args, logits, .doc = "adds the model's output for every class"),
     ONE_OF(predict_args, average, .words = "none|mirror", .fallback = "none",
            .doc = "mirror: of picture and mirror image; good where training mirrored"),
-    REPEATED(predict_args, tap, .value = "NAME", .doc = "keeps a value inside the model: pool.weights, or encoder.* for all below; needs --npz"),
+    REPEATED(predict_args, tap, .value = "NAME",
+             .doc = "keeps a value inside the model: pool.weights, or encoder.* for all below; needs --npz"),
     PATH(predict_args, npz, .value = "FILE", .doc = "where what --tap names is written, as arrays for NumPy"),
     INTEGER(predict_args, tap_memory, .value = "N", .min = 1, .max = 1048576, .fallback = "1024",
             .doc = "MiB that taps may take until they are written"),
@@ -239,7 +240,7 @@ static void predict_progress(predict_job *j)
     j->drawn = now;
 }
 
-/* The line that stays: how many, how fast, what was passed over and what was written. One picture needs none. */
+/* The line that stays: how many, how fast, what was passed over. One picture needs none. */
 static void predict_summary(predict_job *j)
 {
     const double seconds = predict_seconds() - j->began;
@@ -349,8 +350,9 @@ static heed_status predict_loop(predict_job *j)
 static heed_status predict_check(cli *c, const predict_args *a)
 {
     if ((a->tap.n > 0) != (a->npz != NULL))
-        return heed__cli_fail(c, HEED_ERR_USAGE, a->npz ? "--npz needs --tap NAME: what is to be written"
-                                                        : "--tap needs --npz FILE: where its arrays go");
+        return heed__cli_fail(c, HEED_ERR_USAGE,
+                              a->npz ? "--npz needs --tap NAME: what is to be written"
+                                     : "--tap needs --npz FILE: where its arrays go");
     if (a->tap.n > 0 && a->average)
         return heed__cli_fail(c, HEED_ERR_USAGE, "taps are of one pass; leave out --average mirror");
     if (a->out)
@@ -394,7 +396,8 @@ static heed_status predict_run(cli *c, const void *args)
         paths[i] = j.spooled;
     }
     STEP(heed_inputs_open(&j.inputs, j.run, paths, a->skip_bad, &c->err));
-    j.live = c->log_terminal && !(term && strcmp(term, "dumb") == 0) && (a->out || isatty(STDOUT_FILENO) != 1);
+    j.live =
+        c->log_terminal && !(term && strcmp(term, "dumb") == 0) && (a->out || isatty(STDOUT_FILENO) != 1);
     j.began = predict_seconds();
     STEP(predict_loop(&j));
     STEP(heed__cli_profile_end(c, profile, a->profile));

@@ -9,8 +9,8 @@ typedef struct idx_range {
     int64_t begin, end; /* end -1: to the last */
 } idx_range;
 
-/* Splits "file[a:b]" into the length of "file" and the range; a path that does not end so is all file, and *range is
- * left as it was. */
+/* Splits "file[a:b]" into the length of "file" and the range; a path that does not end so is all file, and
+ * *range is left as it was. */
 size_t heed__idx_suffix(const char *path, idx_range *range);
 
 #endif

@@ -114,8 +114,8 @@ static const heed_doctor_rule doctor_rules[] = {
       .looks_at = "training and validation part",
       .finds = "a validation picture, or its mirror image, is in the training part too (share of the "
                "validation part)",
-      .threshold = 0.001,
-      .why = "what was trained on is no evidence; one in a thousand moves accuracy by less than its noise",
+      .threshold = 0,
+      .why = "what was trained on is no evidence; Fashion-MNIST has none among 6,078, mirrored neither",
       .remedy = "split by picture, not by row: heed's own split puts equal pictures on one side" },
     { .name = NULL },
 };

@@ -1,5 +1,6 @@
-/* An explanation from beginning to end: what was asked is checked, the model's attentions are recorded, each method
- * makes a map and each map stands the deletion test. Everything that is handed out lies in one arena. */
+/* An explanation from beginning to end: what was asked is checked, the model's attentions are recorded, each
+ * method makes a map and each map stands the deletion test. All that is handed out lies in one
+ * arena. */
 
 #include "explain/explain.h"
 

@@ -1,6 +1,6 @@
-/* An explanation under way, as its files share it: records.c asks the model for its attentions, methods.c makes
- * maps of them, blank.c runs the model with parts of the picture gone, faithful.c tests a map by that, and
- * explain.c goes through all of it. */
+/* An explanation under way, as its files share it: records.c asks the model for its attentions, methods.c
+ * makes maps of them, blank.c runs the model with parts of the picture gone, faithful.c tests a map by that,
+ * and explain.c goes through all of it. */
 #ifndef EXPLAIN_EXPLAIN_H
 #define EXPLAIN_EXPLAIN_H
 
@@ -33,8 +33,8 @@ heed_token_grid heed__token_grid(int64_t keys, int64_t height, int64_t width);
 
 /* ---- blank.c ---- */
 
-/* Copies of one picture with cells blanked, run in batches of one shape, so that one plan serves. Cell (r, c) of
- * rows x cols has the pixels from r H / rows to (r + 1) H / rows, rounded down, and likewise across. */
+/* Copies of one picture with cells blanked, run in batches of one shape, so that one plan serves. Cell (r,
+ * c) of rows x cols has the pixels from r H / rows to (r + 1) H / rows, rounded down, and likewise across. */
 typedef struct blanks {
     heap *heap;
     heed_model *model;

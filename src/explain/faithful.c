@@ -1,14 +1,16 @@
-/* The deletion test: what the map calls important goes first; how fast does the probability of the class fall?
+/* The deletion test: what the map calls important goes first; how fast does the probability of the class
+ * fall?
  *
- *   p_i     probability of the target when round(i cells / (points - 1)) cells are blanked, most important first
+ *   p_i     probability of the target when the first round(i cells / (points - 1)) cells are blanked
  *   area    mean of p_0 .. p_(points-1): low when the first cells are those that count
- *   random  the same for `orders` orders drawn at random: order k is Philox's, row k of "explain.random"
+ *   random  the same for `orders` orders drawn at random: order k is Philox's at step k of
+ *           "explain.random"
  *   rank    share of random areas below the map's, a tie counting one half
  *
- * A map is faithful when rank <= 0.05: at most 5 of 100 random orders do as well. What a random order loses is the
- * measure, because any blanking harms the answer. Petsiuk, Das, Saenko 2018 (deletion); Samek 2017 (random order as
- * the baseline). Equal cells of a map come in an order of their own, "explain.ties": file order would favour the top
- * of the picture. A map of zeros has no order; it is no better than random.
+ * A map is faithful when rank <= 0.05: at most 5 of 100 random orders do as well. What a random order loses
+ * is the measure, because any blanking harms the answer. Petsiuk, Das, Saenko 2018 (deletion); Samek 2017
+ * (random order as the baseline). Equal cells of a map come in an order of their own, "explain.ties": file
+ * order would favour the top of the picture. A map of zeros has no order; it is no better than random.
  *
  * Cost: orders x (points - 2) + 2 runs of the model for all maps together, and points - 2 for each map. */
 

@@ -1,15 +1,15 @@
 /* Methods: from attentions to one number >= 0 for each cell of the picture.
  *
- * A_l is the matrix of attention l, [queries, keys], its rows summing to one: the mean over heads, or one head.
- * Which attentions: those from the input to the one that is read (the last on the picture, or opts.layer) whose
- * keys lie on the same tokens. Those before it must be square, queries being the same tokens; the one that is
- * read need not be. Others (cross-attention to something else, another resolution) are left out: no rule says
- * how their tokens would be told apart.
+ * A_l is the matrix of attention l, [queries, keys], its rows summing to one: the mean over heads, or one
+ * head. Which attentions: those from the input to the one that is read (the last on the picture, or
+ * opts.layer) whose keys lie on the same tokens. Those before it must be square, queries being the same
+ * tokens; the one that is read need not be. Others (cross-attention to something else, another resolution)
+ * are left out: no rule says how their tokens would be told apart.
  *
- * Which query is read, r: the only one, when there is one (attentive pooling); the class token, when the keys
- * begin with one; else the mean over all queries, for a model that takes the mean over tokens or reads them
- * all. As a row vector, r is a unit vector or 1/n. Since all is linear in r, nothing but products of a row
- * and a matrix is computed, from the last attention back to the input.
+ * Which query is read, r: the only one, when there is one (attentive pooling); the class token, when the
+ * keys begin with one; else the mean over all queries, for a model that takes the mean over tokens or reads
+ * them all. As a row vector, r is a unit vector or 1/n. Since all is linear in r, nothing but products of a
+ * row and a matrix is computed, from the last attention back to the input.
  *
  *   raw       r A_last
  *   rollout   r R, R = F_last ... F_0, F_l = rows of A_l + I divided by their sums, which for rows that sum

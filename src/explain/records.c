@@ -1,7 +1,7 @@
 /* What a model attends to on one input, read out of the graph that it runs.
  *
- * The evaluation graph is copied with one output more for each attention: its weights. A kernel is never chosen
- * by which outputs are wanted, so the result keeps the bits of heed_model_run.
+ * The evaluation graph is copied with one output more for each attention: its weights. A kernel is never
+ * chosen by which outputs are wanted, so the result keeps the bits of heed_model_run.
  *
  * For gradients the attentions of that graph are opened: out = w v with w a value like any other, and
  *
@@ -82,8 +82,8 @@ static bool is_closed(const void *user, const heed_graph *g, const node *n)
     return n->op != &heed__op_attention;
 }
 
-/* From a graph whose outputs are result and weights to one whose outputs are the gradients of the weights; its
- * last input is dy. */
+/* From a graph whose outputs are result and weights to one whose outputs are the gradients of the weights;
+ * its last input is dy. */
 static heed_status add_gradients(heed_graph **out, const heed_graph *weights, heed_error *err)
 {
     heap *h = weights->ctx->heap;

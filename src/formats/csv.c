@@ -1,4 +1,4 @@
-/* CSV by RFC 4180, row by row: a row is made in memory and goes to the file in pieces of at least CSV_PIECE. */
+/* CSV by RFC 4180, row by row: rows are made in memory and go to the file in pieces of at least CSV_PIECE. */
 
 #include "base/context.h"
 #include "base/error.h"
@@ -105,14 +105,15 @@ static heed_status csv_end_row(heed_csv *c, heed_error *err)
 {
     heed__text_put(&c->rows, "\r\n", 2);
     if (c->rows.failed)
-        return c->rows.failed == HEED_ERR_MEMORY ? heed__fail_memory(err, c->rows.capacity)
-                                                 : heed__fail(err, HEED_ERR_LIMIT, "a row of CSV is too long");
+        return c->rows.failed == HEED_ERR_MEMORY
+                   ? heed__fail_memory(err, c->rows.capacity)
+                   : heed__fail(err, HEED_ERR_LIMIT, "a row of CSV is too long");
     if (c->columns == 0)
         c->columns = c->fields;
     if (c->fields != c->columns)
         return heed__fail(err, HEED_ERR_USAGE,
-                          "row %" PRId64 " of the CSV has %" PRId64 " fields, the first one has %" PRId64, c->row + 1,
-                          c->fields, c->columns);
+                          "row %" PRId64 " of the CSV has %" PRId64 " fields, the first one has %" PRId64,
+                          c->row + 1, c->fields, c->columns);
     c->fields = 0;
     c->row++;
     return c->rows.size < CSV_PIECE ? HEED_OK : csv_flush(c, err);

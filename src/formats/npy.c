@@ -31,8 +31,8 @@ static const char *const npy_dtypes[HEED_DTYPES] = {
 /* The dictionary, rank 8 with 19 digits each fits well: 2 + 8 * 21 + 51 bytes. */
 static size_t npy_dictionary(char to[HEED_NPY_HEADER_MOST], const heed_type *t)
 {
-    size_t n = (size_t)snprintf(to, HEED_NPY_HEADER_MOST, "{'descr': '%s', 'fortran_order': False, 'shape': (",
-                                npy_dtypes[t->dtype]);
+    size_t n = (size_t)snprintf(to, HEED_NPY_HEADER_MOST,
+                                "{'descr': '%s', 'fortran_order': False, 'shape': (", npy_dtypes[t->dtype]);
 
     for (int i = 0; i < t->rank; i++)
         n += (size_t)snprintf(to + n, HEED_NPY_HEADER_MOST - n, i ? ", %" PRId64 : "%" PRId64, t->dims[i]);

@@ -1,6 +1,6 @@
-/* NPZ: a zip archive of NPY files, stored. libzip makes the archive, in memory of the context: it goes back to
- * each entry's header when the entry is written, which a file that is only appended to does not allow. Then
- * the archive is written as any other file is.
+/* NPZ: a zip archive of NPY files, stored. libzip makes the archive, in memory of the context: it goes back
+ * to each entry's header when the entry is written, which a file that is only appended to does not allow.
+ * Then the archive is written as any other file is.
  *
  * Dates are those of 1980-01-01, where zip's begin, and modes those of a plain file, so that the same tensors
  * give the same bytes. */
@@ -166,12 +166,12 @@ static heed_status npz_check(heed_context *ctx, const char *path, const heed_nam
         return heed__fail_memory(err, 2 * n * sizeof *order);
     for (uint32_t i = 0; i < n && st == HEED_OK; i++)
         if (!npz_name(t[i].name) || strlen(t[i].name) > ctx->limits.name_bytes)
-            st = heed__fail_at(err, HEED_ERR_USAGE, path,
-                               "\"%s\" cannot be the name of an array: 1 to %" PRIu64
-                               " bytes of UTF-8 without control characters",
-                               heed__shown(shown, t[i].name ? t[i].name : "",
-                                           t[i].name ? strlen(t[i].name) : 0),
-                               ctx->limits.name_bytes);
+            st = heed__fail_at(
+                err, HEED_ERR_USAGE, path,
+                "\"%s\" cannot be the name of an array: 1 to %" PRIu64
+                " bytes of UTF-8 without control characters",
+                heed__shown(shown, t[i].name ? t[i].name : "", t[i].name ? strlen(t[i].name) : 0),
+                ctx->limits.name_bytes);
     if (st == HEED_OK)
         heed__sort(order, order + n, n, npz_before, t);
     for (uint32_t i = 1; i < n && st == HEED_OK; i++)
@@ -185,8 +185,8 @@ static heed_status npz_check(heed_context *ctx, const char *path, const heed_nam
 /* ---- writing ---- */
 
 /* One entry. A source belongs to the archive once it is added; its bytes are borrowed until zip_close. */
-static heed_status npz_add(zip_t *z, const npz_archive *archive, const char *path, const char *name, text *entry,
-                           const npy_array *a, heed_error *err)
+static heed_status npz_add(zip_t *z, const npz_archive *archive, const char *path, const char *name,
+                           text *entry, const npy_array *a, heed_error *err)
 {
     const zip_buffer_fragment_t parts[2] = { { (zip_uint8_t *)(uintptr_t)a->header, a->header_size },
                                              { (zip_uint8_t *)(uintptr_t)a->data, a->data_size } };

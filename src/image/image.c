@@ -2,8 +2,8 @@
  *
  *   grey = (19595 R + 38470 G + 7471 B + 32768) >> 16
  *
- * are the weights 0.299, 0.587, 0.114 of ITU-R BT.601 in 16 fractional bits, rounded to nearest, as in PIL; they add
- * up to 65536, so grey colours keep their value. */
+ * are the weights 0.299, 0.587, 0.114 of ITU-R BT.601 in 16 fractional bits, rounded to nearest, as in
+ * PIL; they add up to 65536, so grey colours keep their value. */
 
 #include "image/image.h"
 #include "base/files.h"
@@ -107,7 +107,8 @@ heed_status heed__image_begin(image_job *j, uint64_t width, uint64_t height, int
     const int kept = j->colour == HEED_IMAGE_AS_IS ? channels : wanted[j->colour];
     size_t plane, bytes;
 
-    if (!heed__size_mul(&plane, (size_t)width, (size_t)height) || !heed__size_mul(&bytes, plane, (size_t)kept))
+    if (!heed__size_mul(&plane, (size_t)width, (size_t)height) ||
+        !heed__size_mul(&bytes, plane, (size_t)kept))
         return heed__fail_memory(j->err, 0);
     j->out.data = heed__alloc(j->ctx->heap, bytes, 1);
     if (!j->out.data)
@@ -166,8 +167,10 @@ heed_status heed_image_decode(heed_tensor *out, heed_context *ctx, const void *b
         return heed__image_refuse(&j, size ? "this is no picture: PNG, JPEG, PGM and PPM are read"
                                            : "an empty file is no picture");
     if (!f->read)
-        return heed__image_refuse(&j, "a %s picture; PNG, JPEG, PGM and PPM are read: convert it "
-                                  "(ImageMagick: convert in out.png)", f->name);
+        return heed__image_refuse(&j,
+                                  "a %s picture; PNG, JPEG, PGM and PPM are read: convert it "
+                                  "(ImageMagick: convert in out.png)",
+                                  f->name);
     STEP(f->read(&j));
     *out = j.out;
     j.out.data = NULL;

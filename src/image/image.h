@@ -1,6 +1,6 @@
-/* A picture on its way from bytes to u8 [C,H,W]. A reader looks at its header, asks whether the size is allowed,
- * makes sure that the bytes at hand could hold so much, begins, and gives rows from wherever it likes: each row
- * is turned into the colours that the caller wants while it is split into planes. */
+/* A picture on its way from bytes to u8 [C,H,W]. A reader looks at its header, asks whether the size is
+ * allowed, makes sure that the bytes at hand could hold so much, begins, and gives rows from wherever it
+ * likes: each row is turned into the colours that the caller wants while it is split into planes. */
 #ifndef IMAGE_IMAGE_H
 #define IMAGE_IMAGE_H
 
@@ -19,13 +19,13 @@ typedef struct image_job {
     heed_tensor out; /* owned, from heed__image_begin on */
 } image_job;
 
-/* Is a picture of that size allowed? HEED_ERR_FORMAT when a side is 0, HEED_ERR_LIMIT over image_side or image_pixels:
- * so a count of samples fits into 64 bits with room to spare. */
+/* Is a picture of that size allowed? HEED_ERR_FORMAT when a side is 0, HEED_ERR_LIMIT over image_side or
+ * image_pixels: so a count of samples fits into 64 bits with room to spare. */
 heed_status heed__image_allowed(const heed_context *ctx, const char *name, uint64_t width, uint64_t height,
                                 heed_error *err);
 
-/* Takes the memory of the picture: after heed__image_allowed, and after the reader knows that the file can be long
- * enough for it. */
+/* Takes the memory of the picture: after heed__image_allowed, and after the reader knows that the file can
+ * be long enough for it. */
 heed_status heed__image_begin(image_job *j, uint64_t width, uint64_t height, int channels);
 
 /* Row y, 0 <= y < height: width * channels samples, the channels of a pixel side by side. */

@@ -1,6 +1,6 @@
-/* See the header. Everything is taken from one list for each pool; coefficients of a progressive picture are all in
- * memory, at 2 bytes a sample. Rows begin at multiples of 32 bytes and are padded to 64, since libjpeg-turbo's vector
- * code loads and stores whole registers. */
+/* See the header. Everything is taken from one list for each pool; coefficients of a progressive picture
+ * are all in memory, at 2 bytes a sample. Rows begin at multiples of 32 bytes and are padded to 64, since
+ * libjpeg-turbo's vector code loads and stores whole registers. */
 #ifdef HEED_HAVE_JPEG
 
 #include "image/jpeg_memory.h"
@@ -49,7 +49,7 @@ static void *jpeg_memory_alloc(j_common_ptr c, int pool, size_t size)
 /* `n` rows of `bytes` each, and pointers to them. */
 static void **jpeg_memory_rows(j_common_ptr c, int pool, size_t bytes, size_t n)
 {
-    size_t padded, all;
+    size_t padded, all = 0;
     uint8_t *data;
     void **rows;
 
@@ -73,8 +73,8 @@ static JBLOCKARRAY jpeg_memory_barray(j_common_ptr c, int pool, JDIMENSION per_r
 }
 
 /* Samples of a whole picture are wanted only for choosing a palette, which is never asked for. */
-static jvirt_sarray_ptr jpeg_memory_no_samples(j_common_ptr c, int pool, boolean zero, JDIMENSION per_row, JDIMENSION n,
-                                               JDIMENSION at_once)
+static jvirt_sarray_ptr jpeg_memory_no_samples(j_common_ptr c, int pool, boolean zero, JDIMENSION per_row,
+                                               JDIMENSION n, JDIMENSION at_once)
 {
     (void)pool, (void)zero, (void)per_row, (void)n, (void)at_once;
     ERREXIT(c, JERR_NOT_COMPILED);
@@ -89,8 +89,8 @@ static JSAMPARRAY jpeg_memory_no_access(j_common_ptr c, jvirt_sarray_ptr p, JDIM
     return NULL;
 }
 
-static jvirt_barray_ptr jpeg_memory_plane(j_common_ptr c, int pool, boolean zero, JDIMENSION per_row, JDIMENSION n,
-                                          JDIMENSION at_once)
+static jvirt_barray_ptr jpeg_memory_plane(j_common_ptr c, int pool, boolean zero, JDIMENSION per_row,
+                                          JDIMENSION n, JDIMENSION at_once)
 {
     jpeg_memory *m = jpeg_memory_of(c);
     struct jvirt_barray_control *p;

@@ -1,5 +1,6 @@
-/* libjpeg's memory from the context's heap: counted, limited, and able to fail on demand. libjpeg's own manager calls
- * malloc; this one takes its place behind cinfo->mem once the struct has been made, and gives it back at the end. */
+/* libjpeg's memory from the context's heap: counted, limited, and able to fail on demand. libjpeg's own
+ * manager calls malloc; this one takes its place behind cinfo->mem once the struct has been made, and
+ * gives it back at the end. */
 #ifndef IMAGE_JPEG_MEMORY_H
 #define IMAGE_JPEG_MEMORY_H
 

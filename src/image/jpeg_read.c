@@ -1,10 +1,11 @@
-/* JPEG through libjpeg (-turbo): grey, or YCbCr and RGB as RGB; baseline and progressive, Huffman coded, 8 bits. The
- * slow integer DCT and fancy upsampling are PIL's defaults too, and give the same bytes on every CPU. EXIF is not
- * looked at, so a rotation that it asks for is not applied.
+/* JPEG through libjpeg (-turbo): grey, or YCbCr and RGB as RGB; baseline and progressive, Huffman coded, 8
+ * bits. The slow integer DCT and fancy upsampling are PIL's defaults too, and give the same bytes on every
+ * CPU. EXIF is not looked at, so a rotation that it asks for is not applied.
  *
- * libjpeg fills what is missing or damaged with grey and only warns: here a warning is a refusal. Two bombs are
- * stopped: a header that promises more than the file holds (each block of 8 x 8 takes a bit at least, so blocks / 8
- * bytes), before memory is taken; and scan after scan that cost next to nothing to write (100 are the limit). */
+ * libjpeg fills what is missing or damaged with grey and only warns: here a warning is a refusal. Two
+ * bombs are stopped: a header that promises more than the file holds (each block of 8 x 8 takes a bit at
+ * least, so blocks / 8 bytes), before memory is taken; and scan after scan that cost next to nothing to
+ * write (100 are the limit). */
 
 #include "image/image.h"
 
@@ -41,7 +42,7 @@ static void jpeg_read_fail(j_common_ptr c)
 {
     jpeg_job *j = c->client_data;
 
-    j->failed = c->err->msg_code == JERR_OUT_OF_MEMORY    ? HEED_ERR_MEMORY
+    j->failed = c->err->msg_code == JERR_OUT_OF_MEMORY   ? HEED_ERR_MEMORY
                 : c->err->msg_code == JERR_IMAGE_TOO_BIG ? HEED_ERR_LIMIT
                                                          : HEED_ERR_FORMAT;
     jpeg_read_say(j);
@@ -102,8 +103,9 @@ static heed_status jpeg_read_colours(const jpeg_job *j)
         return HEED_OK;
     case JCS_CMYK:
     case JCS_YCCK:
-        return heed__image_refuse(j->image, "a JPEG for printing (CMYK), of which the screen colours depend on the printer: "
-                                            "convert it (ImageMagick: convert in.jpg -colorspace sRGB out.jpg)");
+        return heed__image_refuse(
+            j->image, "a JPEG for printing (CMYK), of which the screen colours depend on the printer: "
+                      "convert it (ImageMagick: convert in.jpg -colorspace sRGB out.jpg)");
     default:
         return heed__image_refuse(j->image, "a JPEG of %d components; 1 (grey) and 3 (colour) are read",
                                   j->d.num_components);
@@ -154,7 +156,8 @@ static heed_status jpeg_read_steps(jpeg_job *j)
                           j->d.out_color_space == JCS_GRAYSCALE ? 1 : 3));
     jpeg_start_decompress(&j->d);
     while (j->d.output_scanline < j->d.output_height) {
-        jpeg_read_scanlines(&j->d, &j->row, 1);
+        if (jpeg_read_scanlines(&j->d, &j->row, 1) != 1)
+            return heed__image_refuse(j->image, "libjpeg gives no row %u", j->d.output_scanline);
         heed__image_row(j->image, (int64_t)j->d.output_scanline - 1, j->row);
     }
     return jpeg_read_finish(j);
@@ -181,8 +184,9 @@ heed_status heed__jpeg_read(image_job *i)
 
 heed_status heed__jpeg_read(image_job *j)
 {
-    return heed__fail_at(j->err, HEED_ERR_MISSING, j->name,
-                         "a JPEG picture, and heed was built without libjpeg: apt install libjpeg-dev, rebuild");
+    return heed__fail_at(
+        j->err, HEED_ERR_MISSING, j->name,
+        "a JPEG picture, and heed was built without libjpeg: apt install libjpeg-dev, rebuild");
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* Our side of libpng, shared by reader and writer: memory from the context's heap, errors by a jump into this struct,
- * which owns everything that must survive it. */
+/* Our side of libpng, shared by reader and writer: memory from the context's heap, errors by a jump into
+ * this struct, which owns everything that must survive it. */
 #ifndef IMAGE_LIBPNG_H
 #define IMAGE_LIBPNG_H
 

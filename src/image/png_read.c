@@ -5,9 +5,9 @@
  *   transparency   dropped: alpha channels, and the tRNS chunk is not looked at
  *   gamma, profile not applied
  *
- * Only IHDR, PLTE, tRNS, IDAT and IEND are looked into; libpng skips all others by their length, so nothing in them is
- * inflated. What follows IEND is left alone. Deflate reaches 1,032 to 1, so a header that promises more rows than the
- * file could hold is refused before memory is taken. */
+ * Only IHDR, PLTE, tRNS, IDAT and IEND are looked into; libpng skips all others by their length, so
+ * nothing in them is inflated. What follows IEND is left alone. Deflate reaches 1,032 to 1, so a header
+ * that promises more rows than the file could hold is refused before memory is taken. */
 
 #include "image/image.h"
 #include "base/cursor.h"
@@ -39,9 +39,10 @@ static void png_read_take(png_structp png, png_bytep to, size_t n)
     png_reading *r = png_get_io_ptr(png);
     const uint8_t *from = heed__bytes(&r->in, n);
 
-    if (!from)
-        png_error(png, n ? "the file ends early" : "nothing was asked for");
-    memcpy(to, from, n);
+    if (r->in.failed)
+        png_error(png, "the file ends early");
+    if (n)
+        memcpy(to, from, n);
 }
 
 /* The sizes, before libpng sees a byte: over our limits is another code than against the rules. */
@@ -64,9 +65,9 @@ static heed_status png_read_head(png_reading *r)
 
 static void png_read_open(png_reading *r)
 {
-    png_structp png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r->lib, heed__libpng_fail,
-                                               heed__libpng_warn, &r->lib, heed__libpng_alloc,
-                                               heed__libpng_release);
+    png_structp png =
+        png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r->lib, heed__libpng_fail, heed__libpng_warn,
+                                 &r->lib, heed__libpng_alloc, heed__libpng_release);
 
     if (!png)
         longjmp(r->lib.back, 1);
@@ -77,7 +78,8 @@ static void png_read_open(png_reading *r)
     png_set_user_limits(png, r->width, r->height);
     png_set_chunk_cache_max(png, PNG_READ_CHUNKS_MOST);
     png_set_chunk_malloc_max(png, PNG_READ_CHUNK_BYTES);
-    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1); /* -1: known ones that change no sample too */
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL,
+                                -1); /* -1: known ones that change no sample too */
     png_set_read_fn(png, r, png_read_take);
 }
 
@@ -110,12 +112,13 @@ static heed_status png_read_begin(png_reading *r)
     type = png_get_color_type(png, r->lib.info);
     packed = ((uint64_t)r->width * (uint64_t)depth * png_get_channels(png, r->lib.info) + 7) / 8 * r->height;
     if (packed > (uint64_t)j->size * PNG_READ_DEFLATE_MOST)
-        return heed__image_refuse(j, "%" PRIu32 " x %" PRIu32 " pixels are more than %zu bytes can hold", r->width,
-                                  r->height, j->size);
+        return heed__image_refuse(j, "%" PRIu32 " x %" PRIu32 " pixels are more than %zu bytes can hold",
+                                  r->width, r->height, j->size);
     png_read_ask(r, depth, type);
     r->row = (size_t)r->width * (size_t)r->channels;
     if (png_get_rowbytes(png, r->lib.info) != r->row)
-        return heed__fail_at(j->err, HEED_ERR_BUG, j->name, "libpng gives rows of %zu bytes; %zu were expected",
+        return heed__fail_at(j->err, HEED_ERR_BUG, j->name,
+                             "libpng gives rows of %zu bytes; %zu were expected",
                              png_get_rowbytes(png, r->lib.info), r->row);
     r->rows = heed__alloc(j->ctx->heap, r->passes > 1 ? r->height : 1, r->row);
     if (!r->rows)
@@ -142,8 +145,8 @@ static heed_status png_read_steps(png_reading *r)
 {
     if (setjmp(r->lib.back))
         return r->in.failed ? heed__cursor_status(&r->in, r->image->name, r->image->err)
-                            : heed__libpng_status(&r->lib, HEED_ERR_FORMAT, r->image->name, "this PNG file cannot be read",
-                                                  r->image->err);
+                            : heed__libpng_status(&r->lib, HEED_ERR_FORMAT, r->image->name,
+                                                  "this PNG file cannot be read", r->image->err);
     png_read_open(r);
     TRY(png_read_begin(r));
     png_read_pixels(r);

@@ -1,5 +1,5 @@
-/* u8 [C,H,W] as PNG: grey, RGB or RGBA, 8 bits, not interlaced, no text and no time: the bytes are a function of the
- * picture and of the versions of libpng and zlib. */
+/* u8 [C,H,W] as PNG: grey, RGB or RGBA, 8 bits, not interlaced, no text and no time: the bytes are a
+ * function of the picture and of the versions of libpng and zlib. */
 
 #include "image/image.h"
 #include "base/files.h"
@@ -54,9 +54,9 @@ static void png_write_nothing(png_structp png)
 
 static void png_write_open(png_writing *w)
 {
-    png_structp png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &w->lib, heed__libpng_fail,
-                                                heed__libpng_warn, &w->lib, heed__libpng_alloc,
-                                                heed__libpng_release);
+    png_structp png =
+        png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &w->lib, heed__libpng_fail, heed__libpng_warn,
+                                  &w->lib, heed__libpng_alloc, heed__libpng_release);
 
     if (!png)
         longjmp(w->lib.back, 1);
@@ -69,13 +69,16 @@ static void png_write_open(png_writing *w)
 
 static void png_write_pixels(png_writing *w)
 {
-    static const int types[] = { [1] = PNG_COLOR_TYPE_GRAY, [3] = PNG_COLOR_TYPE_RGB, [4] = PNG_COLOR_TYPE_RGBA };
-    const int64_t channels = w->image.type.dims[0], height = w->image.type.dims[1], width = w->image.type.dims[2];
+    static const int types[] = {
+        [1] = PNG_COLOR_TYPE_GRAY, [3] = PNG_COLOR_TYPE_RGB, [4] = PNG_COLOR_TYPE_RGBA
+    };
+    const int64_t channels = w->image.type.dims[0], height = w->image.type.dims[1],
+                  width = w->image.type.dims[2];
     png_structp png = w->lib.png;
 
     png_set_user_limits(png, (png_uint_32)width, (png_uint_32)height);
-    png_set_IHDR(png, w->lib.info, (png_uint_32)width, (png_uint_32)height, 8, types[channels], PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_IHDR(png, w->lib.info, (png_uint_32)width, (png_uint_32)height, 8, types[channels],
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png, w->lib.info);
     for (int64_t y = 0; y < height; y++) {
         for (int64_t c = 0; c < channels; c++) {
@@ -102,16 +105,19 @@ static heed_status png_write_steps(png_writing *w, heed_error *err)
 static heed_status png_write_check(const heed_context *ctx, const heed_type *t, heed_error *err)
 {
     if (t->dtype != HEED_U8)
-        return heed__fail(err, HEED_ERR_DTYPE, "a picture to write is %s; u8 is needed", heed_dtype_name(t->dtype));
+        return heed__fail(err, HEED_ERR_DTYPE, "a picture to write is %s; u8 is needed",
+                          heed_dtype_name(t->dtype));
     if (t->rank != 3 || heed_type_count(t) < 0 || (t->dims[0] != 1 && t->dims[0] != 3 && t->dims[0] != 4))
         return heed__fail(err, HEED_ERR_SHAPE, "a picture to write is u8 [C,H,W], C 1, 3 or 4");
     if (t->dims[1] < 1 || t->dims[2] < 1)
-        return heed__fail(err, HEED_ERR_SHAPE, "a picture of %" PRId64 " x %" PRId64 " pixels cannot be written",
-                          t->dims[2], t->dims[1]);
+        return heed__fail(err, HEED_ERR_SHAPE,
+                          "a picture of %" PRId64 " x %" PRId64 " pixels cannot be written", t->dims[2],
+                          t->dims[1]);
     return heed__image_allowed(ctx, NULL, (uint64_t)t->dims[2], (uint64_t)t->dims[1], err);
 }
 
-heed_status heed_image_encode_png(void **out, size_t *size, heed_context *ctx, heed_tensor image, heed_error *err)
+heed_status heed_image_encode_png(void **out, size_t *size, heed_context *ctx, heed_tensor image,
+                                  heed_error *err)
 {
     png_writing w = { .image = image, .lib = { .heap = ctx->heap } };
     heed_status st;
@@ -136,14 +142,16 @@ done:
 
 #else
 
-heed_status heed_image_encode_png(void **out, size_t *size, heed_context *ctx, heed_tensor image, heed_error *err)
+heed_status heed_image_encode_png(void **out, size_t *size, heed_context *ctx, heed_tensor image,
+                                  heed_error *err)
 {
     (void)out;
     (void)size;
     (void)ctx;
     (void)image;
-    return heed__fail(err, HEED_ERR_MISSING,
-                      "PNG cannot be written, heed was built without libpng: apt install libpng-dev, rebuild");
+    return heed__fail(
+        err, HEED_ERR_MISSING,
+        "PNG cannot be written, heed was built without libpng: apt install libpng-dev, rebuild");
 }
 
 #endif

@@ -1,10 +1,11 @@
-/* PGM and PPM (netpbm): "P2" and "P3" are text, "P5" and "P6" bytes; then width, height and the largest sample, as
- * numbers between blanks and comments; then the samples, row by row.
+/* PGM and PPM (netpbm): "P2" and "P3" are text, "P5" and "P6" bytes; then width, height and the largest
+ * sample, as numbers between blanks and comments; then the samples, row by row.
  *
  *   sample v of a file whose largest is m  ->  v * 255 / m, rounded to nearest, ties to the even number
  *
- * which is what PIL computes. A binary file has one blank behind m, samples of two bytes (big-endian) when m > 255, and
- * ends with its picture: netpbm allows more pictures to follow, and reading the first of several would hide the rest. */
+ * which is what PIL computes. A binary file has one blank behind m, samples of two bytes (big-endian) when
+ * m > 255, and ends with its picture: netpbm allows more pictures to follow, and reading the first of
+ * several would hide the rest. */
 
 #include "image/image.h"
 #include "base/cursor.h"
@@ -12,7 +13,7 @@
 
 #include <inttypes.h>
 
-#define PNM_NUMBER_MOST 1000000000u
+#define PNM_NUMBER_MOST 1000000000
 #define PNM_SAMPLE_MOST 65535u
 
 typedef struct pnm {
@@ -54,8 +55,9 @@ static uint32_t pnm_number(cursor *c)
         heed__u8(c);
     }
     if (digits == 0)
-        heed__cursor_fail(c, HEED_ERR_FORMAT, next < 0 ? "the data ends where a number should stand"
-                                                       : "this is no decimal number");
+        heed__cursor_fail(c, HEED_ERR_FORMAT,
+                          next < 0 ? "the data ends where a number should stand"
+                                   : "this is no decimal number");
     return c->failed ? 0 : (uint32_t)value;
 }
 
@@ -87,7 +89,8 @@ static uint8_t pnm_scaled(uint32_t v, uint32_t m)
 
 static heed_status pnm_over(const pnm *p, uint32_t sample, uint64_t at)
 {
-    return heed__image_refuse(p->image, "at byte %" PRIu64 ": sample %" PRIu32 " is over the largest, %" PRIu32, at,
+    return heed__image_refuse(p->image,
+                              "at byte %" PRIu64 ": sample %" PRIu32 " is over the largest, %" PRIu32, at,
                               sample, p->most);
 }
 
@@ -165,8 +168,9 @@ heed_status heed__pnm_read(image_job *j)
     samples = (uint64_t)p.width * p.height * (uint64_t)p.channels;
     bytes = text ? 2 * samples : p.most > 255 ? 2 * samples : samples; /* text: a blank and a digit each */
     if (bytes > heed__cursor_left(&p.in) || (!text && bytes < heed__cursor_left(&p.in))) {
-        st = heed__image_refuse(j, "%" PRIu32 " x %" PRIu32 " pixels need %s%" PRIu64 " bytes, but %zu follow the header",
-                                p.width, p.height, text ? "at least " : "", bytes, heed__cursor_left(&p.in));
+        st = heed__image_refuse(
+            j, "%" PRIu32 " x %" PRIu32 " pixels need %s%" PRIu64 " bytes, but %zu follow the header",
+            p.width, p.height, text ? "at least " : "", bytes, heed__cursor_left(&p.in));
         goto done;
     }
     row = heed__alloc(j->ctx->heap, p.width, (size_t)p.channels);

@@ -1,6 +1,7 @@
 /* Another size for a picture, byte for byte as PIL's Image.resize.
  *
- * Bilinear and bicubic: along one axis of n samples, scaled to m, output sample i is the weighted mean around
+ * Bilinear and bicubic: along one axis of n samples, scaled to m, output sample i is the weighted mean
+ * around
  *
  *   c = (i + 1/2) s,  s = n / m;   w_k ~ f((k + 1/2 - c) / t),  t = max(1, s),  |k + 1/2 - c| < radius t
  *
@@ -11,13 +12,16 @@
  *   bicubic   f(x) = Keys' cubic convolution with a = -1/2      radius 2
  *   nearest   sample floor(c), where c is added up in steps of s as PIL does
  *
- * Columns are scaled first, rows when the height loses more than twice what the width loses, as in Pillow from 13.0 on
- * (before: columns; one level of difference). All sums are of integers, so the bytes depend on nothing else. What lies
- * between the two passes is kept for a strip of columns or for one row, never for the whole picture.
+ * Columns are scaled first, rows when the height loses more than twice what the width loses, as in Pillow
+ * from 13.0 on; before, columns nearly always. Since what the first pass gives is rounded and clipped, the
+ * order can be seen: mostly one level, more at the hardest edges. All sums are of integers, so the bytes
+ * depend on nothing else. What lies between the two passes is kept for a strip of columns or for one row,
+ * never for the whole picture.
  *
- * With a fit the picture is scaled to w x h: as far as needed to cover (CROP) or to fit (PAD) the wanted size, where
- * one side is the wanted one and the other is in proportion, rounded to nearest, halves up, 1 at least. The part that
- * is taken begins, or the border that is added ends, at half of the difference, rounded down. */
+ * With a fit the picture is scaled to w x h: as far as needed to cover (CROP) or to fit (PAD) the wanted
+ * size, where one side is the wanted one and the other is in proportion, rounded to nearest, halves up, 1
+ * at least. The part that is taken begins, or the border that is added ends, at half of the difference,
+ * rounded down. */
 
 #include "image/image.h"
 #include "base/sizes.h"
@@ -34,7 +38,8 @@
 
 /* ---- sizes ---- */
 
-/* One axis: n samples scaled to `scaled`, of which `kept` from `first` on are made; they stand behind `border`. */
+/* One axis: n samples scaled to `scaled`, of which `kept` from `first` on are made; they stand behind
+ * `border`. */
 typedef struct resize_axis {
     int64_t n, scaled, first, kept, border;
     /* output sample i is the sum of w[i * taps + k] * sample[from[i] + k] over k < count[i] */
@@ -79,16 +84,17 @@ static heed_status resize_check(const heed_context *ctx, const heed_type *t, int
                                 const heed_resize_opts *o, heed_error *err)
 {
     if (t->dtype != HEED_U8)
-        return heed__fail(err, HEED_ERR_DTYPE, "a picture to resize is %s; u8 is needed", heed_dtype_name(t->dtype));
+        return heed__fail(err, HEED_ERR_DTYPE, "a picture to resize is %s; u8 is needed",
+                          heed_dtype_name(t->dtype));
     if (t->rank != 3 || heed_type_count(t) < 1)
         return heed__fail(err, HEED_ERR_SHAPE, "a picture to resize is u8 [C,H,W], each 1 at least");
     if (o->fit < HEED_IMAGE_STRETCH || o->fit > HEED_IMAGE_PAD || o->filter < HEED_IMAGE_BILINEAR ||
         o->filter > HEED_IMAGE_NEAREST)
-        return heed__fail(err, HEED_ERR_USAGE, "fit %d, filter %d: one of them is not in heed/image.h", (int)o->fit,
-                          (int)o->filter);
+        return heed__fail(err, HEED_ERR_USAGE, "fit %d, filter %d: one of them is not in heed/image.h",
+                          (int)o->fit, (int)o->filter);
     if (width < 1 || height < 1)
-        return heed__fail(err, HEED_ERR_SHAPE, "a picture cannot become %" PRId64 " x %" PRId64 " pixels", width,
-                          height);
+        return heed__fail(err, HEED_ERR_SHAPE, "a picture cannot become %" PRId64 " x %" PRId64 " pixels",
+                          width, height);
     TRY(heed__image_allowed(ctx, NULL, (uint64_t)t->dims[2], (uint64_t)t->dims[1], err));
     return heed__image_allowed(ctx, NULL, (uint64_t)width, (uint64_t)height, err);
 }
@@ -119,11 +125,13 @@ static const struct resize_filter {
     [HEED_IMAGE_BICUBIC] = { resize_cubic, 2 },
 };
 
-/* The weights of the output sample whose centre is c. The order of operations is PIL's: it decides last bits. */
-static void resize_weigh(const resize_axis *a, const struct resize_filter *f, double c, double reach, double narrow,
-                         int32_t *w, int32_t *from, int32_t *count)
+/* The weights of the output sample whose centre is c. The order of operations is PIL's: it decides last
+ * bits. */
+static void resize_weigh(const resize_axis *a, const struct resize_filter *f, double c, double reach,
+                         double narrow, int32_t *w, int32_t *from, int32_t *count)
 {
-    const int64_t low = i64_max(0, (int64_t)(c - reach + 0.5)), high = i64_min(a->n, (int64_t)(c + reach + 0.5));
+    const int64_t low = i64_max(0, (int64_t)(c - reach + 0.5)),
+                  high = i64_min(a->n, (int64_t)(c + reach + 0.5));
     double sum = 0;
 
     for (int64_t k = low; k < high; k++)
@@ -153,8 +161,8 @@ static heed_status resize_axis_weights(resize_axis *a, heap *h, heed_image_filte
     if (!a->w || !a->from || !a->count)
         return heed__fail_memory(err, (uint64_t)(a->kept * a->taps) * sizeof *a->w);
     for (int64_t i = 0; i < a->kept; i++)
-        resize_weigh(a, f, ((double)(a->first + i) + 0.5) * scale, reach, narrow, a->w + i * a->taps, &a->from[i],
-                     &a->count[i]);
+        resize_weigh(a, f, ((double)(a->first + i) + 0.5) * scale, reach, narrow, a->w + i * a->taps,
+                     &a->from[i], &a->count[i]);
     return HEED_OK;
 }
 
@@ -204,9 +212,10 @@ static void resize_columns(const resize_axis *x, const uint8_t *restrict row, in
     }
 }
 
-/* The same for RESIZE_ROWS rows that lie `stride` bytes apart, into rows RESIZE_STRIP apart: a weight is loaded once. */
-static void resize_columns_of_rows(const resize_axis *x, const uint8_t *restrict rows, int64_t stride, int64_t begin,
-                                   int64_t end, uint8_t *restrict to)
+/* The same for RESIZE_ROWS rows that lie `stride` bytes apart, into rows RESIZE_STRIP apart: a weight is
+ * loaded once. */
+static void resize_columns_of_rows(const resize_axis *x, const uint8_t *restrict rows, int64_t stride,
+                                   int64_t begin, int64_t end, uint8_t *restrict to)
 {
     for (int64_t i = begin; i < end; i++) {
         const int32_t *w = x->w + i * x->taps;
@@ -221,10 +230,10 @@ static void resize_columns_of_rows(const resize_axis *x, const uint8_t *restrict
     }
 }
 
-/* One row of n columns from output row i's rows, which lie `stride` bytes apart and begin with y->from[i]. The block has
- * a fixed length for the compiler's sake. */
-static void resize_rows(const resize_axis *y, int64_t i, const uint8_t *restrict rows, int64_t stride, int64_t n,
-                        uint8_t *restrict to)
+/* One row of n columns from output row i's rows, which lie `stride` bytes apart and begin with y->from[i].
+ * The block has a fixed length for the compiler's sake. */
+static void resize_rows(const resize_axis *y, int64_t i, const uint8_t *restrict rows, int64_t stride,
+                        int64_t n, uint8_t *restrict to)
 {
     const int32_t *w = y->w + i * y->taps;
     int64_t at = 0;
@@ -260,7 +269,8 @@ static void resize_plane(const resize_job *j, const uint8_t *from, uint8_t *to, 
         int64_t r = top;
 
         for (; r + RESIZE_ROWS <= bottom; r += RESIZE_ROWS)
-            resize_columns_of_rows(x, from + r * x->n, x->n, begin, end, j->between + (r - top) * RESIZE_STRIP);
+            resize_columns_of_rows(x, from + r * x->n, x->n, begin, end,
+                                   j->between + (r - top) * RESIZE_STRIP);
         for (; r < bottom; r++)
             resize_columns(x, from + r * x->n, begin, end, j->between + (r - top) * RESIZE_STRIP);
         for (int64_t i = 0; i < y->kept; i++)
@@ -313,8 +323,9 @@ static heed_status resize_begin(resize_job *j, heed_error *err)
     const int64_t count = heed_type_count(t);
 
     if (count < 0)
-        return heed__fail(err, HEED_ERR_SHAPE, "%" PRId64 " channels of %" PRId64 " x %" PRId64 " pixels overflow",
-                          t->dims[0], t->dims[2], t->dims[1]);
+        return heed__fail(err, HEED_ERR_SHAPE,
+                          "%" PRId64 " channels of %" PRId64 " x %" PRId64 " pixels overflow", t->dims[0],
+                          t->dims[2], t->dims[1]);
     j->out.data = heed__alloc(j->heap, (size_t)count, 1);
     if (!j->out.data)
         return heed__fail_memory(err, (uint64_t)count);
@@ -340,8 +351,8 @@ static void resize_run(const resize_job *j)
     }
 }
 
-heed_status heed_image_resize(heed_tensor *out, heed_context *ctx, heed_tensor image, int64_t height, int64_t width,
-                              const heed_resize_opts *opts, heed_error *err)
+heed_status heed_image_resize(heed_tensor *out, heed_context *ctx, heed_tensor image, int64_t height,
+                              int64_t width, const heed_resize_opts *opts, heed_error *err)
 {
     resize_job j = { .heap = ctx->heap, .in = image };
     heed_status st;
@@ -356,7 +367,8 @@ heed_status heed_image_resize(heed_tensor *out, heed_context *ctx, heed_tensor i
     if ((uint64_t)i64_max(j.x.scaled, j.y.scaled) > ctx->limits.image_side) {
         st = heed__fail(err, HEED_ERR_LIMIT,
                         "a picture of %" PRId64 " x %" PRId64 " pixels that covers %" PRId64 " x %" PRId64
-                        " would have %" PRId64 " x %" PRId64 "; %" PRIu64 " is the limit of a side: pad or stretch it",
+                        " would have %" PRId64 " x %" PRId64 "; %" PRIu64
+                        " is the limit of a side: pad or stretch it",
                         j.x.n, j.y.n, width, height, j.x.scaled, j.y.scaled, ctx->limits.image_side);
         goto done;
     }

@@ -1,6 +1,6 @@
-/* ROC and precision-recall curves of a run as files: every point of every class as CSV, and charts. A chart names at
- * most CURVES_DRAWN classes, those whose area is smallest: they are what one looks for. Curves are made one after the
- * other, and only those that are drawn stay in memory. */
+/* ROC and precision-recall curves of a run as files: every point of every class as CSV, and charts. A chart
+ * names at most CURVES_DRAWN classes, those whose area is smallest: they are what one looks for. Curves are
+ * made one after the other, and only those that are drawn stay in memory. */
 
 #include "base/arena.h"
 #include "base/context.h"
@@ -32,7 +32,7 @@ typedef struct curve_job {
     heed_tensor probability, labels;
     const heed_metrics *metrics;
     const curve_kind *kind;
-    uint32_t *order;                 /* [2 * classes], the smallest area first, and room to sort */
+    uint32_t *order; /* [2 * classes], the smallest area first, and room to sort */
     heed_curve drawn[CURVES_DRAWN];
     chart_line lines[CURVES_DRAWN + 1];
     arena names;
@@ -122,10 +122,11 @@ static heed_status curve_chart(curve_job *j, const char *path, heed_error *err)
     const int64_t drawn = curves_drawn(j);
     int n = 0;
     text svg;
-    char *title = drawn < j->metrics->classes
-                      ? heed__arena_format(&j->names, "%s of the %d classes (of %lld) with the least %s", j->kind->title,
-                                           (int)drawn, (long long)j->metrics->classes, j->kind->area)
-                      : heed__arena_format(&j->names, "%s of each class, and %s", j->kind->title, j->kind->area);
+    char *title =
+        drawn < j->metrics->classes
+            ? heed__arena_format(&j->names, "%s of the %d classes (of %lld) with the least %s",
+                                 j->kind->title, (int)drawn, (long long)j->metrics->classes, j->kind->area)
+            : heed__arena_format(&j->names, "%s of each class, and %s", j->kind->title, j->kind->area);
     heed_status st;
 
     heed__text_init(&svg, j->ctx->heap, 0);
@@ -138,8 +139,14 @@ static heed_status curve_chart(curve_job *j, const char *path, heed_error *err)
         st = heed__fail_memory(err, 0);
         goto done;
     }
-    heed__chart_svg(&svg, &(chart){ .title = title, .x_name = j->kind->x_name, .y_name = j->kind->y_name,
-                                    .lines = j->lines, .n_lines = n, .x_max = 1, .y_max = 1, .alone = true });
+    heed__chart_svg(&svg, &(chart){ .title = title,
+                                    .x_name = j->kind->x_name,
+                                    .y_name = j->kind->y_name,
+                                    .lines = j->lines,
+                                    .n_lines = n,
+                                    .x_max = 1,
+                                    .y_max = 1,
+                                    .alone = true });
     if (svg.failed) {
         st = heed__fail_memory(err, svg.capacity);
         goto done;
@@ -176,8 +183,8 @@ done:
     return st;
 }
 
-heed_status heed_run_curves(const heed_run *r, const char *folder, heed_tensor probability, heed_tensor labels,
-                            heed_error *err)
+heed_status heed_run_curves(const heed_run *r, const char *folder, heed_tensor probability,
+                            heed_tensor labels, heed_error *err)
 {
     curve_job j = {
         .run = r, .ctx = heed_run_context(r), .folder = folder, .probability = probability, .labels = labels
@@ -188,8 +195,8 @@ heed_status heed_run_curves(const heed_run *r, const char *folder, heed_tensor p
     STEP(heed_metrics_new(&m, j.ctx, probability, labels, err));
     j.metrics = m;
     if (m->classes != heed_run_classes(r)) {
-        st = heed__fail(err, HEED_ERR_SHAPE, "probabilities of %lld classes, the run has %lld", (long long)m->classes,
-                        (long long)heed_run_classes(r));
+        st = heed__fail(err, HEED_ERR_SHAPE, "probabilities of %lld classes, the run has %lld",
+                        (long long)m->classes, (long long)heed_run_classes(r));
         goto done;
     }
     j.order = heed__alloc(j.ctx->heap, (size_t)m->classes, 2 * sizeof *j.order);

@@ -1,5 +1,6 @@
-/* Pictures for a run, in the order of the paths given. A folder is walked with a stack of listings, as deep as the
- * limit of nesting allows, since a link may lead back; an IDX file is read once and its records are handed on. */
+/* Pictures for a run, in the order of the paths given. A folder is walked with a stack of listings, as deep
+ * as the limit of nesting allows, since a link may lead back; an IDX file is read once and its records are
+ * handed on. */
 
 #include "base/arena.h"
 #include "base/files.h"
@@ -29,7 +30,7 @@ struct heed_inputs {
     uint64_t depth;
     int64_t found; /* pictures met in it */
 
-    heed_tensor records; /* of the IDX file being read; data NULL: none */
+    heed_tensor records;   /* of the IDX file being read; data NULL: none */
     int64_t record, first; /* next of them; number of the first in its file */
     const char *file;
     size_t file_length; /* without the range */
@@ -54,7 +55,8 @@ static heed_status inputs_copy_paths(heed_inputs *in, const char *const *paths, 
     in->paths = heed__arena_alloc(&in->arena, (size_t)in->n_paths, sizeof *in->paths);
     for (int64_t i = 0; in->paths && i < in->n_paths; i++) {
         if (strcmp(paths[i], "-") == 0)
-            return heed__fail(err, HEED_ERR_USAGE, "- is standard input, which a library does not read: give a file");
+            return heed__fail(err, HEED_ERR_USAGE,
+                              "- is standard input, which a library does not read: give a file");
         in->paths[i] = heed__arena_string(&in->arena, paths[i]);
         if (!in->paths[i])
             return heed__fail_memory(err, strlen(paths[i]));
@@ -172,7 +174,8 @@ static heed_status inputs_try_picture(heed_inputs *in, const char *path, heed_er
         return HEED_OK;
     if (!inputs_bad(st) || in->skipped == in->skip_bad) {
         if (inputs_bad(st) && in->skip_bad > 0)
-            return heed__fail_at(err, st, path, "%s: %s (%" PRId64 " bad pictures were passed over before it)", path,
+            return heed__fail_at(err, st, path,
+                                 "%s: %s (%" PRId64 " bad pictures were passed over before it)", path,
                                  why.text, in->skipped);
         return inputs_fail(err, st, path, &why);
     }
@@ -184,7 +187,8 @@ static heed_status inputs_try_picture(heed_inputs *in, const char *path, heed_er
 
 /* ---- IDX ---- */
 
-/* By its first bytes: two zeros, or a gzip stream. What is not there is left to the reader, which knows ranges. */
+/* By its first bytes: two zeros, or a gzip stream. What is not there is left to the reader, which knows
+ * ranges. */
 static heed_status inputs_is_idx(bool *out, heed_inputs *in, const char *path, heed_error *err)
 {
     uint8_t head[2] = { 0 };
@@ -216,14 +220,15 @@ static heed_status inputs_open_idx(heed_inputs *in, const char *path, heed_error
         return HEED_OK;
     heed_data_free(in->ctx, &in->records);
     return heed__fail_at(err, HEED_ERR_SHAPE, path,
-                         "%s: IDX pictures are [n,H,W] or [n,C,H,W]; these records have %d dimensions%s", path,
-                         t->rank, t->rank == 1 ? ": labels, probably" : "");
+                         "%s: IDX pictures are [n,H,W] or [n,C,H,W]; these records have %d dimensions%s",
+                         path, t->rank, t->rank == 1 ? ": labels, probably" : "");
 }
 
 static heed_status inputs_record(heed_inputs *in, heed_error *err)
 {
     const heed_type *t = &in->records.type;
-    const int64_t channels = t->rank == 4 ? t->dims[1] : 1, h = t->dims[t->rank - 2], w = t->dims[t->rank - 1];
+    const int64_t channels = t->rank == 4 ? t->dims[1] : 1, h = t->dims[t->rank - 2],
+                  w = t->dims[t->rank - 1];
     heed_tensor one = { heed_type_of(HEED_U8, 3, (const int64_t[]){ channels, h, w }), in->records.data };
     heed_error why = { 0 };
     heed_status st;
@@ -255,8 +260,9 @@ static heed_status inputs_enter(heed_inputs *in, const char *path, heed_error *e
 
     if (in->depth == in->ctx->limits.nesting)
         return heed__fail_at(err, HEED_ERR_LIMIT, path,
-                             "%s: folders are nested deeper than %" PRIu64 ", the limit; a link may lead back", path,
-                             in->ctx->limits.nesting);
+                             "%s: folders are nested deeper than %" PRIu64
+                             ", the limit; a link may lead back",
+                             path, in->ctx->limits.nesting);
     l->path = heed__copy_string(in->ctx->heap, path);
     if (!l->path)
         return heed__fail_memory(err, strlen(path));
@@ -281,7 +287,8 @@ static heed_status inputs_walk(heed_inputs *in, heed_error *err)
     if (l->at == l->list.n) {
         if (in->depth == 1 && in->found == 0)
             return heed__fail_at(err, HEED_ERR_FORMAT, l->path,
-                                 "%s: there is no picture in this folder (.png .jpg .jpeg .pgm .ppm .pnm)", l->path);
+                                 "%s: there is no picture in this folder (.png .jpg .jpeg .pgm .ppm .pnm)",
+                                 l->path);
         inputs_leave(in);
         return HEED_OK;
     }
@@ -323,7 +330,8 @@ static heed_status inputs_make_room(heed_inputs *in, int64_t most, heed_error *e
     in->n = 0;
     heed__arena_release(&in->name_arena);
     if (most < 1)
-        return heed__fail(err, HEED_ERR_USAGE, "%" PRId64 " pictures at a time: at least one is needed", most);
+        return heed__fail(err, HEED_ERR_USAGE, "%" PRId64 " pictures at a time: at least one is needed",
+                          most);
     if (most <= in->room)
         return HEED_OK;
     pixels = heed__alloc(in->ctx->heap, (size_t)most, in->size);

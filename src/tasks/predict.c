@@ -1,8 +1,8 @@
 /* What a run says of pictures, and the values inside it that taps name.
  *
- * Pictures go through in batches of 1, 2, 4, ... 128, the last one filled up with what lay there before, so that few plans
- * serve any number; a sample's bits do not depend on its neighbours. A tap's first size at batch 1 and 2 tells how often it
- * has a picture: k and 2 k. */
+ * Pictures go through in batches of 1, 2, 4, ... 128, the last one filled up with what lay there before,
+ * so that few plans serve any number; a sample's bits do not depend on its neighbours. A tap's first size
+ * at batch 1 and 2 tells how often it has a picture: k and 2 k. */
 
 #include "base/sizes.h"
 #include "base/text.h"
@@ -15,9 +15,9 @@
 #include <string.h>
 
 #define PREDICT_BATCH 128
-#define TAPS_MOST 256                           /* of one run */
-#define TAPS_BATCH_BYTES ((uint64_t)64 << 20)   /* of taps in one batch */
-#define TAPS_BYTES ((uint64_t)1 << 30)          /* kept, when nothing is said */
+#define TAPS_MOST 256                         /* of one run */
+#define TAPS_BATCH_BYTES ((uint64_t)64 << 20) /* of taps in one batch */
+#define TAPS_BYTES ((uint64_t)1 << 30)        /* kept, when nothing is said */
 
 void heed_run_normalise(const heed_run *r, heed_tensor pictures, float *to)
 {
@@ -196,8 +196,8 @@ static heed_status taps_unknown(const heed_taps *t, const heed_graph *g, const c
         heed__fail(err, st, "this model (%s) has no taps, so \"%s\" is none: its layers name no value inside",
                    t->run->config.architecture, shown);
     else
-        heed__fail(err, st, "there is no tap \"%s\" in this model%s%s%s it has %s", shown, near ? ": did you mean " : ";",
-                   near ? near : "", near ? "?" : "", list.data);
+        heed__fail(err, st, "there is no tap \"%s\" in this model%s%s%s it has %s", shown,
+                   near ? ": did you mean " : ";", near ? near : "", near ? "?" : "", list.data);
 done:
     heed__text_release(&list);
     heed__release(t->run->ctx->heap, names);
@@ -205,16 +205,19 @@ done:
 }
 
 /* Puts tap i of the graphs for one picture and for two at the end of the list. */
-static heed_status taps_add(heed_taps *t, const heed_graph *one, const heed_graph *two, uint32_t i, heed_error *err)
+static heed_status taps_add(heed_taps *t, const heed_graph *one, const heed_graph *two, uint32_t i,
+                            heed_error *err)
 {
-    const heed_type *a = &heed__value(one, one->taps[i].value)->type, *b = &heed__value(two, two->taps[i].value)->type;
+    const heed_type *a = &heed__value(one, one->taps[i].value)->type,
+                    *b = &heed__value(two, two->taps[i].value)->type;
     kept_tap *k = &t->taps[t->n_taps];
     bool of_pictures = a->rank == b->rank && a->rank > 0 && b->dims[0] == 2 * a->dims[0] && a->dims[0] > 0;
 
     for (int d = 1; of_pictures && d < a->rank; d++)
         of_pictures = a->dims[d] == b->dims[d];
     if (!of_pictures)
-        return heed__fail(err, HEED_ERR_SPEC, "tap \"%.100s\" is not of the pictures: its first size does not follow the batch",
+        return heed__fail(err, HEED_ERR_SPEC,
+                          "tap \"%.100s\" is not of the pictures: its first size does not follow the batch",
                           one->taps[i].name);
     k->name = heed__arena_string(&t->arena, one->taps[i].name);
     if (!k->name)
@@ -234,8 +237,8 @@ static bool taps_have(const heed_taps *t, const char *name)
     return false;
 }
 
-static heed_status taps_choose(heed_taps *t, const heed_graph *one, const heed_graph *two, const char *const *patterns,
-                               heed_error *err)
+static heed_status taps_choose(heed_taps *t, const heed_graph *one, const heed_graph *two,
+                               const char *const *patterns, heed_error *err)
 {
     t->taps = heed__alloc(t->run->ctx->heap, (size_t)one->n_taps, sizeof *t->taps);
     if (!t->taps)
@@ -254,8 +257,8 @@ static heed_status taps_choose(heed_taps *t, const heed_graph *one, const heed_g
             return taps_unknown(t, one, patterns[p], err);
     }
     if (t->n_taps == 0 || t->n_taps > TAPS_MOST)
-        return heed__fail(err, HEED_ERR_USAGE, "%d taps were asked for; 1 to %d can be kept at a time", t->n_taps,
-                          TAPS_MOST);
+        return heed__fail(err, HEED_ERR_USAGE, "%d taps were asked for; 1 to %d can be kept at a time",
+                          t->n_taps, TAPS_MOST);
     return HEED_OK;
 }
 
@@ -328,7 +331,8 @@ static heed_status taps_make_room(heed_taps *t, int64_t count, heed_error *err)
 
     if (t->bytes > 0 && (uint64_t)n > t->most / t->bytes)
         return heed__fail(err, HEED_ERR_LIMIT,
-                          "the taps take %" PRIu64 " bytes a picture: %" PRId64 " pictures are more than the %" PRIu64
+                          "the taps take %" PRIu64 " bytes a picture: %" PRId64
+                          " pictures are more than the %" PRIu64
                           " bytes that may be kept; ask for fewer taps or pictures, or allow more",
                           t->bytes, n, t->most);
     for (int i = 0; i < t->n_taps; i++) {

@@ -114,7 +114,7 @@ static heed_status say_self_test(visit *v, heed_diagnosis *d)
         words, sizeof words,
         "the model computes other numbers than after training: they differ by %.3g (then %s, now %s)",
         r.difference, heed_isa_name(r.then), heed_isa_name(r.now));
-    return heed__diagnosis_add(d, v->run->ctx, RULE_SELF_TEST, r.difference, v->run->folder, words, v->err);
+    return heed__diagnosis_add(d, v->run->ctx, RULE_SELF_TEST, r.difference, "config.json", words, v->err);
 }
 
 heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r, const heed_doctor_opts *opts,

@@ -73,7 +73,8 @@ static heed_status prepare_results(eval *v, heed_evaluation *e, int64_t batches,
 
     if (!heed__i64_mul(&rows, batches, v->batch) || !heed__i64_mul(&numbers, rows, e->classes) ||
         numbers > INT64_MAX / (int64_t)sizeof(double))
-        return heed__fail(err, HEED_ERR_LIMIT, "evaluation: the probabilities of %lld batches are larger than memory",
+        return heed__fail(err, HEED_ERR_LIMIT,
+                          "evaluation: the probabilities of %lld batches are larger than memory",
                           (long long)batches);
     e->labels = heed__alloc(h, (size_t)rows, sizeof *e->labels);
     e->probability = heed__alloc(h, (size_t)numbers, sizeof *e->probability);

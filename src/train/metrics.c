@@ -1,5 +1,5 @@
-/* Metrics of a classifier, from probabilities p [n,C] and labels [n]. TP, FP count at a threshold t: samples with
- * p >= t that are of the class, that are not; P, N are all of the class, all others.
+/* Metrics of a classifier, from probabilities p [n,C] and labels [n]. TP, FP count at a threshold t:
+ * samples with p >= t that are of the class, that are not; P, N are all of the class, all others.
  *
  *   precision = TP / (TP + FP)    recall = TP / P    F1 = 2 TP / (2 TP + FP + FN)
  *   ROC-AUC   = area under (FP/N, TP/P) by trapezoids between different thresholds
@@ -8,8 +8,8 @@
  *   ECE       = sum over bins |samples right - sum of confidences| / n
  *   log loss  = - mean ln p[label]
  *
- * Equal probabilities cross a threshold together, so their order in the file does not matter. Long sums of fractions
- * carry their rounding error along (Neumaier 1974). */
+ * Equal probabilities cross a threshold together, so their order in the file does not matter. Long sums of
+ * fractions carry their rounding error along (Neumaier 1974). */
 
 #include "base/context.h"
 #include "base/error.h"
@@ -91,22 +91,26 @@ static heed_status check_row(const samples *s, int64_t i, heed_error *err)
     double sum = 0;
 
     if (s->labels[i] < 0 || s->labels[i] >= s->classes)
-        return heed__fail(err, HEED_ERR_LIMIT, "metrics: label %lld of sample %lld, but there are %lld classes",
+        return heed__fail(err, HEED_ERR_LIMIT,
+                          "metrics: label %lld of sample %lld, but there are %lld classes",
                           (long long)s->labels[i], (long long)i, (long long)s->classes);
     for (int64_t c = 0; c < s->classes; c++) {
         if (isnan(p[c]))
-            return heed__fail(err, HEED_ERR_NUMERIC, "metrics: the probability of class %lld of sample %lld is NaN",
-                              (long long)c, (long long)i);
+            return heed__fail(err, HEED_ERR_NUMERIC,
+                              "metrics: the probability of class %lld of sample %lld is NaN", (long long)c,
+                              (long long)i);
         if (!(p[c] >= 0 && p[c] <= 1))
-            return heed__fail(err, HEED_ERR_LIMIT,
-                              "metrics: %g for class %lld of sample %lld is no probability; logits go through a "
-                              "softmax first",
-                              (double)p[c], (long long)c, (long long)i);
+            return heed__fail(
+                err, HEED_ERR_LIMIT,
+                "metrics: %g for class %lld of sample %lld is no probability; logits go through a "
+                "softmax first",
+                (double)p[c], (long long)c, (long long)i);
         sum += (double)p[c];
     }
     if (fabs(sum - 1) > ROW_TOLERANCE)
-        return heed__fail(err, HEED_ERR_LIMIT, "metrics: the probabilities of sample %lld sum to %g, not to one",
-                          (long long)i, sum);
+        return heed__fail(err, HEED_ERR_LIMIT,
+                          "metrics: the probabilities of sample %lld sum to %g, not to one", (long long)i,
+                          sum);
     return HEED_OK;
 }
 
@@ -200,14 +204,17 @@ static heed_status block_new(metrics_block **out, heap *h, const samples *s, hee
     if (!heed__size_mul(&rows, classes, sizeof *b->per_class) || !heed__size_mul(&cells, classes, classes) ||
         !heed__size_mul(&cells, cells, sizeof *b->confusion) || !heed__size_add(&bytes, rows, cells) ||
         !heed__size_add(&bytes, bytes, sizeof *b))
-        return heed__fail(err, HEED_ERR_LIMIT, "metrics of %lld classes: their confusion is larger than memory",
+        return heed__fail(err, HEED_ERR_LIMIT,
+                          "metrics of %lld classes: their confusion is larger than memory",
                           (long long)s->classes);
     b = heed__alloc(h, 1, bytes);
     if (!b)
         return heed__fail_memory(err, bytes);
     b->per_class = (heed_class_metrics *)(b + 1);
     b->confusion = (int64_t *)(b->per_class + classes);
-    b->m = (heed_metrics){ .n = s->n, .classes = s->classes, .per_class = b->per_class, .confusion = b->confusion };
+    b->m = (heed_metrics){
+        .n = s->n, .classes = s->classes, .per_class = b->per_class, .confusion = b->confusion
+    };
     *out = b;
     return HEED_OK;
 }
@@ -316,8 +323,8 @@ static void measure_rankings(metrics_block *b, sweep *w, const samples *s)
     b->m.average_precision = aps > 0 ? sum_of(&ap) / aps : (double)NAN;
 }
 
-heed_status heed_metrics_new(heed_metrics **out, heed_context *ctx, heed_tensor probability, heed_tensor labels,
-                             heed_error *err)
+heed_status heed_metrics_new(heed_metrics **out, heed_context *ctx, heed_tensor probability,
+                             heed_tensor labels, heed_error *err)
 {
     metrics_block *b = NULL;
     sweep w = { .score = NULL };
