@@ -217,6 +217,8 @@ static void a_gradient_that_explodes_is_named(void **state)
     assert_string_equal(f.place, "epoch 6");
     rows[5].grad_norm = INFINITY;
     expect(&t, "norm infinite", "exploding-gradient", NULL);
+    rows[5].grad_norm = NAN; /* not known */
+    expect(&t, "norm not known", NULL, NULL);
     rows[5].grad_norm = 60;
     expect(&t, "norm 1, then 60", NULL, NULL);
 }
@@ -361,7 +363,7 @@ static void a_picture_in_both_parts_is_named_with_both_numbers(void **state)
                            : "a mirror image in both",
                kind == 0 ? NULL : "part-overlap", &f);
         if (kind > 0) {
-            assert_string_equal(f.place, "sample 39 (validation) and 12 (training)");
+            assert_string_equal(f.place, "sample 39 (validation) and sample 12 (training)");
             assert_true(f.measured == 0.1);
         }
         heed_dataset_free(d);
@@ -377,6 +379,9 @@ static void a_class_that_is_rare_is_named_unless_the_loss_may_weigh_it(void **st
     expect(&t, "115 to 5", "class-imbalance", &f);
     assert_string_equal(f.place, "class 1");
     assert_true(f.measured == 23);
+    t.c.weighing = HEED_WEIGHS_CLASSES;
+    expect(&t, "115 to 5, weighed", NULL, NULL);
+    t.c.weighing = HEED_WEIGHS_ALIKE;
     heed_dataset_free(d);
     t.c.data = d = noise(((scratch *)*state)->ctx, 120, -1, false, 12);
     expect(&t, "108 to 12", NULL, NULL);
@@ -428,7 +433,8 @@ static void train_toy(day *d, scratch *s, const char *model, const char *name, i
     toy_write_idx(d->data, 300, 20);
     snprintf(words, sizeof words,
              "data: {path: %s, validation: 0.2}\nmodel: {%s}\n"
-             "train: {epochs: %d, batch_size: 16, lr: 0.003, warmup: 0.1, schedule: cosine, clip_norm: 1}\n",
+             "train: {epochs: %d, batch_size: 16, lr: 0.003, warmup: 0.1, schedule: cosine, clip_norm: 1,\n"
+             "  report: false, tensorboard: false}\n",
              d->data, model, epochs);
     scratch_put(d->recipe, words, strlen(words));
     TOY_OK(heed_recipe_open(&r, s->ctx, d->recipe, NULL, TOY_ERR));

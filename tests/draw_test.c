@@ -1,5 +1,5 @@
-/* Drawings of explanations: the same bytes each time, sizes, nothing that gets out of its quotes, the terminal's view
- * against a file, and every allocation and file call made to fail. */
+/* Drawings of explanations: the same bytes each time, sizes, nothing that gets out of its quotes, the
+ * terminal's view against a file, and every allocation and file call made to fail. */
 #include "support/cmocka.h"
 #include "base/error.h"
 #include "explain/colour.h"
@@ -170,8 +170,8 @@ static int count(const char *in, const char *words)
 }
 
 /* The names of the hostile explanation as they must never stand in a page. */
-static const char *const attacks[] = { "<script>alert", "<img src=x", "</script><b>", "</td><script>", "--><script>",
-                                       "\"><img", "\033" };
+static const char *const attacks[] = { "<script>alert", "<img src=x", "</script><b>", "</td><script>",
+                                       "--><script>",   "\"><img",    "\033" };
 
 static void names_from_outside_stay_words(void **state)
 {
@@ -212,7 +212,8 @@ static void a_page_refers_to_nothing_outside(void **state)
         assert_int_equal(count(made, "http://"), count(made, "http://www.w3.org/2000/svg"));
         assert_int_equal(count(made, "https://"), 0);
         assert_int_equal(count(made, " src="), count(made, "&#60;img src=x"));
-        assert_int_equal(count(made, "href=\""), count(made, "href=\"data:image/png") + count(made, "href=\"#"));
+        assert_int_equal(count(made, "href=\""),
+                         count(made, "href=\"data:image/png") + count(made, "href=\"#"));
         assert_null(strstr(made, "<link"));
         assert_null(strstr(made, "@import"));
         assert_null(strstr(made, "url("));
@@ -246,7 +247,8 @@ static void a_page_says_what_it_left_out(void **state)
 {
     char *made = written(*state, EXPLAINED_LARGE, HEED_EXPLAIN_HTML);
 
-    assert_non_null(strstr(made, "\"heads\":2,\"queries\":700,\"keys\":700,\"first\":0,\"rows\":0,\"cols\":0,\"kept\":\"all\""));
+    assert_non_null(strstr(
+        made, "\"heads\":2,\"queries\":700,\"keys\":700,\"first\":0,\"rows\":0,\"cols\":0,\"kept\":\"all\""));
     assert_true(strlen(made) < 4000000);
     free(made);
 }
@@ -262,7 +264,8 @@ static void weights_beyond_a_million_become_means(void **state)
 
     e->attentions = three;
     e->n_attentions = 3;
-    assert_int_equal(heed_explanation_write(s->ctx, e, HEED_EXPLAIN_HTML, scratch_path(s, "l.html"), NULL), HEED_OK);
+    assert_int_equal(heed_explanation_write(s->ctx, e, HEED_EXPLAIN_HTML, scratch_path(s, "l.html"), NULL),
+                     HEED_OK);
     made = (char *)scratch_get(scratch_path(s, "l.html"), &n);
     assert_int_equal(count(made, "\"kept\":\"mean\""), 2);
     assert_int_equal(count(made, "\"kept\":\"all\""), 1);
@@ -276,7 +279,8 @@ static void no_picture_and_no_attention_are_drawn_as_far_as_they_go(void **state
     scratch *s = *state;
     heed_explanation *e = explained_new(EXPLAINED_PLAIN);
     heed_error err = { 0 };
-    char *made = written(s, EXPLAINED_PLAIN, HEED_EXPLAIN_HTML), *svg = written(s, EXPLAINED_PLAIN, HEED_EXPLAIN_SVG);
+    char *made = written(s, EXPLAINED_PLAIN, HEED_EXPLAIN_HTML),
+         *svg = written(s, EXPLAINED_PLAIN, HEED_EXPLAIN_SVG);
     char *json = written(s, EXPLAINED_PLAIN, HEED_EXPLAIN_JSON);
 
     assert_null(strstr(made, "id=\"attention\""));
@@ -336,7 +340,8 @@ static void no_line_is_wider_than_asked(void **state)
             char *words = NULL;
             int columns = 0;
 
-            assert_int_equal(heed_explanation_text(&words, s->ctx, e, HEED_TERMINAL_ASCII, width, NULL), HEED_OK);
+            assert_int_equal(heed_explanation_text(&words, s->ctx, e, HEED_TERMINAL_ASCII, width, NULL),
+                             HEED_OK);
             for (const char *c = words; *c; c++) {
                 columns = *c == '\n' ? 0 : columns + (((unsigned char)*c & 0xc0) != 0x80);
                 if (columns > width)
@@ -376,14 +381,16 @@ static void a_sentence_is_filled_and_carries_its_key(void **state)
 
     heed__text_init(&t, s->ctx->heap, 0);
     heed__page_say(&t, "p class=\"x\"", "{0} of {1}, {2}", (const char *const[]){ "<a>", "\"b\"" }, 2);
-    assert_string_equal(t.data, "<p class=\"x\" data-i18n=\"{0} of {1}, {2}\" data-args=\"[&#34;&#60;a&#62;&#34;,"
-                                "&#34;\\&#34;b\\&#34;&#34;]\">&#60;a&#62; of &#34;b&#34;, {2}</p>");
+    assert_string_equal(t.data,
+                        "<p class=\"x\" data-i18n=\"{0} of {1}, {2}\" data-args=\"[&#34;&#60;a&#62;&#34;,"
+                        "&#34;\\&#34;b\\&#34;&#34;]\">&#60;a&#62; of &#34;b&#34;, {2}</p>");
     heed__text_clear(&t);
     heed__page_base64(&t, "attention", 8);
     assert_string_equal(t.data, "YXR0ZW50aW8=");
     heed__text_clear(&t);
     heed__page_data(&t, "d", "[\"</script>\"]", 13);
-    assert_string_equal(t.data, "<script type=\"application/json\" id=\"d\">[\"\\u003c/script>\"]</script>\n");
+    assert_string_equal(t.data,
+                        "<script type=\"application/json\" id=\"d\">[\"\\u003c/script>\"]</script>\n");
     heed__text_release(&t);
 }
 
@@ -453,7 +460,8 @@ static void whatever_fails_the_old_file_stays(void **state)
         snprintf(name, sizeof name, "explanation %s", ends[f]);
         snprintf(w.path, sizeof w.path, "%s/fail.%s", s->folder, ends[f]);
         assert_true(heed_fail_each(&(heed_scenario){ name, draw_file, put_old, old_or_whole }, &w, &report));
-        assert_true(heed_fail_each_file(&(heed_scenario){ name, draw_file, put_old, old_or_whole }, &w, &report));
+        assert_true(
+            heed_fail_each_file(&(heed_scenario){ name, draw_file, put_old, old_or_whole }, &w, &report));
     }
     assert_true(heed_fail_each(&(heed_scenario){ "explanation text", draw_words, NULL, NULL }, &w, &report));
     explained_free(w.e);
@@ -464,22 +472,32 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_map_is_uniform_and_grows_lighter_all_the_way),
         cmocka_unit_test(a_colour_of_the_terminal_is_the_nearest),
-        cmocka_unit_test_setup_teardown(a_map_keeps_its_values_where_its_cells_are, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(a_drawing_has_the_same_bytes_each_time, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(a_png_has_the_picture_and_each_map_beside_it, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(names_from_outside_stay_words, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(a_page_has_three_scripts_and_they_are_its_own, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(a_page_refers_to_nothing_outside, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(every_view_says_that_weights_are_no_causes, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(a_page_says_what_it_left_out, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(weights_beyond_a_million_become_means, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(no_picture_and_no_attention_are_drawn_as_far_as_they_go, scratch_setup,
+        cmocka_unit_test_setup_teardown(a_map_keeps_its_values_where_its_cells_are, scratch_setup,
                                         scratch_teardown),
-        cmocka_unit_test_setup_teardown(json_has_the_shape_in_which_attention_is_exchanged, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(the_terminal_shows_what_the_file_says, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_drawing_has_the_same_bytes_each_time, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_png_has_the_picture_and_each_map_beside_it, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(names_from_outside_stay_words, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_page_has_three_scripts_and_they_are_its_own, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_page_refers_to_nothing_outside, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(every_view_says_that_weights_are_no_causes, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_page_says_what_it_left_out, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(weights_beyond_a_million_become_means, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(no_picture_and_no_attention_are_drawn_as_far_as_they_go,
+                                        scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(json_has_the_shape_in_which_attention_is_exchanged, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(the_terminal_shows_what_the_file_says, scratch_setup,
+                                        scratch_teardown),
         cmocka_unit_test_setup_teardown(no_line_is_wider_than_asked, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(a_terminal_gets_colours_and_no_other_code, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(a_sentence_is_filled_and_carries_its_key, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_terminal_gets_colours_and_no_other_code, scratch_setup,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(a_sentence_is_filled_and_carries_its_key, scratch_setup,
+                                        scratch_teardown),
         cmocka_unit_test_setup_teardown(whatever_fails_the_old_file_stays, scratch_setup, scratch_teardown),
     };
 

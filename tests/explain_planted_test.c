@@ -1,16 +1,19 @@
 /* Explanations of pictures whose evidence was planted: do maps point at the object, and does the deletion test tell
- * maps that do from maps that do not? What is printed is quoted in docs/explain.md. */
+ * maps that do from maps that do not? On the portable level, whose bits are the same everywhere, so that docs/explain.md
+ * can quote what comes out: tests/golden/explain/planted.txt. */
 #include "support/cmocka.h"
 #include "support/planted.h"
 #include "support/toy.h"
 
 #include <heed/nn.h>
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PICTURES 100
-#define TESTED 12 /* of them stand the deletion test, which costs */
+#define TESTED 10 /* of them stand the deletion test, which costs */
 
 /* ---- models ---- */
 
@@ -89,6 +92,20 @@ static heed_value bypassed(heed_builder *b, const heed_value *in, const void *co
 
 /* ---- what maps find ---- */
 
+/* Everything that was said, in the order of the facts below. */
+static char report[8192];
+
+static void say(const char *format, ...)
+{
+    const size_t n = strlen(report);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(report + n, sizeof report - n, format, args);
+    va_end(args);
+    fputs(report + n, stdout);
+}
+
 typedef struct found {
     double accuracy;
     int pictures, tested;
@@ -126,8 +143,9 @@ static void explain_one(found *f, heed_context *ctx, heed_model *m, const uint8_
 }
 
 /* Trains a model, explains PICTURES pictures with an object, and says what came out. */
-static found look(heed_context *ctx, const char *name, heed_build_fn *build)
+static found look(const char *name, heed_build_fn *build)
 {
+    heed_context *ctx = toy_context(1, HEED_ISA_PORTABLE);
     enum { DRAWN = 2 * PICTURES };
     uint8_t *pixels = malloc(DRAWN * PLANTED_PIXELS);
     int64_t labels[DRAWN], cells[DRAWN];
@@ -135,20 +153,21 @@ static found look(heed_context *ctx, const char *name, heed_build_fn *build)
     found f = { .pictures = 0 };
 
     TOY_OK(heed_model_new(&m, ctx, build, NULL, &(heed_model_opts){ .seed = 1 }, TOY_ERR));
-    planted_train(m, 300, 3e-3f);
+    planted_train(m, 250, 3e-3f);
     f.accuracy = planted_accuracy(m, 500, 7);
     planted_pictures(pixels, labels, cells, DRAWN, 77);
     for (int i = 0; i < DRAWN && f.pictures < PICTURES; i++)
         if (cells[i] >= 0)
             explain_one(&f, ctx, m, pixels + i * PLANTED_PIXELS, cells[i]);
-    printf("%s: accuracy %.1f %%\n", name, 100 * f.accuracy);
+    say("%s: accuracy %.1f %%\n", name, 100 * f.accuracy);
     for (int i = 0; i < HEED_EXPLAIN_METHODS; i++)
-        printf(
-            "  %-10s top cell is the object's in %3d of %d; of %d faithful %2d, no better %2d, worse %2d\n",
-            heed_explain_method_name((heed_explain_method)i), f.at_object[i], f.pictures, f.tested,
-            f.verdicts[i][HEED_FAITHFUL], f.verdicts[i][HEED_NO_BETTER], f.verdicts[i][HEED_WORSE]);
+        say("  %-10s object on top %3d of %d; faithful %2d of %d, no better %2d, worse %2d\n",
+            heed_explain_method_name((heed_explain_method)i), f.at_object[i], f.pictures,
+            f.verdicts[i][HEED_FAITHFUL], f.tested, f.verdicts[i][HEED_NO_BETTER],
+            f.verdicts[i][HEED_WORSE]);
     free(pixels);
     heed_model_free(m);
+    heed_context_free(ctx);
     return f;
 }
 
@@ -156,35 +175,35 @@ static found look(heed_context *ctx, const char *name, heed_build_fn *build)
 
 static void a_pooling_that_reads_the_object_points_at_it(void **state)
 {
-    const scratch *s = *state;
-    const found f = look(s->ctx, "pooling", pooled);
+    const found f = look("pooling", pooled);
 
+    (void)state;
     assert_true(f.accuracy >= 0.95);
     for (int i = 0; i < HEED_EXPLAIN_METHODS; i++) {
         assert_true(f.at_object[i] >= PICTURES * 9 / 10);
-        assert_true(f.verdicts[i][HEED_FAITHFUL] >= TESTED * 3 / 4);
+        assert_true(f.verdicts[i][HEED_FAITHFUL] >= TESTED * 7 / 10);
     }
 }
 
 /* The block carries the evidence to other tokens; the pooling alone then points anywhere, and the test says so. */
 static void behind_a_block_rollout_finds_what_the_last_weights_do_not(void **state)
 {
-    const scratch *s = *state;
-    const found f = look(s->ctx, "block and pooling", block_and_pool);
+    const found f = look("block and pooling", block_and_pool);
 
+    (void)state;
     assert_true(f.accuracy >= 0.95);
     assert_true(f.at_object[HEED_EXPLAIN_ROLLOUT] >= PICTURES * 9 / 10);
     assert_true(f.at_object[HEED_EXPLAIN_OCCLUSION] >= PICTURES * 9 / 10);
-    assert_true(f.verdicts[HEED_EXPLAIN_ROLLOUT][HEED_FAITHFUL] >= TESTED * 3 / 4);
+    assert_true(f.verdicts[HEED_EXPLAIN_ROLLOUT][HEED_FAITHFUL] >= TESTED * 7 / 10);
     assert_true(f.at_object[HEED_EXPLAIN_RAW] <= PICTURES / 10);
-    assert_true(f.verdicts[HEED_EXPLAIN_RAW][HEED_FAITHFUL] <= TESTED / 6);
+    assert_true(f.verdicts[HEED_EXPLAIN_RAW][HEED_FAITHFUL] <= TESTED / 5);
 }
 
 static void a_class_token_points_at_the_object(void **state)
 {
-    const scratch *s = *state;
-    const found f = look(s->ctx, "class token", class_token);
+    const found f = look("class token", class_token);
 
+    (void)state;
     assert_true(f.accuracy >= 0.95);
     assert_true(f.at_object[HEED_EXPLAIN_RAW] >= PICTURES * 9 / 10);
     assert_true(f.at_object[HEED_EXPLAIN_ROLLOUT] >= PICTURES * 9 / 10);
@@ -193,27 +212,35 @@ static void a_class_token_points_at_the_object(void **state)
 
 static void attention_that_is_bypassed_is_not_called_faithful(void **state)
 {
-    const scratch *s = *state;
-    const found f = look(s->ctx, "bypassed", bypassed);
+    const found f = look("bypassed", bypassed);
 
+    (void)state;
     assert_true(f.accuracy >= 0.95);
     assert_true(f.at_object[HEED_EXPLAIN_RAW] <= PICTURES / 10);
     assert_true(f.verdicts[HEED_EXPLAIN_RAW][HEED_FAITHFUL] <= TESTED / 3); /* one in twenty by chance */
     assert_true(f.verdicts[HEED_EXPLAIN_ROLLOUT][HEED_FAITHFUL] <= TESTED / 3);
     assert_true(f.at_object[HEED_EXPLAIN_OCCLUSION] >= PICTURES * 9 / 10);
-    assert_true(f.verdicts[HEED_EXPLAIN_OCCLUSION][HEED_FAITHFUL] >= TESTED * 3 / 4);
+    assert_true(f.verdicts[HEED_EXPLAIN_OCCLUSION][HEED_FAITHFUL] >= TESTED * 7 / 10);
+}
+
+static void the_page_quotes_these_numbers(void **state)
+{
+    size_t n;
+    uint8_t *golden = scratch_get(HEED_SOURCE_DIR "/tests/golden/explain/planted.txt", &n);
+
+    (void)state;
+    assert_string_equal(report, (const char *)golden);
+    free(golden);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_pooling_that_reads_the_object_points_at_it, scratch_setup,
-                                        scratch_teardown),
-        cmocka_unit_test_setup_teardown(behind_a_block_rollout_finds_what_the_last_weights_do_not,
-                                        scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(a_class_token_points_at_the_object, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(attention_that_is_bypassed_is_not_called_faithful, scratch_setup,
-                                        scratch_teardown),
+        cmocka_unit_test(a_pooling_that_reads_the_object_points_at_it),
+        cmocka_unit_test(behind_a_block_rollout_finds_what_the_last_weights_do_not),
+        cmocka_unit_test(a_class_token_points_at_the_object),
+        cmocka_unit_test(attention_that_is_bypassed_is_not_called_faithful),
+        cmocka_unit_test(the_page_quotes_these_numbers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

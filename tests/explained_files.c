@@ -1,4 +1,5 @@
-/* Writes every hand-made explanation in every form: FOLDER/KIND.{png,svg,html,json,npz,txt,ansi}. For the page test, and for looking. */
+/* Writes every hand-made explanation in every form: FOLDER/KIND.{png,svg,html,json,npz,txt,ansi}. For the
+ * page test, and for looking. */
 #include "support/explained.h"
 
 #include <stdio.h>
@@ -6,7 +7,8 @@
 
 static const char *const kinds[] = { "vit", "pool", "hostile", "plain", "large" };
 
-static int put_text(heed_context *ctx, const heed_explanation *e, heed_terminal terminal, int width, const char *path)
+static int put_text(heed_context *ctx, const heed_explanation *e, heed_terminal terminal, int width,
+                    const char *path)
 {
     char *text = NULL;
     FILE *f = fopen(path, "wb");

@@ -3,7 +3,9 @@
  *   warm-up  LinearLR(start_factor = 1/w, end_factor = 1, total_iters = w - 1): factor (i + 1) / w
  *   cosine   CosineAnnealingLR(T_max = steps - w, eta_min = least)
  *   linear   LinearLR(1, least / lr, total_iters = steps - w)
- *   step     StepLR(step_size = every, gamma) */
+ *   step     StepLR(step_size = every, gamma)
+ *   one-cycle  OneCycleLR(max_lr, total_steps), its defaults: pct_start 0.3, div_factor 25, final_div_factor 1e4
+ *   plateau  ReduceLROnPlateau(mode, factor, patience, threshold): the rate after each step(value) */
 #include "support/cmocka.h"
 
 #include <heed/train.h>
@@ -31,7 +33,7 @@ static void assert_rates(const heed_schedule *s, const golden *g, size_t n)
 static void the_warm_up_rises_in_equal_steps_to_the_rate(void **state)
 {
     (void)state;
-    for (int kind = HEED_SCHEDULE_CONSTANT; kind <= HEED_SCHEDULE_STEP; kind++) {
+    for (int kind = HEED_SCHEDULE_CONSTANT; kind <= HEED_SCHEDULE_PLATEAU; kind++) {
         const heed_schedule s = {
             .kind = (heed_schedule_kind)kind, .lr = 0.1, .warmup = 4, .steps = 12, .every = 3
         };
@@ -87,6 +89,55 @@ static void steps_multiply_by_gamma(void **state)
     RATES(never, { 0, 1 }, { 1000, 1 });
 }
 
+/* PyTorch: initial_lr = max_lr / 25, min_lr = initial_lr / 1e4; phases end at 0.3 total - 1 and total - 1. With 10 steps
+ * they are [0, 2] and [2, 9]: half a cosine each. */
+static void one_cycle_rises_and_falls_as_pytorch_does(void **state)
+{
+    const heed_schedule s = { .kind = HEED_SCHEDULE_ONE_CYCLE, .lr = 1, .steps = 10, .warmup = 7 };
+    const heed_schedule own = {
+        .kind = HEED_SCHEDULE_ONE_CYCLE, .lr = 0.2, .steps = 9, .rise = 0.5, .div = 2, .final_div = 10
+    };
+
+    (void)state;
+    RATES(s, { 0, 0.04 }, { 1, 0.52 }, { 2, 1 },
+          { 3, 4e-6 + (1 - 4e-6) * 0.5 * (1 + 0.90096886790241915) },   /* cos(pi / 7) */
+          { 4, 4e-6 + (1 - 4e-6) * 0.5 * (1 + 0.62348980185873359) },   /* cos(2 pi / 7) */
+          { 5, 4e-6 + (1 - 4e-6) * 0.5 * (1 + 0.22252093395631440) },
+          { 6, 4e-6 + (1 - 4e-6) * 0.5 * (1 - 0.22252093395631440) },
+          { 8, 4e-6 + (1 - 4e-6) * 0.5 * (1 - 0.90096886790241915) }, { 9, 4e-6 }, { 10, 4e-6 }, { 1000, 4e-6 });
+    /* total 9, half of it rises: [0, 3.5], [3.5, 8] */
+    RATES(own, { 0, 0.1 }, { 8, 0.01 }, { 7, 0.01 + 0.19 * 0.5 * (1 - 0.76604444311897804) }); /* cos(7 pi / 9) */
+}
+
+static void assert_plateau(heed_plateau p, const double *values, const double *rates, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double lr = heed_plateau_next(&p, values[i]);
+
+        if (!(fabs(lr - rates[i]) <= 1e-15))
+            fail_msg("value %zu: %.17g, not %.17g", i, lr, rates[i]);
+    }
+}
+#define PLATEAU(p, values, ...)                                                                              \
+    assert_plateau((p), (values), (const double[]){ __VA_ARGS__ }, sizeof(values) / sizeof *(values))
+
+/* By PyTorch's step(): a value is better when it is below best * (1 - threshold); num_bad_epochs > patience multiplies
+ * and begins to count anew; a fall of 1e-8 or less is none. */
+static void a_plateau_lowers_the_rate_as_pytorch_does(void **state)
+{
+    static const double falling[] = { 1.0, 0.9, 0.95, 0.91, 0.9, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.79995 };
+    static const double rising[] = { 0.5, 0.6, 0.6, 0.6, 0.60005, 0.7, 0.69, 0.68 };
+    static const double still[] = { 1, 1, 1, 1, 1 };
+
+    (void)state;
+    PLATEAU(((heed_plateau){ .factor = 0.5, .patience = 2, .threshold = 1e-4, .lr = 1 }), falling, 1, 1, 1, 1, 0.5, 0.5,
+            0.5, 0.5, 0.25, 0.25, 0.25, 0.25 * 0.5);
+    PLATEAU(((heed_plateau){ .factor = 0.1, .patience = 1, .threshold = 1e-4, .lr = 1, .rises = true }), rising, 1, 1, 1,
+            0.1, 0.1, 0.1, 0.1, 0.01);
+    PLATEAU(((heed_plateau){ .factor = 0.1, .threshold = 1e-4, .lr = 1, .least = 0.05 }), still, 1, 0.1, 0.05, 0.05, 0.05);
+    PLATEAU(((heed_plateau){ .factor = 0.1, .threshold = 1e-4, .lr = 1e-8 }), still, 1e-8, 1e-8, 1e-8, 1e-8, 1e-8);
+}
+
 static void a_schedule_ten_million_steps_long_is_as_quick(void **state)
 {
     const heed_schedule s = {
@@ -126,6 +177,8 @@ int main(void)
         cmocka_unit_test(a_cosine_falls_from_the_rate_to_the_least),
         cmocka_unit_test(a_line_falls_from_the_rate_to_the_least),
         cmocka_unit_test(steps_multiply_by_gamma),
+        cmocka_unit_test(one_cycle_rises_and_falls_as_pytorch_does),
+        cmocka_unit_test(a_plateau_lowers_the_rate_as_pytorch_does),
         cmocka_unit_test(a_schedule_ten_million_steps_long_is_as_quick),
         cmocka_unit_test(a_warm_up_of_the_whole_training_has_no_fall),
         cmocka_unit_test(a_kind_that_is_none_has_no_rate),

@@ -496,6 +496,65 @@ static void a_saved_training_goes_on_to_the_same_bits(void **state)
     free(b);
 }
 
+/* ---- averages ---- */
+
+/* ema of the first step is the parameter, then ema + (1 - decay) (parameter - ema); PyTorch's AveragedModel with
+ * get_ema_multi_avg_fn(decay), in float. */
+static void the_average_follows_the_weights_as_pytorch_s_does(void **state)
+{
+    for (int64_t accumulate = 1; accumulate <= 2; accumulate++) {
+        const heed_trainer_opts opts = { .optimizer = HEED_SGD, .lr = HEED_SET(0.1f), .accumulate = accumulate,
+                                         .ema = 0.75f };
+        scratch *s = *state;
+        batch *b = toy_batch(16, 1);
+        bench w = open_bench(s->ctx, toy_mlp, NULL, &opts);
+        float mine[16 * 3], before[16 * 3];
+        heed_tensor p, ema;
+
+        for (int i = 0; i < 5; i++) {
+            for (int64_t micro = 0; micro < accumulate; micro++)
+                step(&w, b);
+            p = heed_weights_find(heed_model_weights(w.m), "head.weight");
+            ema = heed_weights_find(heed_model_weights(w.m), "ema.head.weight");
+            assert_int_equal(heed_type_count(&p.type), 16 * 3);
+            for (int k = 0; k < 16 * 3; k++) {
+                const float now = ((const float *)p.data)[k];
+
+                mine[k] = i == 0 ? now : mine[k] + 0.25f * (now - mine[k]);
+                assert_true(fabsf(mine[k] - ((const float *)ema.data)[k]) <= 1e-6f);
+            }
+        }
+        memcpy(before, p.data, sizeof before);
+        memcpy(mine, ema.data, sizeof mine);
+        heed_trainer_swap_average(w.t);
+        assert_memory_equal(p.data, mine, sizeof mine);
+        assert_memory_equal(ema.data, before, sizeof before);
+        heed_trainer_swap_average(w.t);
+        assert_memory_equal(p.data, before, sizeof before);
+        close_bench(&w);
+        free(b);
+    }
+}
+
+static void an_average_changes_no_bit_of_the_training(void **state)
+{
+    scratch *s = *state;
+    batch *b = toy_batch(16, 1);
+    char digest[2][65];
+
+    for (int with = 0; with < 2; with++) {
+        bench w = open_bench(s->ctx, toy_mlp, NULL, &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .ema = with ? 0.9f : 0 });
+
+        heed_trainer_swap_average(w.t); /* before the first step there is nothing to swap */
+        for (int i = 0; i < 4; i++)
+            step(&w, b);
+        toy_digest(digest[with], w.m, HEED_WEIGHTS_MODEL);
+        close_bench(&w);
+    }
+    assert_string_equal(digest[0], digest[1]);
+    free(b);
+}
+
 /* ---- what is refused ---- */
 
 static void assert_bad_step(const bench *w, const batch *b, const char *path)
@@ -721,6 +780,8 @@ int main(void)
         UNIT(an_odd_last_batch_is_a_step_like_any_other),
         UNIT(more_shapes_than_plans_are_kept_change_nothing),
         UNIT(a_saved_training_goes_on_to_the_same_bits),
+        UNIT(the_average_follows_the_weights_as_pytorch_s_does),
+        UNIT(an_average_changes_no_bit_of_the_training),
         UNIT(a_loss_that_is_not_finite_changes_no_byte),
         UNIT(the_first_node_that_is_not_finite_is_named),
         UNIT(a_gradient_that_is_not_finite_changes_no_byte),

@@ -40,13 +40,16 @@ typedef struct heed_finding {
     double measured; /**< to compare with rule->threshold */
 } heed_finding;
 
-/** A row of a training's history: an epoch, or a step of a trial. NaN: not known. */
+/** A row of a training's history: an epoch, or a step of a trial. NaN: not known; of train_loss, that it was none. */
 typedef struct heed_history_row {
     int64_t epoch; /**< from 1 */
     double train_loss, validation_loss, lr, grad_norm;
     double validation_accuracy, seconds; /**< since training began */
     double peak_bytes;                   /**< of the context's memory, so far */
 } heed_history_row;
+
+/** Whether the loss makes up for rare classes. A loss of one's own is taken to. */
+typedef enum heed_weighing { HEED_WEIGHS_ALIKE = 0, HEED_WEIGHS_CLASSES } heed_weighing;
 
 /** What is examined; all of it is borrowed. What is missing is not looked at. */
 typedef struct heed_doctor_case {
@@ -58,6 +61,7 @@ typedef struct heed_doctor_case {
     const heed_dataset *data; /**< for duplicates and classes, with the parts as sample numbers */
     const int64_t *train, *validation;
     int64_t n_train, n_validation;
+    heed_weighing weighing;
 } heed_doctor_case;
 
 typedef struct heed_doctor_opts {
@@ -74,8 +78,9 @@ typedef struct heed_diagnosis {
 
 /** Looks for every rule of the table. The model's weights stay as they are; those that training has and
  * evaluation lacks are made. *out: heed_diagnosis_free. */
-HEED_MUST_CHECK HEED_API heed_status heed_doctor(heed_diagnosis **out, heed_context *ctx, const heed_doctor_case *c,
-                                                 const heed_doctor_opts *opts, heed_error *err);
+HEED_MUST_CHECK HEED_API heed_status heed_doctor(heed_diagnosis **out, heed_context *ctx,
+                                                 const heed_doctor_case *c, const heed_doctor_opts *opts,
+                                                 heed_error *err);
 HEED_API void heed_diagnosis_free(heed_context *ctx, heed_diagnosis *d);
 
 #ifdef __cplusplus

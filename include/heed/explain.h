@@ -12,7 +12,8 @@ extern "C" {
 #endif
 
 /** Where keys of an attention lie on the picture: keys [first, first + rows * cols) are cells, row by row; those
- * before are class tokens. rows 0: no place on the picture. */
+ * before are class tokens. Found from sizes: first is 0, 1 or 2, and rows x cols is the picture's size divided by one
+ * whole step, both rounded down or both up. rows 0: no place on the picture. */
 typedef struct heed_token_grid {
     int64_t first, rows, cols;
 } heed_token_grid;
@@ -30,7 +31,7 @@ typedef enum heed_explain_method {
     HEED_EXPLAIN_RAW = 0,   /**< weights of one attention, mean over heads, of the query that is read (or all) */
     HEED_EXPLAIN_ROLLOUT,   /**< product over layers of rows of (A + I) / 2. Abnar, Zuidema 2020 */
     HEED_EXPLAIN_GRADIENT,  /**< product over layers of I + mean over heads of max(0, A * dA). Chefer 2021 */
-    HEED_EXPLAIN_RECEIVED,  /**< what each key receives: column sums, mean over heads and layers */
+    HEED_EXPLAIN_RECEIVED,  /**< what each key receives: mean over queries, heads and layers */
     HEED_EXPLAIN_OCCLUSION, /**< fall of the class's log probability when the cell is blanked: no attention in it */
     HEED_EXPLAIN_METHODS
 } heed_explain_method;
@@ -38,9 +39,9 @@ typedef enum heed_explain_method {
 HEED_API const char *heed_explain_method_name(heed_explain_method m);
 
 typedef enum heed_verdict {
-    HEED_FAITHFUL = 0,    /**< area below that of at least 95 of 100 random orders */
-    HEED_NO_BETTER,       /**< than random: do not trust the map */
-    HEED_WORSE            /**< above at least 95 of 100: it points away from what counts */
+    HEED_FAITHFUL = 0,    /**< rank <= 0.05: area below that of at least 95 of 100 random orders */
+    HEED_NO_BETTER,       /**< than random: do not trust the map. A map of zeros, too */
+    HEED_WORSE            /**< rank >= 0.95: it points away from what counts */
 } heed_verdict;
 
 /** The deletion test. Cells are replaced by the mean picture, most important first; probability[i] is that of the
@@ -50,7 +51,8 @@ typedef struct heed_faithfulness {
     const float *probability;                        /**< [points] by the map */
     const float *random, *random_low, *random_high;  /**< [points] mean, 5th and 95th percentile of random orders */
     double area, random_area, random_std;
-    double rank;       /**< share of random orders whose area is lower than the map's: 0 best, 1 worst */
+    double rank;       /**< share of random orders whose area is lower than the map's, an equal one counting one
+                          half: 0 best, 1 worst */
     heed_verdict verdict;
 } heed_faithfulness;
 
@@ -81,11 +83,13 @@ typedef struct heed_explanation {
 
 typedef struct heed_explain_opts {
     unsigned methods;        /**< bits 1u << HEED_EXPLAIN_...; 0: all */
-    heed_maybe_i64 layer;    /**< number of an attention: RAW takes it, others go from the input to it; default the last */
-    heed_maybe_i64 head;     /**< only that head; default the mean */
+    heed_maybe_i64 layer;    /**< number of an attention: RAW takes it, others go from the input to it; default the
+                                  last that lies on the picture */
+    heed_maybe_i64 head;     /**< only that head, of attentions that have several; default the mean */
     heed_maybe_i64 target;   /**< class explained; default the predicted one */
-    int64_t orders;          /**< random orders of the deletion test; 0: 100 */
-    int64_t points;          /**< of its curve; 0: at most 21, one for each cell when there are fewer */
+    int64_t orders;          /**< random orders of the deletion test; 0: 100. All maps share them: orders x (points - 2)
+                                  runs of the model */
+    int64_t points;          /**< of its curve; 0: 21. Never more than cells + 1 */
     uint64_t seed;           /**< of the random orders */
 } heed_explain_opts;
 
@@ -100,8 +104,13 @@ typedef struct heed_explain_input {
 } heed_explain_input;
 
 /** Explains the model's output [1,classes] on one input. Every attention op of the model is found by itself; the
- * model runs as it does in evaluation, so probability has the bits of heed_model_run. HEED_ERR_SPEC with a sentence
- * when the model has no attention and a method needs one. *out is given back by heed_explanation_free. */
+ * model runs as it does in evaluation, so probability comes from the bits of heed_model_run. Methods take the
+ * attentions whose keys lie on the same tokens as those of `layer`: square ones up to it, then itself; read by the
+ * only query, the class token, or the mean over queries. The same bytes for any number of threads.
+ *
+ * HEED_ERR_SPEC when the model has no attention on the picture and a method needs one (occlusion needs none), or is no
+ * classifier; HEED_ERR_USAGE for a layer, head or class that is not there; HEED_ERR_SHAPE for an input that is not one
+ * picture; HEED_ERR_NUMERIC when the model's answer is not finite. *out is given back by heed_explanation_free. */
 HEED_MUST_CHECK HEED_API heed_status heed_explain(heed_explanation **out, heed_model *m, const heed_explain_input *in,
                                                   const heed_explain_opts *opts, heed_error *err);
 HEED_API void heed_explanation_free(heed_context *ctx, heed_explanation *e);

@@ -1,4 +1,5 @@
-/* heed explain: what a run attends to in pictures, and whether to believe it: on the terminal, as files, as JSON lines. */
+/* heed explain: what a run attends to in pictures, and whether to believe it: on the terminal, as files,
+ * as JSON lines. */
 
 #define _XOPEN_SOURCE 700 /* also what POSIX 2008 has */
 #define _DEFAULT_SOURCE   /* the size of a terminal */
@@ -29,22 +30,30 @@ typedef struct explain_args {
 
 static const cli_option explain_table[] = {
     OPERAND(explain_args, run, .value = "RUN", .doc = "the folder that heed train made"),
-    OPERANDS(explain_args, inputs, .value = "INPUT",
-             .doc = "pictures (PNG, JPEG, PGM, PPM), folders of them, IDX files; file.idx.gz[7:8] takes number 7, - reads one of"
-                    " these from stdin"),
-    PATH(explain_args, out, .value = "DIR", .doc = "where the files go, one for each input and format; made when it is missing"),
-    FLAGS(explain_args, format, .words = "png|svg|html|npz|json|term",
-          .doc = "what to make; all but term and json need --out. term is the default without --out, html with it"),
+    OPERANDS(
+        explain_args, inputs, .value = "INPUT",
+        .doc =
+            "pictures (PNG, JPEG, PGM, PPM), folders of them, IDX files; file.idx.gz[7:8] takes number 7, - "
+            "reads one of these from stdin"),
+    PATH(explain_args, out, .value = "DIR",
+         .doc = "where the files go, one for each input and format; made when it is missing"),
+    FLAGS(
+        explain_args, format, .words = "png|svg|html|npz|json|term",
+        .doc =
+            "what to make; all but term and json need --out. term is the default without --out, html with "
+            "it"),
     FLAGS(explain_args, method, .words = "raw|rollout|gradient|received|occlusion|all", .fallback = "all",
           .doc = "how maps are made (heed help explain)"),
     MAYBE(explain_args, layer, .value = "N", .max = 1000000,
           .doc = "number of an attention: raw shows it, others go from the input to it; the last by itself"),
-    MAYBE(explain_args, head, .value = "N", .max = 1000000, .doc = "only that head; the mean of all by itself"),
+    MAYBE(explain_args, head, .value = "N", .max = 1000000,
+          .doc = "only that head; the mean of all by itself"),
     STRING(explain_args, target, .value = "CLASS",
            .doc = "the class to explain, by name or number; the predicted one by itself"),
     INTEGER(explain_args, orders, .value = "N", .min = 1, .max = 10000, .fallback = "100",
             .doc = "random orders that the deletion test compares a map with"),
-    INTEGER(explain_args, seed, .value = "N", .max = 4294967295, .fallback = "0", .doc = "of the random orders"),
+    INTEGER(explain_args, seed, .value = "N", .max = 4294967295, .fallback = "0",
+            .doc = "of the random orders"),
     INTEGER(explain_args, skip_bad, .value = "N", .max = 1000000000, .fallback = "0",
             .doc = "passes over so many pictures that cannot be read"),
     FORCE_OPTION(explain_args, "writes over files that are there"),
@@ -70,8 +79,9 @@ typedef struct explain_job {
 
 /* ---- names of files ---- */
 
-/* A stem from the name of an input: what stands behind the last slash; letters, digits, . - _ and what is not ASCII stay,
- * brackets around a number vanish, all else becomes _. No stem is hidden, empty or longer than 120 bytes. */
+/* A stem from the name of an input: what stands behind the last slash; letters, digits, . - _ and what is
+ * not ASCII stay, brackets around a number vanish, all else becomes _. No stem is hidden, empty or longer
+ * than 120 bytes. */
 static void explain_stem(char to[140], const char *name)
 {
     const char *slash = strrchr(name, '/');
@@ -133,9 +143,11 @@ static heed_status explain_path(const explain_job *j, char to[4096], const char 
 {
     static const char *const ends[HEED_EXPLAIN_FORMATS] = { "png", "svg", "html", "npz", "json" };
     const size_t n = strlen(j->folder);
-    const int size = snprintf(to, 4096, "%s%s%s.%s", j->folder, n && j->folder[n - 1] == '/' ? "" : "/", stem, ends[format]);
+    const int size = snprintf(to, 4096, "%s%s%s.%s", j->folder, n && j->folder[n - 1] == '/' ? "" : "/", stem,
+                              ends[format]);
 
-    return size < 4096 ? HEED_OK : heed__cli_fail(j->c, HEED_ERR_USAGE, "--out: the folder's name is too long");
+    return size < 4096 ? HEED_OK
+                       : heed__cli_fail(j->c, HEED_ERR_USAGE, "--out: the folder's name is too long");
 }
 
 static heed_status explain_folder(cli *c, const char *path)
@@ -173,12 +185,17 @@ static heed_status explain_check(explain_job *j)
     if (!a->out)
         j->format &= ~json;
     if ((j->format & in_files) && !a->out)
-        return heed__cli_fail(j->c, HEED_ERR_USAGE, "--format png, svg, html and npz need --out DIR: the folder for the files");
+        return heed__cli_fail(j->c, HEED_ERR_USAGE,
+                              "--format png, svg, html and npz need --out DIR: the folder for the files");
     if (a->out && !(j->format & in_files))
-        return heed__cli_fail(j->c, HEED_ERR_USAGE, "--out is given, but no format that is a file: --format html, say");
+        return heed__cli_fail(j->c, HEED_ERR_USAGE,
+                              "--out is given, but no format that is a file: --format html, say");
     if (j->json && (j->format & EXPLAIN_TERM))
-        return heed__cli_fail(j->c, HEED_ERR_USAGE, "stdout carries either JSON lines or the view of a terminal, not both");
-    j->opts = (heed_explain_opts){ .layer = a->layer, .head = a->head, .orders = a->orders, .seed = (uint64_t)a->seed };
+        return heed__cli_fail(j->c, HEED_ERR_USAGE,
+                              "stdout carries either JSON lines or the view of a terminal, not both");
+    j->opts = (heed_explain_opts){
+        .layer = a->layer, .head = a->head, .orders = a->orders, .seed = (uint64_t)a->seed
+    };
     if (!(a->method & EXPLAIN_ALL))
         j->opts.methods = a->method;
     return HEED_OK;
@@ -202,19 +219,24 @@ static heed_status explain_target(explain_job *j)
         for (const char *at = word; *at && number < classes; at++)
             number = number * 10 + (*at - '0');
         if (number >= classes)
-            return heed__cli_fail(j->c, HEED_ERR_USAGE, "--target: there is no class %.20s: classes are 0 to %lld", word,
+            return heed__cli_fail(j->c, HEED_ERR_USAGE,
+                                  "--target: there is no class %.20s: classes are 0 to %lld", word,
                                   (long long)classes - 1);
         j->opts.target = (heed_maybe_i64)HEED_SET(number);
         return HEED_OK;
     }
     names = calloc((size_t)classes + 1, sizeof *names);
     if (!names)
-        return heed__cli_fail(j->c, HEED_ERR_MEMORY, "no memory for %lld names of classes", (long long)classes);
+        return heed__cli_fail(j->c, HEED_ERR_MEMORY, "no memory for %lld names of classes",
+                              (long long)classes);
     for (int64_t i = 0; i < classes; i++)
         names[i] = heed_run_class(j->run, i);
     word = heed_nearest(j->a->target, names);
-    st = word ? heed__cli_fail(j->c, HEED_ERR_USAGE, "--target: no class is called \"%.60s\"; did you mean %.60s?", j->a->target, word)
-              : heed__cli_fail(j->c, HEED_ERR_USAGE, "--target: no class is called \"%.60s\"; the first is %.60s", j->a->target,
+    st = word ? heed__cli_fail(j->c, HEED_ERR_USAGE,
+                               "--target: no class is called \"%.60s\"; did you mean %.60s?", j->a->target,
+                               word)
+              : heed__cli_fail(j->c, HEED_ERR_USAGE,
+                               "--target: no class is called \"%.60s\"; the first is %.60s", j->a->target,
                                names[0] ? names[0] : "");
     free(names);
     return st;
@@ -289,7 +311,8 @@ static heed_status explain_write(const explain_job *j, const heed_explanation *e
 
 static heed_status explain_one(explain_job *j, heed_tensor pictures, const char *name, bool first)
 {
-    heed_tensor picture = { .type = heed_type_of(pictures.type.dtype, 3, pictures.type.dims + 1), .data = pictures.data };
+    heed_tensor picture = { .type = heed_type_of(pictures.type.dtype, 3, pictures.type.dims + 1),
+                            .data = pictures.data };
     const bool spooled = j->spooled[0] && strncmp(name, j->spooled, strlen(j->spooled)) == 0;
     char shown[64];
     heed_explanation *e = NULL;
@@ -330,7 +353,8 @@ static heed_status explain_all(explain_job *j)
             return heed__cli_fail(j->c, HEED_ERR_STOPPED, "stopped after %lld pictures", (long long)n + 1);
     }
     if (heed_inputs_skipped(j->inputs) > 0)
-        fprintf(stderr, "%lld pictures could not be read and were passed over\n", (long long)heed_inputs_skipped(j->inputs));
+        fprintf(stderr, "%lld pictures could not be read and were passed over\n",
+                (long long)heed_inputs_skipped(j->inputs));
     if (n == 0)
         return heed__cli_fail(j->c, HEED_ERR_USAGE, "there is no picture in what was given");
     return HEED_OK;
@@ -384,9 +408,10 @@ const cli_command heed__cli_explain = {
     .args_size = sizeof(explain_args),
     .run = explain_run,
     .about =
-        "Attention shows mixing weights, not causes. So each map comes with a deletion test: the cells that it marks are replaced by the"
-        " mean picture, the most important first, and the probability of the class is watched. The area under that curve is compared"
-        " with random orders: better than random, no better, or worse.\n"
+        "Attention shows mixing weights, not causes. So each map comes with a deletion test: the cells that "
+        "it marks are replaced by the mean picture, the most important first, and the probability of the "
+        "class is watched. The area under that curve is compared with random orders: better than random, no "
+        "better, or worse.\n"
         "Maps:\n"
         "  raw        the weights of one attention, of the query that is read\n"
         "  rollout    weights of all layers multiplied (Abnar, Zuidema 2020)\n"
@@ -400,9 +425,10 @@ const cli_command heed__cli_explain = {
         "  html  one page that needs no network: every head, with its numbers\n"
         "  npz   weights for NumPy: [1, heads, queries, keys] for each attention\n"
         "  json  all of it; a line for each picture on stdout where --out is missing\n"
-        "A file is called after its input: cat.png.html, t10k-images-idx3-ubyte.gz_7.svg; a second cat.png is cat.png_2. The files'"
-        " names are printed on stdout.\n",
-    .example = "heed explain runs/fa cat.png\n"
-               "heed explain runs/fa cat.png dog.png --method rollout,occlusion --format png,html --out maps\n"
-               "heed explain runs/fa pictures/ --target Bag --json --skip-bad 10\n",
+        "A file is called after its input: cat.png.html, t10k-images-idx3-ubyte.gz_7.svg; a second cat.png "
+        "is cat.png_2. The files' names are printed on stdout.\n",
+    .example =
+        "heed explain runs/fa cat.png\n"
+        "heed explain runs/fa cat.png dog.png --method rollout,occlusion --format png,html --out maps\n"
+        "heed explain runs/fa pictures/ --target Bag --json --skip-bad 10\n",
 };

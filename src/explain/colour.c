@@ -1,8 +1,8 @@
-/* The colour map. Seven points in OKLab (Ottosson 2020), where equal distances look equally far apart, joined by a
- * Catmull-Rom curve:
+/* The colour map. Seven points in OKLab (Ottosson 2020), where equal distances look equally far apart,
+ * joined by a Catmull-Rom curve:
  *
- *   lightness rises all the way from 0.20 to 0.96, so that a map reads the same in grey and to readers who see no
- *   red or no green; hue only helps. 255 steps differ from their mean length by less than 15 % (colour_test).
+ * Lightness rises all the way from 0.20 to 0.96: a map reads the same in grey and to readers who see no
+ * red or no green; hue only helps. Steps differ from their mean length by less than 15 % (draw_test).
  *
  * OKLab -> linear sRGB: l, m, s are cubes of sums, then a 3 x 3 matrix; sRGB's own curve comes last. */
 #include "explain/colour.h"

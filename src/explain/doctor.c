@@ -107,8 +107,8 @@ static const heed_doctor_rule doctor_rules[] = {
                "alike",
       .threshold = 10,
       .why = "at 10 to 1 always naming the commonest class is right in nine of ten of those two",
-      .remedy = "weigh the loss by class or collect more; judge by balanced accuracy and F1, not by "
-                "accuracy" },
+      .remedy = "set train.class_weights: balanced, or collect more; judge by balanced accuracy and F1, not "
+                "by accuracy" },
     { .name = "part-overlap",
       .severity = HEED_SEVERITY_FAULT,
       .looks_at = "training and validation part",

@@ -50,6 +50,7 @@ static heed_status trial_steps(doctor *d, heed_trainer *t, int64_t *rows_n)
         st = heed_trainer_step(t, &x, 1, &y, &loss, &stop);
         if (st == HEED_ERR_NUMERIC) {
             *rows_n = n;
+            heed__doctor_looked(d, RULE_EXPLODING_GRADIENT);
             return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, NAN, stop.path,
                                      "step %lld of a trial: %.200s", (long long)n + 1, stop.text);
         }
@@ -140,8 +141,8 @@ static heed_status growing_loss(doctor *d, const curve *c)
         "the training loss rose from its best, %.4g after row %lld, to %.4g", best, (long long)at + 1, last);
 }
 
-/* The middle of the norms, by counting: no row is moved. */
-static double median_norm(const curve *c)
+/* The middle of the norms that are known, by counting: no row is moved. */
+static double median_norm(const curve *c, int64_t known)
 {
     for (int64_t i = 0; i < c->n; i++) {
         int64_t below = 0, equal = 0;
@@ -150,7 +151,7 @@ static double median_norm(const curve *c)
             below += c->row[j].grad_norm < c->row[i].grad_norm;
             equal += c->row[j].grad_norm == c->row[i].grad_norm;
         }
-        if (below <= c->n / 2 && c->n / 2 < below + equal)
+        if (below <= known / 2 && known / 2 < below + equal)
             return c->row[i].grad_norm;
     }
     return NAN;
@@ -161,24 +162,26 @@ static double median_norm(const curve *c)
 
 static heed_status exploding_gradient(doctor *d, const curve *c)
 {
-    const double median = median_norm(c);
+    double worst = -1, median;
+    int64_t at = 0, known = 0;
     char place[64];
-    int64_t worst = 0;
 
-    heed__doctor_looked(d, RULE_EXPLODING_GRADIENT);
     for (int64_t i = 0; i < c->n; i++) {
-        if (!isfinite(c->row[i].grad_norm))
-            return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, c->row[i].grad_norm,
-                                     curve_place(place, c, i), "the norm of the gradient is not finite");
-        if (c->row[i].grad_norm > c->row[worst].grad_norm)
-            worst = i;
+        if (isnan(c->row[i].grad_norm))
+            continue;
+        known++;
+        if (c->row[i].grad_norm > worst) {
+            worst = c->row[i].grad_norm;
+            at = i;
+        }
     }
-    if (c->row[worst].grad_norm > NORM_MOST ||
-        (c->row[worst].grad_norm > d->threshold[RULE_EXPLODING_GRADIENT] &&
-         c->row[worst].grad_norm > NORM_JUMP * median))
-        return heed__doctor_find(
-            d, RULE_EXPLODING_GRADIENT, c->row[worst].grad_norm, curve_place(place, c, worst),
-            "the norm of the gradient is %.4g, its median %.4g", c->row[worst].grad_norm, median);
+    if (known == 0)
+        return HEED_OK;
+    heed__doctor_looked(d, RULE_EXPLODING_GRADIENT);
+    median = median_norm(c, known);
+    if (worst > NORM_MOST || (worst > d->threshold[RULE_EXPLODING_GRADIENT] && worst > NORM_JUMP * median))
+        return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, worst, curve_place(place, c, at),
+                                 "the norm of the gradient is %.4g, its median %.4g", worst, median);
     return HEED_OK;
 }
 

@@ -92,7 +92,7 @@ heed_status heed__doctor_classes(doctor *d)
     int64_t classes = d->c->data ? heed_dataset_classes(d->c->data) : 0, *count;
     heed_status st;
 
-    if (d->c->training && d->c->training->loss) /* which may weigh classes */
+    if (d->c->weighing == HEED_WEIGHS_CLASSES || (d->c->training && d->c->training->loss))
         return HEED_OK;
     for (int64_t i = 0; !d->c->data && i < n; i++)
         classes = i64_max(classes, label_of(d, i) + 1);
@@ -186,11 +186,24 @@ static int64_t mark(const overlap *o, const uint8_t *picture, int64_t *found)
     return first;
 }
 
+/* The end of its file's name where it has one. */
+static const char *sample_name(char to[80], const heed_dataset *data, int64_t i)
+{
+    const char *source = heed_dataset_source(data, i);
+    const size_t n = strlen(source);
+
+    if (n > 0)
+        (void)snprintf(to, 80, "%s", n < 80 ? source : source + n - 79);
+    else
+        (void)snprintf(to, 80, "sample %lld", (long long)i);
+    return to;
+}
+
 static heed_status overlap_say(overlap *o)
 {
     const heed_doctor_case *c = o->d->c;
     int64_t exact = 0, mirrored = 0, at = -1, like = -1;
-    char place[128];
+    char place[192], one[80], two[80];
     double share;
 
     for (int64_t i = 0; i < c->n_validation; i++)
@@ -210,8 +223,8 @@ static heed_status overlap_say(overlap *o)
     share = (double)(exact + mirrored) / (double)c->n_validation;
     if (!(share > o->d->threshold[RULE_OVERLAP]))
         return HEED_OK;
-    (void)snprintf(place, sizeof place, "sample %lld (validation) and %lld (training)", (long long)at,
-                   (long long)like);
+    (void)snprintf(place, sizeof place, "%s (validation) and %s (training)", sample_name(one, c->data, at),
+                   sample_name(two, c->data, like));
     return heed__doctor_find(
         o->d, RULE_OVERLAP, share, place,
         "%lld of %lld validation pictures are in the training part, %lld more as mirror image",

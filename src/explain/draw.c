@@ -17,13 +17,17 @@
 const method_words *heed__method_words(heed_explain_method m)
 {
     static const method_words words[HEED_EXPLAIN_METHODS] = {
-        [HEED_EXPLAIN_RAW] = { "Attention weights", "The weights of one attention, as the model mixes by them." },
+        [HEED_EXPLAIN_RAW] = { "Attention weights",
+                               "The weights of one attention, as the model mixes by them." },
         [HEED_EXPLAIN_ROLLOUT] = { "Attention rollout",
-                                   "Weights of all layers multiplied, half of each layer passing straight on." },
+                                   "Weights of all layers multiplied, half of each layer passing straight "
+                                   "on." },
         [HEED_EXPLAIN_GRADIENT] = { "Gradient \xc3\x97 attention",
                                     "Weights that would raise the class if they grew, through all layers." },
-        [HEED_EXPLAIN_RECEIVED] = { "Attention received", "How much weight each cell gets from all queries together." },
-        [HEED_EXPLAIN_OCCLUSION] = { "Occlusion", "How far the class falls when a cell is blanked. Uses no attention." },
+        [HEED_EXPLAIN_RECEIVED] = { "Attention received",
+                                    "How much weight each cell gets from all queries together." },
+        [HEED_EXPLAIN_OCCLUSION] = { "Occlusion",
+                                     "How far the class falls when a cell is blanked. Uses no attention." },
     };
     static const method_words none = { "?", "" };
 
@@ -34,13 +38,14 @@ const verdict_words *heed__verdict_words(heed_verdict v)
 {
     static const verdict_words words[] = {
         [HEED_FAITHFUL] = { "faithful", "Better than random",
-                            "Deletion area {0}, random {1} \xc2\xb1 {2}: lower than {3} of {4} random orders. Removing what "
-                            "the map marks makes the class fall." },
+                            "Deletion area {0}, random {1} \xc2\xb1 {2}: lower than {3} of {4} random "
+                            "orders. Removing what the map marks makes the class fall." },
         [HEED_NO_BETTER] = { "no-better", "No better than random: do not trust this map",
-                             "Deletion area {0}, random {1} \xc2\xb1 {2}: lower than {3} of {4} random orders; to trust it takes 95 %." },
+                             "Deletion area {0}, random {1} \xc2\xb1 {2}: lower than {3} of {4} random "
+                             "orders; to trust it takes 95 %." },
         [HEED_WORSE] = { "worse", "Worse than random: it points away from what counts",
-                         "Deletion area {0}, random {1} \xc2\xb1 {2}: lower than only {3} of {4} random orders. Removing "
-                         "other cells hurts the class more." },
+                         "Deletion area {0}, random {1} \xc2\xb1 {2}: lower than only {3} of {4} random "
+                         "orders. Removing other cells hurts the class more." },
     };
 
     return &words[(int)v >= 0 && v <= HEED_WORSE ? v : HEED_NO_BETTER];
@@ -90,10 +95,11 @@ const char *heed__verdict_on_all(const heed_explanation *e)
     if (of_attention == 0)
         return "No map here is made of attention.";
     if (good == 0)
-        return "On this picture no map made of attention does better than random cells: do not read it as a reason.";
+        return "On this picture no map made of attention does better than random cells: do not read it as "
+               "a reason.";
     if (good < of_attention)
-        return "On this picture some maps made of attention do better than random cells and some do not: see the "
-               "deletion test of each.";
+        return "On this picture some maps made of attention do better than random cells and some do not: "
+               "see the deletion test of each.";
     return "On this picture every map made of attention does better than random cells.";
 }
 
@@ -179,15 +185,16 @@ colour heed__picture_colour(const heed_explanation *e, int64_t x, int64_t y)
     return dims[0] < 3 ? (colour){ at[0], at[0], at[0] } : (colour){ at[0], at[plane], at[2 * plane] };
 }
 
-static heed_status draw_new(pixels *out, heed_context *ctx, const heed_explanation *e, int64_t scale, heed_error *err)
+static heed_status draw_new(pixels *out, heed_context *ctx, const heed_explanation *e, int64_t scale,
+                            heed_error *err)
 {
     int64_t width, height, count = 0;
 
     heed__draw_size(e, &width, &height);
     if (!heed__i64_mul(&width, width, scale) || !heed__i64_mul(&height, height, scale) ||
         !heed__i64_mul(&count, width, height) || !heed__i64_mul(&count, count, 3))
-        return heed__fail(err, HEED_ERR_LIMIT, "a drawing of %lld x %lld pixels is too large", (long long)width,
-                          (long long)height);
+        return heed__fail(err, HEED_ERR_LIMIT, "a drawing of %lld x %lld pixels is too large",
+                          (long long)width, (long long)height);
     *out = (pixels){ heed__alloc(ctx->heap, (size_t)count, 1), width, height };
     return out->data ? HEED_OK : heed__fail_memory(err, (uint64_t)count);
 }
@@ -214,7 +221,8 @@ heed_status heed__draw_picture(pixels *out, heed_context *ctx, const heed_explan
     return HEED_OK;
 }
 
-/* The four weights of Catmull-Rom interpolation (cubic, a = -1/2) at f between the second and third sample. */
+/* The four weights of Catmull-Rom interpolation (cubic, a = -1/2) at f between the second and third
+ * sample. */
 static void draw_cubic(float w[4], float f)
 {
     w[0] = f * (-0.5F + f * (1 - 0.5F * f));
@@ -235,8 +243,8 @@ static float draw_sample(const float *x, int64_t step, int64_t m, int64_t i, int
     return sum;
 }
 
-heed_status heed__draw_smooth(float *to, heed_context *ctx, const heed_saliency *s, int64_t width, int64_t height,
-                              heed_error *err)
+heed_status heed__draw_smooth(float *to, heed_context *ctx, const heed_saliency *s, int64_t width,
+                              int64_t height, heed_error *err)
 {
     float *wide, most = 0;
 
@@ -259,8 +267,8 @@ heed_status heed__draw_smooth(float *to, heed_context *ctx, const heed_saliency 
     return HEED_OK;
 }
 
-heed_status heed__draw_overlay(pixels *out, heed_context *ctx, const heed_explanation *e, const heed_saliency *s,
-                               int64_t scale, heed_error *err)
+heed_status heed__draw_overlay(pixels *out, heed_context *ctx, const heed_explanation *e,
+                               const heed_saliency *s, int64_t scale, heed_error *err)
 {
     colour table[COLOUR_STEPS];
     pixels p = { 0 };
@@ -305,8 +313,9 @@ static void draw_rectangles(text *t, const pixels *p)
                               c[2 * plane] == c[2 * plane + end - x];
                  end++) {
             }
-            heed__text_add(t, "<rect x=\"%lld\" y=\"%lld\" width=\"%lld\" height=\"1\" fill=\"#%02x%02x%02x\"/>\n",
-                           (long long)x, (long long)y, (long long)(end - x), c[0], c[plane], c[2 * plane]);
+            heed__text_add(
+                t, "<rect x=\"%lld\" y=\"%lld\" width=\"%lld\" height=\"1\" fill=\"#%02x%02x%02x\"/>\n",
+                (long long)x, (long long)y, (long long)(end - x), c[0], c[plane], c[2 * plane]);
         }
 }
 
@@ -330,8 +339,8 @@ heed_status heed__draw_image(text *t, heed_context *ctx, const pixels *p, heed_e
     }
     if (st != HEED_OK)
         return heed__fail(err, st, "%s", none.text);
-    heed__text_add(t, "<image width=\"%lld\" height=\"%lld\" href=\"data:image/png;base64,", (long long)p->width,
-                   (long long)p->height);
+    heed__text_add(t, "<image width=\"%lld\" height=\"%lld\" href=\"data:image/png;base64,",
+                   (long long)p->width, (long long)p->height);
     heed__page_base64(t, png, size);
     heed__text_add(t, "\"/>\n");
     heed_bytes_free(ctx, png);
@@ -346,7 +355,8 @@ static heed_status draw_finish(text *t, heed_status st, heed_error *err)
     if (st != HEED_OK)
         return st;
     if (t->failed == HEED_ERR_LIMIT)
-        return heed__fail(err, HEED_ERR_LIMIT, "the drawing is larger than 1 GiB: draw fewer methods or a smaller picture");
+        return heed__fail(err, HEED_ERR_LIMIT,
+                          "the drawing is larger than 1 GiB: draw fewer methods or a smaller picture");
     return t->failed ? heed__fail_memory(err, 0) : HEED_OK;
 }
 
@@ -372,8 +382,8 @@ heed_status heed_explanation_json(char **out, heed_context *ctx, const heed_expl
     return draw_take(out, &t, HEED_OK, err);
 }
 
-heed_status heed_explanation_text(char **out, heed_context *ctx, const heed_explanation *e, heed_terminal terminal,
-                                  int width, heed_error *err)
+heed_status heed_explanation_text(char **out, heed_context *ctx, const heed_explanation *e,
+                                  heed_terminal terminal, int width, heed_error *err)
 {
     text t;
     heed_status st;
@@ -399,8 +409,8 @@ typedef struct draw_format {
 } draw_format;
 
 static const draw_format draw_formats[HEED_EXPLAIN_FORMATS] = {
-    [HEED_EXPLAIN_PNG] = { .write = heed__draw_png },   [HEED_EXPLAIN_SVG] = { .fill = heed__draw_svg },
-    [HEED_EXPLAIN_HTML] = { .fill = heed__draw_html },  [HEED_EXPLAIN_NPZ] = { .write = heed__draw_npz },
+    [HEED_EXPLAIN_PNG] = { .write = heed__draw_png },  [HEED_EXPLAIN_SVG] = { .fill = heed__draw_svg },
+    [HEED_EXPLAIN_HTML] = { .fill = heed__draw_html }, [HEED_EXPLAIN_NPZ] = { .write = heed__draw_npz },
     [HEED_EXPLAIN_JSON] = { .fill = draw_json_file },
 };
 

@@ -21,7 +21,7 @@ const method_words *heed__method_words(heed_explain_method m);
 typedef struct verdict_words {
     const char *name;     /* "faithful": of JSON and of the page's style */
     const char *title;    /* "Better than random" */
-    const char *sentence; /* {0} area, {1} area of random orders, {2} its deviation, {3} share of orders it beats, {4} orders */
+    const char *sentence; /* {0} area, {1} of random orders, {2} deviation, {3} orders it beats, {4} orders */
 } verdict_words;
 const verdict_words *heed__verdict_words(heed_verdict v);
 
@@ -49,7 +49,8 @@ typedef struct pixels {
 } pixels;
 void heed__pixels_release(heed_context *ctx, pixels *p);
 
-/* Size of what is drawn on: the picture, or, without one, a grey field with 16 x 16 for each cell of the first map. */
+/* Size of what is drawn on: the picture, or, without one, a grey field with 16 x 16 for each cell of the
+ * first map. */
 void heed__draw_size(const heed_explanation *e, int64_t *width, int64_t *height);
 
 /* The whole factor that makes the longer side at least 224. */
@@ -59,14 +60,14 @@ int64_t heed__draw_scale(const heed_explanation *e);
 heed_status heed__draw_picture(pixels *out, heed_context *ctx, const heed_explanation *e, int64_t scale,
                                heed_error *err);
 
-/* The same under half of the map's colours: 0 to its largest value, bicubic between the cells' centres. A map that is
- * all zero leaves the picture as it is. */
-heed_status heed__draw_overlay(pixels *out, heed_context *ctx, const heed_explanation *e, const heed_saliency *s,
-                               int64_t scale, heed_error *err);
+/* The same under half of the map's colours: 0 to its largest value, bicubic between the cells' centres. A
+ * map that is all zero leaves the picture as it is. */
+heed_status heed__draw_overlay(pixels *out, heed_context *ctx, const heed_explanation *e,
+                               const heed_saliency *s, int64_t scale, heed_error *err);
 
 /* The map as values of 0..1 at each of width x height places; [height, width] in `to`. */
-heed_status heed__draw_smooth(float *to, heed_context *ctx, const heed_saliency *s, int64_t width, int64_t height,
-                              heed_error *err);
+heed_status heed__draw_smooth(float *to, heed_context *ctx, const heed_saliency *s, int64_t width,
+                              int64_t height, heed_error *err);
 
 colour heed__picture_colour(const heed_explanation *e, int64_t x, int64_t y);
 
@@ -76,8 +77,8 @@ heed_status heed__draw_png(heed_context *ctx, const heed_explanation *e, const c
 heed_status heed__draw_npz(heed_context *ctx, const heed_explanation *e, const char *path, heed_error *err);
 heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e, heed_error *err);
 heed_status heed__draw_html(text *t, heed_context *ctx, const heed_explanation *e, heed_error *err);
-heed_status heed__draw_text(text *t, heed_context *ctx, const heed_explanation *e, heed_terminal terminal, int width,
-                            heed_error *err);
+heed_status heed__draw_text(text *t, heed_context *ctx, const heed_explanation *e, heed_terminal terminal,
+                            int width, heed_error *err);
 void heed__draw_json(text *t, const heed_explanation *e);
 
 /* Inside SVG: the pixels as an <image> with a PNG in it, or, without libpng, as rectangles. */

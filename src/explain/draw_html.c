@@ -4,9 +4,9 @@
  *   a card for each map: the picture under it, what it is, the deletion test in words and as curves
  *   every attention: a row for each, a column for each head; the chosen one large, with its numbers
  *
- * The page says all of it without script, but for the weights of single heads. Those are embedded as half floats (11
- * significant bits) in base64, at most PAGE_WEIGHTS of them; a larger attention keeps its mean over queries, and the page
- * says so. */
+ * The page says all of it without script, but for the weights of single heads. Those are embedded as half
+ * floats (11 significant bits) in base64, at most PAGE_WEIGHTS of them; a larger attention keeps its mean
+ * over queries, and the page says so. */
 #include "base/error.h"
 #include "base/sizes.h"
 #include "cpu/rows.h"
@@ -98,7 +98,8 @@ static void html_bars(const html *h)
 }
 
 /* A picture or an overlay as inline SVG, so that it is there without libpng, too. */
-static heed_status html_image(const html *h, const char *attributes, const heed_saliency *map, heed_error *err)
+static heed_status html_image(const html *h, const char *attributes, const heed_saliency *map,
+                              heed_error *err)
 {
     /* the plain picture is drawn once for each of its pixels: the browser enlarges it without blurring */
     const int64_t scale = map ? heed__draw_scale(h->e) : 1;
@@ -109,8 +110,11 @@ static heed_status html_image(const html *h, const char *attributes, const heed_
         STEP(heed__draw_overlay(&p, h->ctx, h->e, map, scale, err));
     else
         STEP(heed__draw_picture(&p, h->ctx, h->e, scale, err));
-    heed__text_add(h->t, "<svg %s role=\"img\" viewBox=\"0 0 %lld %lld\" preserveAspectRatio=\"none\" style=\"aspect-ratio:%lld/%lld\" aria-label=\"",
-                   attributes, (long long)p.width, (long long)p.height, (long long)p.width, (long long)p.height);
+    heed__text_add(
+        h->t,
+        "<svg %s role=\"img\" viewBox=\"0 0 %lld %lld\" preserveAspectRatio=\"none\" "
+        "style=\"aspect-ratio:%lld/%lld\" aria-label=\"",
+        attributes, (long long)p.width, (long long)p.height, (long long)p.width, (long long)p.height);
     heed__page_escape(h->t, map ? heed__method_words(map->method)->title : h->e->input);
     heed__text_add(h->t, "\"><g%s>", map ? "" : " id=\"pixels\"");
     STEP(heed__draw_image(h->t, h->ctx, &p, err));
@@ -127,7 +131,8 @@ static heed_status html_summary(const html *h, heed_error *err)
     const heed_explanation *e = h->e;
     const bool known = e->truth >= 0, right = e->truth == e->predicted;
 
-    heed__text_add(h->t, "<section class=\"summary\" aria-labelledby=\"answer\">\n<figure class=\"input\">\n");
+    heed__text_add(h->t,
+                   "<section class=\"summary\" aria-labelledby=\"answer\">\n<figure class=\"input\">\n");
     TRY(html_image(h, "id=\"picture\" class=\"picture\"", NULL, err));
     heed__text_add(h->t, "<figcaption>");
     heed__page_escape(h->t, e->input);
@@ -180,7 +185,8 @@ static heed_status html_map(const html *h, int i, heed_error *err)
     heed__text_add(h->t, "<article class=\"card map\" data-map=\"%d\">\n", i);
     heed__text_add(h->t, "<div class=\"where\"><div class=\"cells\">");
     TRY(html_image(h, "class=\"overlay\"", m, err));
-    heed__text_add(h->t, "</div>\n<output class=\"readout\" aria-live=\"polite\"></output></div>\n<div class=\"what\">");
+    heed__text_add(
+        h->t, "</div>\n<output class=\"readout\" aria-live=\"polite\"></output></div>\n<div class=\"what\">");
     html_say(h, "h3", heed__method_words(m->method)->title);
     heed__text_add(h->t, "<p class=\"about\">");
     heed__page_say(h->t, "span", heed__method_words(m->method)->about, NULL, 0);
@@ -198,9 +204,10 @@ static heed_status html_maps(const html *h, heed_error *err)
 {
     heed__text_add(h->t, "<section aria-labelledby=\"maps\">\n");
     html_say(h, "h2 id=\"maps\"", "Where the maps point, and how far to trust them");
-    html_say(h, "p",
-             "The deletion test replaces cells by the mean picture, those that a map marks first, and watches the class. A map "
-             "that knows what counts makes it fall sooner than removing cells in random order.");
+    html_say(
+        h, "p",
+        "The deletion test replaces cells by the mean picture, those that a map marks first, and watches the "
+        "class. A map that knows what counts makes it fall sooner than removing cells in random order.");
     for (int i = 0; i < h->e->n_maps; i++)
         TRY(html_map(h, i, err));
     heed__text_add(h->t, "</section>\n");
@@ -220,14 +227,15 @@ static void html_tests(const html *h)
     html_say(h, "th scope=\"col\"", "Map");
     html_say(h, "th scope=\"col\"", "Area");
     html_say(h, "th scope=\"col\"", "Random");
-    html_say(h, "th scope=\"col\"", "Verdict");
+    html_say(h, "th scope=\"col\" class=\"word\"", "Verdict");
     heed__text_add(h->t, "</tr></thead>\n<tbody>\n");
     for (int i = 0; i < e->n_maps; i++) {
         const heed_faithfulness *f = &e->maps[i].faithful;
 
         heed__text_add(h->t, "<tr>");
         heed__page_say(h->t, "th scope=\"row\"", heed__method_words(e->maps[i].method)->title, NULL, 0);
-        heed__text_add(h->t, "<td>%.3f</td><td>%.3f \xc2\xb1 %.3f</td>", f->area, f->random_area, f->random_std);
+        heed__text_add(h->t, "<td>%.3f</td><td>%.3f \xc2\xb1 %.3f</td>", f->area, f->random_area,
+                       f->random_std);
         heed__text_add(h->t, "<td class=\"word %s\">", html_style_of(f->verdict));
         heed__page_say(h->t, "span", heed__verdict_words(f->verdict)->title, NULL, 0);
         heed__text_add(h->t, "</td></tr>\n");
@@ -283,17 +291,25 @@ static heed_status html_mean(const html *h, text *json, const heed_attention_rec
     return st;
 }
 
-/* What is kept: all weights when every attention's fit, else those of the attentions that are within an equal share. */
-static heed_status html_attention(const html *h, text *json, const heed_attention_record *a, int64_t share, heed_error *err)
+/* What is kept: all weights when every attention's fit, else those of the attentions that are within an
+ * equal share. */
+static heed_status html_attention(const html *h, text *json, const heed_attention_record *a, int64_t share,
+                                  heed_error *err)
 {
     const int64_t n = a->heads * a->queries * a->keys;
     const bool all = n <= share, mean = !all && a->heads * a->keys <= share;
 
     heed__text_add(json, "{\"path\":");
     heed__text_json(json, a->path, strlen(a->path));
-    heed__text_add(json, ",\"heads\":%lld,\"queries\":%lld,\"keys\":%lld,\"first\":%lld,\"rows\":%lld,\"cols\":%lld,\"kept\":\"%s\"",
-                   (long long)a->heads, (long long)a->queries, (long long)a->keys, (long long)a->grid.first,
-                   (long long)a->grid.rows, (long long)a->grid.cols, all ? "all" : mean ? "mean" : "none");
+    heed__text_add(
+        json,
+        ",\"heads\":%lld,\"queries\":%lld,\"keys\":%lld,\"first\":%lld,\"rows\":%lld,\"cols\":%lld,"
+         "\"kept\":\"%s\"",
+        (long long)a->heads, (long long)a->queries, (long long)a->keys, (long long)a->grid.first,
+        (long long)a->grid.rows, (long long)a->grid.cols,
+        all    ? "all"
+        : mean ? "mean"
+               : "none");
     heed__text_add(json, ",\"weights\":");
     if (all)
         TRY(html_halves(h, json, a->weights, n, err));

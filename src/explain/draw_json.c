@@ -1,5 +1,5 @@
-/* An explanation as one JSON object, without line ends. Weights are nested as [1][heads][queries][keys], the shape in which
- * attention is exchanged. */
+/* An explanation as one JSON object, without line ends. Weights are nested as [1][heads][queries][keys],
+ * the shape in which attention is exchanged. */
 #include "explain/draw.h"
 
 #include <string.h>
@@ -90,9 +90,12 @@ static void json_attention(text *t, const heed_attention_record *a)
 {
     heed__text_add(t, "{\"path\":");
     json_string(t, a->path);
-    heed__text_add(t, ",\"heads\":%lld,\"queries\":%lld,\"keys\":%lld,\"grid\":{\"first\":%lld,\"rows\":%lld,\"cols\":%lld}",
-                   (long long)a->heads, (long long)a->queries, (long long)a->keys, (long long)a->grid.first,
-                   (long long)a->grid.rows, (long long)a->grid.cols);
+    heed__text_add(
+        t,
+        ",\"heads\":%lld,\"queries\":%lld,\"keys\":%lld,"
+        "\"grid\":{\"first\":%lld,\"rows\":%lld,\"cols\":%lld}",
+        (long long)a->heads, (long long)a->queries, (long long)a->keys, (long long)a->grid.first,
+        (long long)a->grid.rows, (long long)a->grid.cols);
     heed__text_add(t, ",\"weights\":");
     json_nested(t, a->weights, (const int64_t[]){ 1, a->heads, a->queries, a->keys }, 4);
     heed__text_put(t, "}", 1);

@@ -1,5 +1,5 @@
-/* The weights of an explanation for other programs: an NPZ file with one array f32 [1, heads, queries, keys] for each
- * attention, under its path. */
+/* The weights of an explanation for other programs: an NPZ file with one array f32 [1, heads, queries,
+ * keys] for each attention, under its path. */
 #include "base/error.h"
 #include "explain/draw.h"
 #include <heed/formats.h>
@@ -18,8 +18,9 @@ heed_status heed__draw_npz(heed_context *ctx, const heed_explanation *e, const c
     for (int64_t i = 0; i < e->n_attentions; i++) {
         const heed_attention_record *a = &e->attentions[i];
 
-        arrays[i] = (heed_named_tensor){ a->path, { HEED_TYPE(HEED_F32, 1, a->heads, a->queries, a->keys),
-                                                    (void *)(uintptr_t)a->weights } };
+        arrays[i] = (heed_named_tensor){
+            a->path, { HEED_TYPE(HEED_F32, 1, a->heads, a->queries, a->keys), (void *)(uintptr_t)a->weights }
+        };
     }
     st = heed_npz_write(ctx, path, arrays, e->n_attentions, err);
     heed__release(ctx->heap, arrays);

@@ -27,8 +27,8 @@ heed_status heed__draw_png(heed_context *ctx, const heed_explanation *e, const c
     all.height = one.height;
     all.width = tiles * one.width + (tiles - 1) * PNG_GAP;
     if (!heed__i64_mul(&bytes, all.width, all.height) || !heed__i64_mul(&bytes, bytes, 3)) {
-        st = heed__fail(err, HEED_ERR_LIMIT, "%d maps of %lld x %lld pixels are too large for a picture", e->n_maps,
-                        (long long)one.width, (long long)one.height);
+        st = heed__fail(err, HEED_ERR_LIMIT, "%d maps of %lld x %lld pixels are too large for a picture",
+                        e->n_maps, (long long)one.width, (long long)one.height);
         goto done;
     }
     all.data = heed__alloc(ctx->heap, (size_t)bytes, 1);

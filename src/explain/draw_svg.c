@@ -1,5 +1,6 @@
-/* An explanation as one SVG file: the picture with the likeliest classes, then for each map the picture under it, what it
- * is, the verdict in words, and its deletion test. Columns of equal width, three in a row. */
+/* An explanation as one SVG file: the picture with the likeliest classes, then for each map the picture
+ * under it, what it is, the verdict in words, and its deletion test. Columns of equal width, three in a
+ * row. */
 #include "base/error.h"
 #include "base/sizes.h"
 #include "explain/draw.h"
@@ -70,8 +71,10 @@ static heed_status svg_image(const sheet *s, heed_context *ctx, const heed_salie
         STEP(heed__draw_overlay(&p, ctx, s->e, map, heed__draw_scale(s->e), err));
     else
         STEP(heed__draw_picture(&p, ctx, s->e, heed__draw_scale(s->e), err));
-    heed__text_add(s->t, "<svg y=\"12\" width=\"%d\" height=\"%lld\" viewBox=\"0 0 %lld %lld\" role=\"img\" aria-label=\"", SVG_COLUMN,
-                   (long long)s->picture, (long long)p.width, (long long)p.height);
+    heed__text_add(
+        s->t,
+        "<svg y=\"12\" width=\"%d\" height=\"%lld\" viewBox=\"0 0 %lld %lld\" role=\"img\" aria-label=\"",
+        SVG_COLUMN, (long long)s->picture, (long long)p.width, (long long)p.height);
     heed__page_escape(s->t, map ? heed__method_words(map->method)->title : s->e->input);
     heed__text_add(s->t, "\">\n");
     STEP(heed__draw_image(s->t, ctx, &p, err));
@@ -88,7 +91,8 @@ static int64_t svg_ranked(const heed_explanation *e, int64_t k)
         int64_t before = 0;
 
         for (int64_t j = 0; j < e->classes; j++)
-            before += e->probability[j] > e->probability[i] || (j < i && e->probability[j] >= e->probability[i]);
+            before +=
+                e->probability[j] > e->probability[i] || (j < i && e->probability[j] >= e->probability[i]);
         if (before == k)
             return i;
     }
@@ -112,27 +116,34 @@ static heed_status svg_picture(const sheet *s, heed_context *ctx, heed_error *er
             n += (size_t)i64_max(1, (int64_t)heed__utf8_length(heed__class_name(e, i) + n, size - n));
         memcpy(part, heed__class_name(e, i), n);
         part[n] = 0;
-        svg_text(s, 0, y, i == e->target ? "class=\"f-chart-ink\" font-weight=\"700\"" : "class=\"f-chart-ink\"", part);
-        heed__text_add(s->t, "<rect x=\"118\" y=\"%lld\" width=\"%lld\" height=\"12\" fill=\"%s\"/>\n", (long long)y - 10,
-                       (long long)floor(p * 120 + 0.5) + 1, i == e->target ? "#2456c4" : "#8a8d93");
+        svg_text(s, 0, y,
+                 i == e->target ? "class=\"f-chart-ink\" font-weight=\"700\"" : "class=\"f-chart-ink\"",
+                 part);
+        heed__text_add(s->t, "<rect x=\"118\" y=\"%lld\" width=\"%lld\" height=\"12\" fill=\"%s\"/>\n",
+                       (long long)y - 10, (long long)floor(p * 120 + 0.5) + 1,
+                       i == e->target ? "#2456c4" : "#8a8d93");
         heed__text_add(s->t, "<text x=\"%lld\" y=\"%lld\" class=\"f-chart-ink\">%.4f%s</text>\n",
                        (long long)floor(p * 120 + 0.5) + 125, (long long)y, p, i == e->truth ? " *" : "");
     }
     svg_prose(s, y + 4, "class=\"f-muted\"",
-              e->truth >= 0 ? "Bold: the class that is explained. *: the true class." : "Bold: the class that is explained.", 2);
+              e->truth >= 0 ? "Bold: the class that is explained. *: the true class."
+                            : "Bold: the class that is explained.",
+              2);
     return HEED_OK;
 }
 
 static heed_status svg_map(const sheet *s, heed_context *ctx, const heed_saliency *m, heed_error *err)
 {
-    static const char *const styles[] = { "class=\"f-good\" font-weight=\"600\"", "class=\"f-warn\" font-weight=\"600\"",
+    static const char *const styles[] = { "class=\"f-good\" font-weight=\"600\"",
+                                          "class=\"f-warn\" font-weight=\"600\"",
                                           "class=\"f-bad\" font-weight=\"600\"" };
     const int verdict = m->faithful.verdict <= HEED_WORSE ? (int)m->faithful.verdict : HEED_NO_BETTER;
     const int64_t chart = s->picture + 12 + SVG_WORDS * SVG_LINE + 8;
     text words;
     int64_t y;
 
-    svg_text(s, 0, 0, "class=\"f-chart-ink\" font-weight=\"600\" font-size=\"14\"", heed__method_words(m->method)->title);
+    svg_text(s, 0, 0, "class=\"f-chart-ink\" font-weight=\"600\" font-size=\"14\"",
+             heed__method_words(m->method)->title);
     TRY(svg_image(s, ctx, m, err));
     y = svg_prose(s, s->picture + 32, "class=\"f-muted\"", m->about, 2);
     y = svg_prose(s, y + 4, styles[verdict], heed__verdict_words(m->faithful.verdict)->title, 2);
@@ -141,7 +152,8 @@ static heed_status svg_map(const sheet *s, heed_context *ctx, const heed_salienc
     svg_prose(s, y, "class=\"f-chart-ink\"", words.data, 5);
     heed__page_follow(s->t, &words);
     heed__text_release(&words);
-    heed__text_add(s->t, "<svg y=\"%lld\" width=\"%d\" height=\"%d\" class=\"deletion\">\n", (long long)chart, SVG_COLUMN, SVG_CHART);
+    heed__text_add(s->t, "<svg y=\"%lld\" width=\"%d\" height=\"%d\" class=\"deletion\">\n", (long long)chart,
+                   SVG_COLUMN, SVG_CHART);
     heed__draw_deletion(s->t, m, false);
     heed__text_add(s->t, "</svg>\n");
     return HEED_OK;
@@ -150,17 +162,20 @@ static heed_status svg_map(const sheet *s, heed_context *ctx, const heed_salienc
 /* The colours of heed__chart_svg's classes and ours; the chart inside takes the variables. */
 static void svg_style(text *t)
 {
-    heed__text_add(t, "<style>.paper { fill: #fff } .f-chart-ink { fill: #26292e } .f-muted { fill: #5c626c } "
-                      ".f-good { fill: #0b6b4f } .f-warn { fill: #7a5600 } .f-bad { fill: #a8321a }\n"
-                      "@media (prefers-color-scheme: dark) { :root { --chart-1: #8db1ff; --chart-2: #ff9f5a; "
-                      "--chart-grid: #2e343d; --chart-ink: #b4bac4 } .paper { fill: #14171c } .f-chart-ink { fill: #e8e6e1 } "
-                      ".f-muted { fill: #a3a9b3 } .f-good { fill: #6fd3ab } .f-warn { fill: #e6c067 } "
-                      ".f-bad { fill: #ff9c84 } }</style>\n");
+    heed__text_add(
+        t,
+        "<style>.paper { fill: #fff } .f-chart-ink { fill: #26292e } .f-muted { fill: #5c626c } .f-good { "
+        "fill: #0b6b4f } .f-warn { fill: #7a5600 } .f-bad { fill: #a8321a }\n"
+        "@media (prefers-color-scheme: dark) { :root { --chart-1: #8db1ff; --chart-2: #ff9f5a; --chart-grid: "
+        "#2e343d; --chart-ink: #b4bac4 } .paper { fill: #14171c } .f-chart-ink { fill: #e8e6e1 } .f-muted { "
+        "fill: #a3a9b3 } .f-good { fill: #6fd3ab } .f-warn { fill: #e6c067 } .f-bad { fill: #ff9c84 } "
+        "}</style>\n");
 }
 
 heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e, heed_error *err)
 {
-    const int64_t columns = i64_min(SVG_IN_ROW, 1 + e->n_maps), rows = i64_ceil_div(1 + e->n_maps, SVG_IN_ROW);
+    const int64_t columns = i64_min(SVG_IN_ROW, 1 + e->n_maps),
+                  rows = i64_ceil_div(1 + e->n_maps, SVG_IN_ROW);
     const int64_t width = 2 * SVG_MARGIN + columns * (SVG_COLUMN + SVG_GAP) - SVG_GAP;
     sheet s = { .t = t, .e = e };
     int64_t w, h, row;
@@ -169,13 +184,18 @@ heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e
     heed__draw_size(e, &w, &h);
     s.picture = i64_max(1, (int64_t)floor((double)SVG_COLUMN * (double)h / (double)w + 0.5));
     row = s.picture + SVG_WORDS * SVG_LINE + SVG_CHART + 50;
-    heed__text_add(t, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%lld\" height=\"%lld\" viewBox=\"0 0 %lld %lld\" "
-                      "font-family=\"system-ui, 'Noto Sans', 'Noto Sans CJK SC', sans-serif\" font-size=\"12\">\n",
-                   (long long)width, (long long)(SVG_TOP + rows * row + SVG_MARGIN), (long long)width,
-                   (long long)(SVG_TOP + rows * row + SVG_MARGIN));
+    heed__text_add(
+        t,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%lld\" height=\"%lld\" viewBox=\"0 0 %lld %lld\" "
+        "font-family=\"system-ui, 'Noto Sans', 'Noto Sans CJK SC', sans-serif\" font-size=\"12\">\n",
+        (long long)width, (long long)(SVG_TOP + rows * row + SVG_MARGIN), (long long)width,
+        (long long)(SVG_TOP + rows * row + SVG_MARGIN));
     svg_style(t);
-    heed__text_add(t, "<rect class=\"paper\" width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n<g transform=\"translate(%d 30)\">\n",
-                   SVG_MARGIN);
+    heed__text_add(
+        t,
+        "<rect class=\"paper\" width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n<g transform=\"translate(%d "
+        "30)\">\n",
+        SVG_MARGIN);
     heed__text_init(&words, t->heap, 0);
     heed__text_add(&words, "%s: %s", e->input, heed__class_name(e, e->predicted));
     svg_text(&s, 0, 0, "class=\"f-chart-ink\" font-weight=\"600\" font-size=\"18\"", words.data);
@@ -196,7 +216,8 @@ heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e
             TRY(svg_map(&s, ctx, &e->maps[i - 1], err));
         heed__text_add(t, "</g>\n");
     }
-    heed__text_add(t, "<g transform=\"translate(%d %lld)\">\n", SVG_MARGIN, (long long)(SVG_TOP + rows * row + 8));
+    heed__text_add(t, "<g transform=\"translate(%d %lld)\">\n", SVG_MARGIN,
+                   (long long)(SVG_TOP + rows * row + 8));
     svg_text(&s, 0, 0, "class=\"f-chart-ink\"", DRAW_NOTE);
     heed__text_add(t, "</g>\n</svg>\n");
     return HEED_OK;

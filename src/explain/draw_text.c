@@ -1,6 +1,6 @@
-/* An explanation for a terminal. A character is about twice as high as wide, so it stands for two pixels above each
- * other: with colours the upper half block, its colour over that of the ground; without, a letter that is the denser
- * the brighter the place.
+/* An explanation for a terminal. A character is about twice as high as wide, so it stands for two pixels
+ * above each other: with colours the upper half block, its colour over that of the ground; without, a
+ * letter that is the denser the brighter the place.
  *
  *   what, prediction             in words
  *   picture and maps             side by side as far as `width` goes, names above
@@ -15,9 +15,9 @@
 #include <math.h>
 #include <string.h>
 
-#define TEXT_TILE 32     /* columns of a picture at most */
-#define TEXT_GAP 2       /* columns between pictures */
-#define TEXT_NARROW 20   /* columns that are always taken */
+#define TEXT_TILE 32   /* columns of a picture at most */
+#define TEXT_GAP 2     /* columns between pictures */
+#define TEXT_NARROW 20 /* columns that are always taken */
 #define TEXT_WIDEST 500
 #define TEXT_CLASSES 5
 
@@ -31,13 +31,14 @@ typedef struct screen {
     text *t;
     const heed_explanation *e;
     bool colours;
-    int width;                        /* columns in all */
-    int64_t tile_width, tile_height;  /* of a picture: columns, halves of lines */
+    int width;                       /* columns in all */
+    int64_t tile_width, tile_height; /* of a picture: columns, halves of lines */
 } screen;
 
 /* ---- words of any script ---- */
 
-/* Columns of the character at `at`: East Asian wide ones take two, marks that join the letter before them none. */
+/* Columns of the character at `at`: East Asian wide ones take two, marks that join the letter before them
+ * none. */
 static int text_columns_of(const char *at, size_t length)
 {
     const unsigned char *b = (const unsigned char *)at;
@@ -52,13 +53,15 @@ static int text_columns_of(const char *at, size_t length)
     if ((c >= 0x300 && c < 0x370) || (c >= 0x200b && c < 0x2010) || (c >= 0xfe00 && c < 0xfe10))
         return 0;
     return (c >= 0x1100 && c < 0x1160) || (c >= 0x2e80 && c < 0xa4d0) || (c >= 0xac00 && c < 0xd7a4) ||
-                   (c >= 0xf900 && c < 0xfb00) || (c >= 0xfe30 && c < 0xfe70) || (c >= 0xff00 && c < 0xff61) ||
-                   (c >= 0x1f300 && c < 0x1fb00) || (c >= 0x20000 && c < 0x3fffe)
+                   (c >= 0xf900 && c < 0xfb00) || (c >= 0xfe30 && c < 0xfe70) ||
+                   (c >= 0xff00 && c < 0xff61) || (c >= 0x1f300 && c < 0x1fb00) ||
+                   (c >= 0x20000 && c < 0x3fffe)
                ? 2
                : 1;
 }
 
-/* As much of a name as `room` columns hold; then spaces up to them. What could move the cursor becomes "?". */
+/* As much of a name as `room` columns hold; then spaces up to them. What could move the cursor becomes
+ * "?". */
 static void text_name(text *t, const char *name, int room)
 {
     size_t left = strlen(name);
@@ -103,7 +106,8 @@ static void text_plain(const screen *s, text *words)
         memcpy(at, "+-", 2); /* as many bytes as the plus-minus sign */
 }
 
-/* Words broken into lines of the screen, each moved in by `indent`; a word that is longer than a line is cut. */
+/* Words broken into lines of the screen, each moved in by `indent`; a word that is longer than a line is
+ * cut. */
 static void text_prose(const screen *s, int indent, const char *words)
 {
     int column = 0;
@@ -157,8 +161,10 @@ static colour text_mean(const screen *s, int64_t x, int64_t y)
     int64_t width, height, sum[3] = { 0 }, n = 0;
 
     heed__draw_size(s->e, &width, &height);
-    for (int64_t j = y * height / s->tile_height; j < i64_max((y + 1) * height / s->tile_height, y * height / s->tile_height + 1); j++)
-        for (int64_t i = x * width / s->tile_width; i < i64_max((x + 1) * width / s->tile_width, x * width / s->tile_width + 1); i++) {
+    for (int64_t j = y * height / s->tile_height;
+         j < i64_max((y + 1) * height / s->tile_height, y * height / s->tile_height + 1); j++)
+        for (int64_t i = x * width / s->tile_width;
+             i < i64_max((x + 1) * width / s->tile_width, x * width / s->tile_width + 1); i++) {
             const colour c = heed__picture_colour(s->e, i, j);
 
             sum[0] += c.r;
@@ -327,13 +333,17 @@ static void text_classes(const screen *s)
     for (int i = 0; i < n; i++)
         text_bar(s, shown[i], name);
     text_style(s, "2");
-    text_prose(s, 0, e->truth >= 0 ? "> the class that is explained; * the true class" : "> the class that is explained");
+    text_prose(s, 0,
+               e->truth >= 0 ? "> the class that is explained; * the true class"
+                             : "> the class that is explained");
     text_style(s, "0");
 }
 
 static void text_verdicts(const screen *s)
 {
-    static const char *const shades[] = { [HEED_FAITHFUL] = "32", [HEED_NO_BETTER] = "33", [HEED_WORSE] = "31" };
+    static const char *const shades[] = {
+        [HEED_FAITHFUL] = "32", [HEED_NO_BETTER] = "33", [HEED_WORSE] = "31"
+    };
 
     for (int i = 0; i < s->e->n_maps; i++) {
         const heed_saliency *m = &s->e->maps[i];
@@ -382,8 +392,8 @@ static void text_head(const screen *s)
     heed__text_release(&words);
 }
 
-heed_status heed__draw_text(text *t, heed_context *ctx, const heed_explanation *e, heed_terminal terminal, int width,
-                            heed_error *err)
+heed_status heed__draw_text(text *t, heed_context *ctx, const heed_explanation *e, heed_terminal terminal,
+                            int width, heed_error *err)
 {
     screen s = { .t = t, .e = e, .colours = terminal == HEED_TERMINAL_256 };
     int64_t w, h;

@@ -52,7 +52,7 @@ static void faithful_shuffle(uint32_t *order, int64_t *room, const explaining *x
         order[i] = (uint32_t)room[i];
 }
 
-/* Asks for the points between the ends, which are the same for every order. */
+/* Asks for the points between the ends; those are the same for every order. */
 static heed_status faithful_ask(explaining *x, double *log_p, const uint32_t *order, heed_error *err)
 {
     const int64_t points = x->opts.points;
@@ -144,14 +144,15 @@ heed_status heed__faithful_random(explaining *x, heed_error *err)
     for (int64_t i = 0; i < cells; i++)
         order[i] = (uint32_t)i;
     STEP(heed__blanks_add(&x->blanks, order, cells, &x->log_empty, err));
-    STEP(heed__blanks_end(&x->blanks, err));
     for (int64_t k = 0; k < orders; k++) {
         faithful_shuffle(order, room, x, "explain.random", k);
         STEP(faithful_ask(x, curves + k * points, order, err));
     }
     STEP(heed__blanks_end(&x->blanks, err));
-    for (int64_t k = 0; k < orders; k++)
+    for (int64_t k = 0; k < orders; k++) {
+        curves[(k + 1) * points - 1] = x->log_empty; /* known by now */
         x->random_areas[k] = faithful_area(curves + k * points, points);
+    }
     faithful_spread(x);
     faithful_band(x, curves, column, order, order + orders);
 done:

@@ -126,7 +126,8 @@ void heed__page_data(text *t, const char *id, const char *json, size_t n)
 
     heed__text_add(t, "<script type=\"application/json\" id=\"%s\">", id);
     for (size_t i = 0; i < n; i++) {
-        if (json[i] != '<') /* within a string, the only place where JSON has it: "</script>" and "<!--" end here */
+        if (json[i] !=
+            '<') /* within a string, the only place where JSON has it: "</script>" and "<!--" end here */
             continue;
         heed__text_put(t, json + plain, i - plain);
         heed__text_add(t, "\\u003c");
@@ -154,9 +155,10 @@ static void page_digest(text *t, const heed_asset *script)
 
 void heed__page_begin(text *t, const page *p)
 {
-    heed__text_add(t, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
-                      "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src");
+    heed__text_add(
+        t, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+           "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+           "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src");
     page_digest(t, &heed__asset_heed_js);
     page_digest(t, p->script);
     heed__text_add(t, "\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
@@ -165,8 +167,10 @@ void heed__page_begin(text *t, const page *p)
     heed__text_put(t, heed__asset_heed_css.text, heed__asset_heed_css.size);
     if (p->style)
         heed__text_put(t, p->style->text, p->style->size);
-    heed__text_add(t, "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#content\" data-i18n>Skip to the content</a>\n"
-                      "<header>\n");
+    heed__text_add(
+        t,
+        "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#content\" data-i18n>Skip to the content</a>\n"
+        "<header>\n");
     heed__page_say(t, "h1", p->title, p->args, p->n_args);
     heed__text_add(t, "\n<div class=\"switches scripted\">"
                       "<button id=\"theme\" type=\"button\">Dark</button> "

@@ -70,6 +70,20 @@ static heed_status load_weights(heed_run *r, const char *path, heed_error *err)
     return HEED_OK;
 }
 
+/* A recipe without config.json is what a training leaves that was interrupted. */
+static heed_status check_finished(heed_context *ctx, const char *folder, const char *recipe, heed_error *err)
+{
+    char *config;
+    heed_status st = HEED_OK;
+
+    TRY(heed__run_file(&config, ctx, folder, RUN_CONFIG, err));
+    if (!heed__file_exists(ctx, config) && heed__file_exists(ctx, recipe))
+        st = heed__fail_at(err, HEED_ERR_IO, config,
+                           "%s: the training is not finished; heed train --out %s --resume goes on", folder, folder);
+    heed__release(ctx->heap, config);
+    return st;
+}
+
 heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder, heed_error *err)
 {
     heed_run *r = heed__alloc(ctx->heap, 1, sizeof *r);
@@ -92,6 +106,7 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
     }
     STEP(heed__run_file(&recipe, ctx, folder, RUN_RECIPE, err));
     STEP(heed__run_file(&weights, ctx, folder, RUN_WEIGHTS, err));
+    STEP(check_finished(ctx, folder, recipe, err));
     STEP(heed__config_read(&r->config, ctx, &r->arena, folder, err));
     STEP(heed_recipe_open(&r->recipe, ctx, recipe, NULL, err));
     if (strcmp(r->recipe->architecture->name, r->config.architecture) != 0) {

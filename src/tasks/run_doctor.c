@@ -28,9 +28,11 @@ static heed_status open_data(visit *v)
     const heed_run *r = v->run;
     const recipe_values *values = r->recipe->values;
     heed_doctor_case *c = &v->c;
+    heed_dataset_opts opts;
     int64_t n;
 
-    TRY(heed_dataset_open_idx(&v->data, r->ctx, values->data.path, "train", v->err));
+    TRY(heed__recipe_dataset(&opts, r->recipe, HEED_PART_TRAIN, v->err));
+    TRY(heed_dataset_open(&v->data, r->ctx, values->data.path, &opts, v->err));
     n = heed_dataset_count(v->data);
     v->train = heed__alloc(r->ctx->heap, (size_t)n + 1, sizeof *v->train);
     v->validation = heed__alloc(r->ctx->heap, (size_t)n + 1, sizeof *v->validation);
@@ -120,7 +122,13 @@ heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r, c
 {
     const heed_trainer_opts training = { .label_smoothing = r->recipe->values->train.label_smoothing };
     heed_doctor_opts settled = opts ? *opts : (heed_doctor_opts){ 0 };
-    visit v = { .run = r, .err = err, .c = { .model = r->model, .training = &training } };
+    visit v = { .run = r,
+                .err = err,
+                .c = { .model = r->model,
+                       .training = &training,
+                       .weighing = r->recipe->values->train.class_weights == CLASS_WEIGHTS_BALANCED
+                                       ? HEED_WEIGHS_CLASSES
+                                       : HEED_WEIGHS_ALIKE } };
     heed_diagnosis *d = NULL;
     char *words = NULL;
     heed_status st;

@@ -170,6 +170,8 @@ heed_status heed__run_settle(heed_context *ctx, const char *folder, heed_error *
     STEP(heed__run_has(&whole, ctx, next, RUN_CONFIG, err));
     if (whole)
         STEP(settle(ctx, folder, next, sets, err));
+    else if (heed__folder_exists(ctx, next))
+        (void)ctx->files->rmdir(ctx->files->user, next); /* when it is empty: all was moved out, but for this */
 done:
     heed__release(ctx->heap, next);
     heed__release(ctx->heap, sets);

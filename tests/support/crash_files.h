@@ -18,6 +18,7 @@ typedef struct dying_files {
     uint64_t calls, at; /* 0: it lives */
     bool torn, kill;
     int committed;      /* manifests that got their name */
+    uint64_t commits[8]; /* the calls that gave it */
 } dying_files;
 
 void dying_files_init(dying_files *f, const file_ops *real);

@@ -59,8 +59,8 @@ static double score(int64_t head, int64_t query, int64_t key, heed_token_grid g)
     return 0.01 + bump(k % cols, k / cols, 5, 4, 3);
 }
 
-static heed_attention_record attention(explained *x, const char *path, int64_t heads, int64_t queries, int64_t keys,
-                                       heed_token_grid grid)
+static heed_attention_record attention(explained *x, const char *path, int64_t heads, int64_t queries,
+                                       int64_t keys, heed_token_grid grid)
 {
     float *w = block(x, (size_t)(heads * queries * keys), sizeof *w);
 
@@ -80,8 +80,13 @@ static void put_curves(explained *x, heed_faithfulness *f, double speed, heed_ve
 {
     float *p = block(x, 4 * POINTS, sizeof *p);
 
-    *f = (heed_faithfulness){ .points = POINTS, .orders = 100, .probability = p, .random = p + POINTS,
-                              .random_low = p + 2 * POINTS, .random_high = p + 3 * POINTS, .verdict = verdict };
+    *f = (heed_faithfulness){ .points = POINTS,
+                              .orders = 100,
+                              .probability = p,
+                              .random = p + POINTS,
+                              .random_low = p + 2 * POINTS,
+                              .random_high = p + 3 * POINTS,
+                              .verdict = verdict };
     for (int i = 0; i < POINTS; i++) {
         const double at = (double)i / (POINTS - 1), random = 0.05 + 0.57 / (1 + exp(9 * (at - 0.5)));
 
@@ -96,9 +101,12 @@ static void put_curves(explained *x, heed_faithfulness *f, double speed, heed_ve
     f->rank = verdict == HEED_FAITHFUL ? 0.01 : verdict == HEED_NO_BETTER ? 0.43 : 0.98;
 }
 
-static void put_map(explained *x, heed_saliency *s, heed_explain_method method, const char *about, heed_verdict verdict)
+static void put_map(explained *x, heed_saliency *s, heed_explain_method method, const char *about,
+                    heed_verdict verdict)
 {
-    static const double centre[HEED_EXPLAIN_METHODS][2] = { { 3, 1 }, { 4, 3 }, { 5, 4 }, { 1, 6 }, { 3, 2 } };
+    static const double centre[HEED_EXPLAIN_METHODS][2] = {
+        { 3, 1 }, { 4, 3 }, { 5, 4 }, { 1, 6 }, { 3, 2 }
+    };
     float *m = block(x, 49, sizeof *m);
     double sum = 0;
 
@@ -107,18 +115,31 @@ static void put_map(explained *x, heed_saliency *s, heed_explain_method method, 
     for (int64_t i = 0; i < 49; i++)
         m[i] = (float)((0.05 + bump(i % 7, i / 7, centre[method][0], centre[method][1], 3)) / sum);
     *s = (heed_saliency){ .method = method, .about = about, .rows = 7, .cols = 7, .map = m };
-    put_curves(x, &s->faithful, verdict == HEED_FAITHFUL ? 0.25 : verdict == HEED_WORSE ? 0.8 : 0.48, verdict);
+    put_curves(x, &s->faithful,
+               verdict == HEED_FAITHFUL ? 0.25
+               : verdict == HEED_WORSE  ? 0.8
+                                        : 0.48,
+               verdict);
 }
 
 static const char *const fashion[10] = { "T-shirt", "Trouser", "Pullover", "Dress", "Coat",
-                                         "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot" };
-static const char *const hostile[10] = { "<script>alert(1)</script>", "\"><img src=x onerror=alert(2)>", "</script><b>",
-                                         "\033[31mred\033[2J", "a\nb", "\xff\xfe", "\xe5\x8c\x85\xe5\x8c\x85", "&amp;",
-                                         "{0}", "]]>" };
+                                         "Sandal",  "Shirt",   "Sneaker",  "Bag",   "Ankle boot" };
+static const char *const hostile[10] = { "<script>alert(1)</script>",
+                                         "\"><img src=x onerror=alert(2)>",
+                                         "</script><b>",
+                                         "\033[31mred\033[2J",
+                                         "a\nb",
+                                         "\xff\xfe",
+                                         "\xe5\x8c\x85\xe5\x8c\x85",
+                                         "&amp;",
+                                         "{0}",
+                                         "]]>" };
 
 static void put_classes(explained *x, const char *const *names)
 {
-    static const float p[10] = { 0.011F, 0.004F, 0.023F, 0.052F, 0.02F, 0.006F, 0.121F, 0.003F, 0.62F, 0.14F };
+    static const float p[10] = {
+        0.011F, 0.004F, 0.023F, 0.052F, 0.02F, 0.006F, 0.121F, 0.003F, 0.62F, 0.14F
+    };
 
     x->e.classes = 10;
     x->e.class_names = names;
@@ -129,8 +150,8 @@ static void put_classes(explained *x, const char *const *names)
 
 heed_explanation *explained_new(explained_kind kind)
 {
-    static const heed_verdict mixed[HEED_EXPLAIN_METHODS] = { HEED_NO_BETTER, HEED_FAITHFUL, HEED_FAITHFUL, HEED_WORSE,
-                                                              HEED_FAITHFUL };
+    static const heed_verdict mixed[HEED_EXPLAIN_METHODS] = { HEED_NO_BETTER, HEED_FAITHFUL, HEED_FAITHFUL,
+                                                              HEED_WORSE, HEED_FAITHFUL };
     static const char *const about[HEED_EXPLAIN_METHODS] = {
         "block.1.self_attn, mean of 4 heads, read by the class token",
         "block.0.self_attn, mean of 4 heads; block.1.self_attn, mean of 4 heads, read by the class token",
@@ -144,8 +165,11 @@ heed_explanation *explained_new(explained_kind kind)
     heed_attention_record *a = block(x, 4, sizeof *a);
     heed_saliency *maps = block(x, HEED_EXPLAIN_METHODS, sizeof *maps);
 
-    *e = (heed_explanation){ .input = "t10k-images-idx3-ubyte.gz[7]", .attentions = a, .maps = maps,
-                             .model = "vit, runs/fashion-vit", .edit = "" };
+    *e = (heed_explanation){ .input = "t10k-images-idx3-ubyte.gz[7]",
+                             .attentions = a,
+                             .maps = maps,
+                             .model = "vit, runs/fashion-vit",
+                             .edit = "" };
     put_classes(x, kind == EXPLAINED_HOSTILE ? hostile : fashion);
     e->n_maps = kind == EXPLAINED_PLAIN ? 1 : HEED_EXPLAIN_METHODS;
     for (int i = 0; i < e->n_maps; i++)

@@ -1,4 +1,5 @@
-/* Explanations written by hand: numbers like those of small models, without a model. Freed by explained_free. */
+/* Explanations written by hand: numbers like those of small models, without a model. Freed by
+ * explained_free. */
 #ifndef TESTS_EXPLAINED_H
 #define TESTS_EXPLAINED_H
 
