@@ -50,7 +50,7 @@ static void open_story(story *w, scratch *s)
     snprintf(words, sizeof words,
              "data: {path: %s, classes: [one, two, three], validation: 0.2, mirror: true}\n"
              "model: {name: mlp, hidden: [6], dropout: 0.1}\n"
-             "train: {max_steps: 2, batch_size: 8, optimizer: adamw, clip_norm: 1, checkpoint_steps: 1}\n",
+             "train: {max_steps: 2, batch_size: 8, optimizer: adamw, clip_norm: 1, checkpoint_steps: 1, report: false}\n",
              w->data);
     scratch_put(w->recipe, words, strlen(words));
 }
