@@ -150,6 +150,7 @@ says err "did you mean \"image-classification\"?"
 expect 3 "$heed" train --task image-classification --data damaged --out x
 says err "data.skip_bad=N passes over N such pictures"
 expect 0 "$heed" train --task image-classification --data damaged --set data.skip_bad=2 --set train.epochs=1 --out skipped
+says err "2 pictures of damaged could not be read and were passed over"
 expect 3 "$heed" train --task image-classification --data run --out x
 says err "there is no picture in it"
 expect 2 "$heed" train --task image-classification --data my_photos --out x --freeze 'nothing.*'

@@ -30,8 +30,8 @@ struct heed_dataset {
 /* The bucket of a digest: as one big-endian number, mod 10000. */
 uint16_t heed__split_bucket(const uint8_t digest[32]);
 
-/* What the names of a folder and a look at some pictures tell: pictures of the part (those of a test part by rule
- * among them), classes, and the [C,H,W] that samples would have. */
+/* What the names of a folder and a look at some pictures tell: pictures of the part (those of a test part by
+ * rule among them), classes, and the [C,H,W] that samples would have. */
 typedef struct folder_peek {
     int64_t pictures, classes, channels, height, width;
 } folder_peek;

@@ -1,12 +1,12 @@
-/* A folder of pictures as a data set: scanned by names, its size chosen, every picture read, made [C,H,W] and put
- * on its side.
+/* A folder of pictures as a data set: scanned by names, its size chosen, every picture read, made [C,H,W] and
+ * put on its side.
  *
  *   b = SHA-256 of the pixels as in the file, mod 10000        v, t = validation, test, times 10000
  *   validation  b < v            unless the folder has a validation part: then v = 0
  *   test        v <= b < v + t   unless it has a test part: then t = 0
  *
- * Sizes from the data: m = median of the shorter sides of up to 101 pictures evenly spread; the side is the first
- * of 32, 64, 96 that is >= m, else 96. */
+ * Sizes from the data: m = median of the shorter sides of up to 101 pictures evenly spread; the side is the
+ * first of 32, 64, 96 that is >= m, else 96. */
 
 #include "data/dataset.h"
 #include "base/error.h"

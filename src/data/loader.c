@@ -5,15 +5,17 @@
  *   mirror   "data.mirror", row = sample, column 0: its highest bit
  *   shift    "data.shift", row = sample, columns 0, 1: floor(word * (2 s + 1) / 2^32) - s rows down, columns
  *            to the right
- *   crop     "data.crop", row = sample, u_i = column i in [0, 1): a rectangle of the picture is scaled to all of it
+ *   crop     "data.crop", row = sample, u_i = column i in [0, 1): a rectangle is scaled to all of the picture
  *            share  a = s + (1 - s) u_0          ratio  q = 1 + m v, or 1 / (1 - m v) for v = 2 u_1 - 1 < 0
  *            m = min(1/3, 1/a - 1), so that it fits; rows h = H sqrt(a / q), columns w = W sqrt(a q), rounded
  *            place  floor(word_2 (H - h + 1) / 2^32), floor(word_3 (W - w + 1) / 2^32)
  *            bilinear: row y reads (y + 1/2) h / H - 1/2, held inside the rectangle (Szegedy 2015)
- *   erase    "data.erase", row = sample: when u_0 < p, a rectangle becomes 0, what the mean is after normalisation;
- *            a = 0.02 + (1/3 - 0.02) u_1, v = 2 u_2 - 1, m = 2; size and place (columns 3, 4) as above (Zhong 2020)
+ *   erase    "data.erase", row = sample: when u_0 < p, a rectangle becomes 0, what the mean is afterwards;
+ *            a = 0.02 + (1/3 - 0.02) u_1, v = 2 u_2 - 1, m = 2; size and place (columns 3, 4) as above
+ *            (Zhong 2020)
  *
- *   x = (pixel / 255 - mean) / std, from a table per channel; cropped, mirrored, shifted, erased; what comes in is 0.
+ *   x = (pixel / 255 - mean) / std, from a table per channel; cropped, mirrored, shifted, erased; what comes in
+ *   is 0.
  *   Ratios are rational and sqrt is exact to the last bit, so a batch is the same from every compiler.
  *
  * Batches lie in a ring. Invariant, under the gate: released <= taken <= made <= released + slots. The

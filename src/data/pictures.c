@@ -1,6 +1,6 @@
 /* Files are read one after the other, as a disk likes it and as tests count calls; then the threads of the
- * context decode, digest and fit a batch of them, a picture a chunk; then the batch is handed on in order. What
- * comes out depends on no thread. A batch ends at so many pictures or bytes of files. */
+ * context decode, digest and fit a batch of them, a picture a chunk; then the batch is handed on in order.
+ * What comes out depends on no thread. A batch ends at so many pictures or bytes of files. */
 
 #include "data/pictures.h"
 #include "base/digest.h"

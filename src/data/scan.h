@@ -29,8 +29,8 @@ typedef struct folder_scan {
 /* IDX files under their usual names lie in the folder. HEED_ERR_IO with a sentence when it is none. */
 heed_status heed__scan_has_idx(bool *out, heed_context *ctx, const char *folder, heed_error *err);
 
-/* classes (ended by NULL): the folders that count, in the order of their numbers; every other one is an error.
- * NULL: all. Released also after a failure. */
+/* classes (ended by NULL): the folders that count, in the order of their numbers; every other one is an
+ * error. NULL: all. Released also after a failure. */
 heed_status heed__scan_folder(folder_scan *out, heed_context *ctx, const char *root,
                               const char *const *classes, heed_error *err);
 void heed__scan_release(folder_scan *s);

@@ -57,6 +57,23 @@ static heed_status settle_size(job *j, const heed_type *image)
                                j->err);
 }
 
+static heed_status tell_skipped(job *j)
+{
+    const int64_t n = heed_dataset_skipped(j->data);
+    const char *sentence;
+
+    if (n == 0 || !j->opts->notice)
+        return HEED_OK;
+    sentence = heed__arena_format(&j->arena,
+                                  "%lld pictures of %s could not be read and were passed over; heed data check "
+                                  "names them",
+                                  (long long)n, j->recipe->values->data.path);
+    if (!sentence)
+        return heed__fail_memory(j->err, 0);
+    j->opts->notice(j->opts->user, sentence);
+    return HEED_OK;
+}
+
 /* Opens the training part, splits it by rule, measures or takes mean and deviation. */
 heed_status heed__job_data(job *j)
 {
@@ -70,6 +87,7 @@ heed_status heed__job_data(job *j)
     opts.progress = j->opts->reading;
     opts.user = j->opts->user;
     TRY(heed_dataset_open(&j->data, j->ctx, d->path, &opts, j->err));
+    TRY(tell_skipped(j));
     image = heed_dataset_image_type(j->data);
     n = heed_dataset_count(j->data);
     TRY(settle_size(j, &image));

@@ -1,5 +1,5 @@
-/* What a training begins with besides its recipe's numbers: weights of another run, parameters that stay as they
- * are, weights of classes.
+/* What a training begins with besides its recipe's numbers: weights of another run, parameters that stay as
+ * they are, weights of classes.
  *
  *   class c of n samples in k classes, n_c of them its own:  w_c = n / (k n_c)   as scikit-learn's "balanced"
  *

@@ -1,9 +1,9 @@
 /* The recipe of a task, finished from the data. With n pictures of H x W:
  *
- *   stem       3x3 convolutions of 16, 32, 64, 64, ... channels, each followed by a 2x2 pool as long as there are
- *              more than 160 places (160 tokens of attention) and sides of 4 or more
+ *   stem       3x3 convolutions of 16, 32, 64, 64, ... channels, each followed by a 2x2 pool as long as there
+ *              are more than 160 places (160 tokens of attention) and sides of 4 or more
  *   batch, lr  16 and 0.001 below 400 pictures, 32 and 0.002 below 4,000, 128 and 0.004 from there
- *   epochs     ceil(40000 / n), at least 5 and at most 60: as many steps as a small set needs, minutes for a large
+ *   epochs     ceil(40000 / n), at least 5 and at most 60: enough for a small set, minutes for a large one
  *
  * Whatever the user says stays as said. */
 
