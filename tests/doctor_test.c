@@ -237,6 +237,11 @@ static void a_gradient_that_explodes_is_named(void **state)
     expect(&t, "norm not known", NULL, NULL);
     rows[5].grad_norm = 60;
     expect(&t, "norm 1, then 60", NULL, NULL);
+    t.c.training = &(heed_trainer_opts){ .clip_norm = 1 };
+    rows[5].grad_norm = 900;
+    expect(&t, "norm 1, then 900, clipped", NULL, NULL);
+    rows[5].grad_norm = INFINITY;
+    expect(&t, "norm infinite, clipped", "exploding-gradient", NULL);
 }
 
 static void a_rate_that_never_falls_is_named_when_the_loss_stopped_falling(void **state)

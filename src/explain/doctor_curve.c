@@ -162,6 +162,7 @@ static double median_norm(const curve *c, int64_t known)
 
 static heed_status exploding_gradient(doctor *d, const curve *c)
 {
+    const bool clipped = d->c->training && d->c->training->clip_norm > 0; /* then a jump moved no weight far */
     double worst = -1, median;
     int64_t at = 0, known = 0;
     char place[64];
@@ -179,7 +180,8 @@ static heed_status exploding_gradient(doctor *d, const curve *c)
         return HEED_OK;
     heed__doctor_looked(d, RULE_EXPLODING_GRADIENT);
     median = median_norm(c, known);
-    if (worst > NORM_MOST || (worst > d->threshold[RULE_EXPLODING_GRADIENT] && worst > NORM_JUMP * median))
+    if (worst > NORM_MOST ||
+        (!clipped && worst > d->threshold[RULE_EXPLODING_GRADIENT] && worst > NORM_JUMP * median))
         return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, worst, curve_place(place, c, at),
                                  "the norm of the gradient is %.4g, its median %.4g", worst, median);
     return HEED_OK;

@@ -120,7 +120,8 @@ static heed_status say_self_test(visit *v, heed_diagnosis *d)
 heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r, const heed_doctor_opts *opts,
                             heed_error *err)
 {
-    const heed_trainer_opts training = { .label_smoothing = r->recipe->values->train.label_smoothing };
+    const heed_trainer_opts training = { .label_smoothing = r->recipe->values->train.label_smoothing,
+                                         .clip_norm = r->recipe->values->train.clip_norm };
     heed_doctor_opts settled = opts ? *opts : (heed_doctor_opts){ 0 };
     visit v = { .run = r,
                 .err = err,
