@@ -78,7 +78,7 @@ static heed_status check_finished(heed_context *ctx, const char *folder, const c
 
     TRY(heed__run_file(&config, ctx, folder, RUN_CONFIG, err));
     if (!heed__file_exists(ctx, config) && heed__file_exists(ctx, recipe))
-        st = heed__fail_at(err, HEED_ERR_IO, config,
+        st = heed__fail_at(err, HEED_ERR_IO, folder,
                            "%s: the training is not finished; heed train --out %s --resume goes on", folder, folder);
     heed__release(ctx->heap, config);
     return st;

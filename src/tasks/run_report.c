@@ -520,7 +520,10 @@ heed_status heed_run_report(heed_run *r, const char *path, const heed_report_opt
     if (!path)
         return heed__fail_memory(err, 0);
     if (!settled.force && heed__file_exists(r->ctx, path)) {
-        st = heed__fail_at(err, HEED_ERR_EXISTS, path, "%s is there already; --force overwrites it", path);
+        st = heed__fail_at(err, HEED_ERR_EXISTS, path,
+                           "%s is there already (training leaves one, of the validation part); --force writes over "
+                           "it, --out FILE elsewhere",
+                           path);
         goto done;
     }
     st = open_test(&o, &s, r, &settled, &why);
