@@ -34,7 +34,7 @@ int main(int n, char **words)
     }
 done:
     if (err.code)
-        fprintf(stderr, "%s: %s\n", heed_status_name(err.code), err.text);
+        fprintf(stderr, "%s (%s, %s)\n", err.text, err.path, heed_status_name(err.code));
     free(logits);
     heed_inputs_close(in);
     heed_run_free(run);
