@@ -2,39 +2,7 @@
 # Folders of pictures as a person meets them: heed data check, one line that trains, eval, weights to begin with. Real pictures
 # where Fashion-MNIST was fetched, drawn ones elsewhere.
 set -u
-heed=$HEED_BUILD_DIR/heed
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-unset HEED_THREADS HEED_ISA HEED_SEED HEED_DATA NO_COLOR FORCE_COLOR COLUMNS
-failures=0 checks=0
-
-fail() {
-    echo "FAILED: $1"
-    failures=$((failures + 1))
-}
-
-expect() { # expect CODE WORDS...: the exit code; out and err keep the streams
-    code=$1
-    shift
-    "$@" >out 2>err
-    got=$?
-    checks=$((checks + 1))
-    [ $got = "$code" ] && return
-    fail "exit code $got, not $code: $*"
-    tail -n 3 err
-}
-
-says() { # says FILE TEXT
-    checks=$((checks + 1))
-    grep -qF -- "$2" "$1" || { fail "$1 does not say: $2"; tail -n 3 "$1"; }
-}
-
-json() {
-    command -v python3 >/dev/null || return
-    checks=$((checks + 1))
-    python3 -m json.tool <"$1" >/dev/null 2>json.err || fail "no JSON: $(head -c 200 "$1")"
-}
+. "$HEED_SOURCE_DIR/tests/support/command.sh"
 
 # ---- pictures ----
 
@@ -87,7 +55,7 @@ expect 0 "$heed" data check my_photos
 says out "a folder of pictures for each class; $pictures pictures, 2 classes"
 says out "test part one in ten by digest"
 expect 0 "$heed" data check my_photos --json
-json out
+json_file out
 says out '"kind":"folder"'
 expect 2 "$heed" data
 expect 2 "$heed" data chekc my_photos
@@ -102,7 +70,7 @@ says out "lying/bad.png"
 says out "and 1 more bad files (--all)"
 says err "2 files cannot be read"
 expect 3 "$heed" data check damaged --all --json
-json out
+json_file out
 says out '"source":"upright/empty.jpg"'
 drawn leaky/train 3
 mkdir -p leaky/test/lying && cp leaky/train/lying/1.pgm leaky/test/lying/again.pgm
@@ -157,5 +125,4 @@ expect 2 "$heed" train --task image-classification --data my_photos --out x --fr
 says err "no parameter is called \"nothing.*\""
 [ -e x ] && fail "a mistake has made the folder of a run"
 
-echo "$checks checks, $failures failed"
-[ $failures = 0 ]
+command_end

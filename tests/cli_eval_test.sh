@@ -120,4 +120,4 @@ END
 else
     echo "# scikit-learn is not here (HEED_PYTHON names a Python that has it), so that its numbers are not compared"
 fi
-toy_end
+command_end

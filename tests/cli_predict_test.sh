@@ -129,4 +129,4 @@ if [ -w /dev/full ]; then
     expect 3 sh -c "'$heed' predict runs/a pics >/dev/full"
     says err "cannot write the result"
 fi
-toy_end
+command_end

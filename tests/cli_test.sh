@@ -2,48 +2,7 @@
 # The command as a program sees it: exit codes, what stdout and stderr carry, JSON, signals, pipes. Options are taken
 # from the help pages, so that a new one is tested without a line here.
 set -u
-heed=$HEED_BUILD_DIR/heed
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-unset HEED_THREADS HEED_ISA HEED_SEED HEED_DATA NO_COLOR FORCE_COLOR COLUMNS
-failures=0 checks=0
-
-fail() {
-    echo "FAILED: $1"
-    failures=$((failures + 1))
-}
-
-# expect CODE WORDS...: the exit code; out and err keep the streams.
-expect() {
-    code=$1
-    shift
-    "$@" >out 2>err
-    got=$?
-    checks=$((checks + 1))
-    [ $got = "$code" ] && return
-    fail "exit code $got, not $code: $*"
-    tail -n 3 err
-}
-
-says() { # says FILE TEXT
-    checks=$((checks + 1))
-    grep -qF -- "$2" "$1" || { fail "$1 does not say: $2"; tail -n 3 "$1"; }
-}
-
-json() { # each line of a file is a JSON document
-    command -v python3 >/dev/null || return
-    checks=$((checks + 1))
-    while IFS= read -r line; do
-        printf '%s' "$line" | python3 -m json.tool >/dev/null 2>json.err || { fail "no JSON: $line"; return; }
-    done <"$1"
-}
-json_file() { # a whole file is one JSON document
-    command -v python3 >/dev/null || return
-    checks=$((checks + 1))
-    python3 -m json.tool "$1" >/dev/null 2>json.err || fail "no JSON: $1"
-}
-command -v python3 >/dev/null || echo "# python3 is not here, so that JSON is not parsed"
+. "$HEED_SOURCE_DIR/tests/support/command.sh"
 
 # ---- help ----
 

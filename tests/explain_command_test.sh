@@ -1,39 +1,8 @@
 #!/bin/sh
 # heed explain as a program sees it: what is printed where, files and their names, refusals before the work, JSON lines.
 set -u
-heed=$HEED_BUILD_DIR/heed
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-unset HEED_THREADS HEED_ISA HEED_SEED HEED_DATA NO_COLOR FORCE_COLOR COLUMNS
+. "$HEED_SOURCE_DIR/tests/support/command.sh"
 export HEED_ISA=portable
-failures=0 checks=0
-
-fail() {
-    echo "FAILED: $1"
-    failures=$((failures + 1))
-}
-
-expect() { # expect CODE WORDS...: the exit code; out and err keep the streams
-    code=$1
-    shift
-    "$@" >out 2>err
-    got=$?
-    checks=$((checks + 1))
-    [ $got = "$code" ] && return
-    fail "exit code $got, not $code: $*"
-    tail -n 3 err
-}
-
-says() { # says FILE TEXT
-    checks=$((checks + 1))
-    grep -qF -- "$2" "$1" || { fail "$1 does not say: $2"; head -n 5 "$1"; }
-}
-
-is_file() {
-    checks=$((checks + 1))
-    [ -s "$1" ] || { fail "no file $1"; ls -R . | head -n 30; }
-}
 
 # ---- 48 + 4 pictures of 8 x 8: class = bright quarter; a run of two steps ----
 
@@ -169,5 +138,4 @@ expect 0 "$heed" explain run bad.pgm cat.pgm --orders 5 --method raw --skip-bad 
 says err "passed over"
 says out "cat.pgm: "
 
-echo "explain_command_test: $checks checks, $failures failed"
-[ $failures = 0 ]
+command_end

@@ -1,39 +1,6 @@
-# For tests of the command: sourced. A folder of its own as the working directory, a toy data set of 48 + 16 pictures of
-# 8 x 8 (class = bright quarter, class names with a comma and quotes), and the checks of an exit code, a text and JSON.
-# The script that sources this ends with: toy_end
-heed=$HEED_BUILD_DIR/heed
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir" || exit 1
-unset HEED_THREADS HEED_ISA HEED_SEED HEED_DATA NO_COLOR FORCE_COLOR COLUMNS
-failures=0 checks=0
-python=${HEED_PYTHON:-python3}
-
-fail() {
-    echo "FAILED: $1"
-    failures=$((failures + 1))
-}
-
-# expect CODE WORDS...: the exit code; out and err keep the streams.
-expect() {
-    code=$1
-    shift
-    "$@" >out 2>err
-    got=$?
-    checks=$((checks + 1))
-    [ $got = "$code" ] && return
-    fail "exit code $got, not $code: $*"
-    tail -n 3 err
-}
-
-says() { # says FILE TEXT
-    checks=$((checks + 1))
-    grep -qF -- "$2" "$1" || { fail "$1 does not say: $2"; tail -n 3 "$1"; }
-}
-
-have_python() {
-    command -v "$python" >/dev/null
-}
+# For tests of the command: sourced. What command.sh gives, and a toy data set of 48 + 16 pictures of 8 x 8 (class = bright
+# quarter, class names with a comma and quotes). The script that sources this ends with command_end
+. "$HEED_SOURCE_DIR/tests/support/command.sh"
 
 toy_octal() { awk "BEGIN { $1 }"; }
 
@@ -69,11 +36,6 @@ train:
   lr: 0.02
   seed: 4
 END
-}
-
-toy_end() {
-    echo "$checks checks, $failures failures"
-    [ $failures = 0 ]
 }
 
 mkdir data
