@@ -7,6 +7,7 @@
 #include "explain/doctor.h"
 #include "tasks/history.h"
 #include "tasks/run.h"
+#include "tasks/run_folder.h"
 
 #include <stdio.h>
 
@@ -90,12 +91,14 @@ static heed_status find_data(visit *v)
 
 static heed_status find_history(visit *v)
 {
-    char *path = heed__path_join(v->run->ctx, v->run->folder, "metrics.jsonl");
-    heed_status st = path ? heed__history_read(&v->history, &v->c.n_history, v->run->ctx, path, v->err)
-                          : heed__fail_memory(v->err, 0);
+    heed_context *ctx = v->run->ctx;
+    heed_status st;
+    char *path;
 
+    TRY(heed__run_file(&path, ctx, v->run->folder, RUN_METRICS, v->err));
+    st = heed__history_read(&v->history, &v->c.n_history, ctx, path, v->err);
     v->c.history = v->history;
-    heed__release(v->run->ctx->heap, path);
+    heed__release(ctx->heap, path);
     return st;
 }
 
