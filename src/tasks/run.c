@@ -70,7 +70,7 @@ static heed_status load_weights(heed_run *r, const char *path, heed_error *err)
     return HEED_OK;
 }
 
-/* A recipe without config.json is what a training leaves that was interrupted. */
+/* A recipe without config.json is what a training leaves that was interrupted; neither is another folder. */
 static heed_status check_finished(heed_context *ctx, const char *folder, const char *recipe, heed_error *err)
 {
     char *config;
@@ -79,7 +79,12 @@ static heed_status check_finished(heed_context *ctx, const char *folder, const c
     TRY(heed__run_file(&config, ctx, folder, RUN_CONFIG, err));
     if (!heed__file_exists(ctx, config) && heed__file_exists(ctx, recipe))
         st = heed__fail_at(err, HEED_ERR_IO, config,
-                           "%s: the training is not finished; heed train --out %s --resume goes on", folder, folder);
+                           "%s: no such file: the training is not finished; heed train --out %s --resume goes on", config,
+                           folder);
+    else if (!heed__file_exists(ctx, config))
+        st = heed__fail_at(err, HEED_ERR_IO, config,
+                           "%s: no such file, so that this folder is no run; a run is what heed train --out makes",
+                           config);
     heed__release(ctx->heap, config);
     return st;
 }
@@ -121,6 +126,8 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
     *out = r;
     r = NULL;
 done:
+    if (st != HEED_OK && st != HEED_ERR_MEMORY)
+        heed__config_blame(err, r->config.version);
     heed__release(ctx->heap, recipe);
     heed__release(ctx->heap, weights);
     heed_run_free(r);
