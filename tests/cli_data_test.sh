@@ -67,7 +67,7 @@ echo nothing >damaged/lying/bad.png
 : >damaged/upright/empty.jpg
 expect 3 "$heed" data check damaged
 says out "lying/bad.png"
-says out "and 1 more bad files (--all)"
+says out "and 1 more bad file (--all)"
 says err "2 files cannot be read"
 expect 3 "$heed" data check damaged --all --json
 json_file out
@@ -80,7 +80,7 @@ says out "train/lying/1.pgm"
 drawn torn 3
 mkdir torn/none
 expect 3 "$heed" data check torn
-says err "1 classes have no picture to train on"
+says err "class none has no picture to train on"
 
 # ---- one line trains ----
 

@@ -45,7 +45,7 @@ for file in roc pr; do
     says deep/curves/$file.svg "</svg>"
 done
 cp -r deep/curves first
-expect 0 "$heed" eval runs/a --curves deep/curves --threads 2
+expect 0 "$heed" eval runs/a --curves deep/curves --force --threads 2
 for file in roc.csv pr.csv roc.svg pr.svg; do
     cmp -s first/$file deep/curves/$file || fail "$file: another time, other bytes"
 done

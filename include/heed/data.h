@@ -75,6 +75,7 @@ HEED_API heed_dataset_kind heed_dataset_kind_of(const heed_dataset *d); /**< AUT
 HEED_API const char *heed_dataset_class(const heed_dataset *d, int64_t i);  /**< name of class i; "" when classes have none */
 HEED_API const char *heed_dataset_source(const heed_dataset *d, int64_t i); /**< file of sample i below the folder; "" for none */
 HEED_API int64_t heed_dataset_skipped(const heed_dataset *d);               /**< bad pictures that were passed over */
+HEED_API int64_t heed_dataset_outside(const heed_dataset *d);               /**< pictures of the folder that lie in no class */
 /** Mean and standard deviation of pixel / 255 per channel, over samples `order` (NULL: all). */
 HEED_API void heed_dataset_moments(const heed_dataset *d, const int64_t *order, int64_t n, double *mean, double *std);
 

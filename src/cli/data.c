@@ -25,6 +25,7 @@ static const cli_option data_table[] = {
 /* What makes the data bad: exit code 3. */
 typedef struct data_faults {
     int64_t bad, empty, across_parts, across_classes;
+    const char *first_empty;
     bool one_class;
 } data_faults;
 
@@ -33,7 +34,8 @@ static data_faults data_judge(const heed_data_report *r)
     data_faults f = { .bad = r->n_bad, .one_class = r->n_classes < 2 };
 
     for (int64_t i = 0; i < r->n_classes; i++)
-        f.empty += r->classes[i].train == 0;
+        if (r->classes[i].train == 0 && f.empty++ == 0)
+            f.first_empty = r->classes[i].name;
     for (int64_t i = 0; i < r->n_twins; i++) {
         f.across_parts += r->twins[i].across_parts;
         f.across_classes += r->twins[i].across_classes;
@@ -95,13 +97,17 @@ static void data_json(const data_args *a, const heed_data_report *r)
 
 /* ---- text ---- */
 
+/* "s" of the plural */
+static const char *data_many(int64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 static void data_row(const char *name, int64_t train, int64_t validation, int64_t test)
 {
     char a[32], b[32], c[32];
 
-    heed__cli_text(stdout, name);
-    for (size_t n = strlen(name); n < 24; n++)
-        putchar(' ');
+    heed__cli_cell(stdout, name, 24);
     printf(" %9s %11s %9s\n", heed__cli_count(a, train), heed__cli_count(b, validation),
            heed__cli_count(c, test));
 }
@@ -130,7 +136,8 @@ static void data_sizes(const heed_data_report *r)
                (long long)r->sizes[i].width, r->sizes[i].channels == 1 ? "grey" : "colour",
                heed__cli_count(n, r->sizes[i].pictures));
     if (r->n_sizes > DATA_SHOWN)
-        printf(", and %s more sizes", heed__cli_count(n, r->n_sizes - DATA_SHOWN));
+        printf(", and %s more size%s", heed__cli_count(n, r->n_sizes - DATA_SHOWN),
+               data_many(r->n_sizes - DATA_SHOWN));
     if (r->n_sizes)
         printf(" (rows x columns)\n");
 }
@@ -142,7 +149,8 @@ static void data_twins(const cli *c, const data_args *a, const heed_data_report 
 
     if (!r->n_twins)
         return;
-    printf("duplicates  %lld files have the pixels of another one", (long long)r->n_twins);
+    printf("duplicates  %lld %s the pixels of another one", (long long)r->n_twins,
+           r->n_twins == 1 ? "file has" : "files have");
     if (f->across_parts || f->across_classes)
         printf(": %s%lld in another part, %lld in another class%s", c->out.red, (long long)f->across_parts,
                (long long)f->across_classes, c->out.off);
@@ -176,7 +184,8 @@ static void data_bad(const cli *c, const data_args *a, const heed_data_report *r
         printf("\n");
     }
     if (r->n_bad > most)
-        printf("            and %lld more bad files (--all)\n", (long long)(r->n_bad - most));
+        printf("            and %lld more bad file%s (--all)\n", (long long)(r->n_bad - most),
+               data_many(r->n_bad - most));
 }
 
 static void data_text(const cli *c, const data_args *a, const heed_data_report *r, const data_faults *f)
@@ -188,13 +197,14 @@ static void data_text(const cli *c, const data_args *a, const heed_data_report *
         printf("IDX files, the format of MNIST");
     else
         printf("a folder of pictures for each class");
-    printf("; %s pictures, %lld classes\n", heed__cli_count(n, r->pictures), (long long)r->n_classes);
+    printf("; %s picture%s, %lld class%s\n", heed__cli_count(n, r->pictures), data_many(r->pictures),
+           (long long)r->n_classes, r->n_classes == 1 ? "" : "es");
     printf("validation part %s, test part %s\n\n", r->own_validation ? "of its own" : "one in ten by digest",
            r->own_test ? "of its own" : "one in ten by digest");
     data_classes(c, r);
     data_sizes(r);
     if (r->hidden || r->others || r->outside)
-        printf("passed over %lld hidden names, %lld that are no pictures, %lld pictures in no class\n",
+        printf("passed over hidden names: %lld, files that are no pictures: %lld, pictures in no class: %lld\n",
                (long long)r->hidden, (long long)r->others, (long long)r->outside);
     data_twins(c, a, r, f);
     data_bad(c, a, r);
@@ -204,23 +214,29 @@ static heed_status data_verdict(cli *c, const data_args *a, const data_faults *f
 {
     if (f->bad)
         return heed__cli_fail(c, HEED_ERR_FORMAT,
-                              "%.200s: %lld files cannot be read; mend them, take them away, or pass "
-                              "over them with --set data.skip_bad=%lld",
-                              a->path, (long long)f->bad, (long long)f->bad);
+                              "%.200s: %lld file%s cannot be read; mend, take away, or pass over with "
+                              "--set data.skip_bad=%lld",
+                              a->path, (long long)f->bad, data_many(f->bad), (long long)f->bad);
     if (f->one_class)
-        return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: one class only; two or more can be told apart",
-                              a->path);
+        return heed__cli_fail(c, HEED_ERR_FORMAT,
+                              "%.200s: one class only; two or more can be told apart: a sub-folder for each", a->path);
+    if (f->empty == 1)
+        return heed__cli_fail(c, HEED_ERR_FORMAT,
+                              "%.200s: class %.60s has no picture to train on; add some or take its folder away",
+                              a->path, f->first_empty);
     if (f->empty)
-        return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: %lld classes have no picture to train on", a->path,
-                              (long long)f->empty);
+        return heed__cli_fail(c, HEED_ERR_FORMAT,
+                              "%.200s: %lld classes have no picture to train on, the first of them %.60s; add some "
+                              "or take their folders away",
+                              a->path, (long long)f->empty, f->first_empty);
     if (f->across_parts)
         return heed__cli_fail(c, HEED_ERR_FORMAT,
-                              "%.200s: %lld pictures are in two parts, so that a test would ask what was "
-                              "trained on",
-                              a->path, (long long)f->across_parts);
+                              "%.200s: %lld picture%s in two parts, so that a test would ask what was "
+                              "trained on; keep one copy",
+                              a->path, (long long)f->across_parts, f->across_parts == 1 ? " is" : "s are");
     if (f->across_classes)
-        return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: %lld pictures are in two classes", a->path,
-                              (long long)f->across_classes);
+        return heed__cli_fail(c, HEED_ERR_FORMAT, "%.200s: %lld picture%s in two classes; keep the right one", a->path,
+                              (long long)f->across_classes, f->across_classes == 1 ? " is" : "s are");
     return HEED_OK;
 }
 

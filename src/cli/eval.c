@@ -17,6 +17,7 @@ static const cli_option eval_table[] = {
          .doc = "data to evaluate on instead of the recipe's: its test part"),
     PATH(eval_args, curves, .value = "DIR",
          .doc = "writes roc.csv, pr.csv, roc.svg and pr.svg there: each class against the others"),
+    SWITCH(eval_args, force, .doc = "writes over curves that are there"),
     ONE_OF(eval_args, average, .words = "none|mirror", .fallback = "none",
            .doc = "what metrics and curves are of: one pass, or the mean of picture and mirror image"),
     THREADS_OPTION(eval_args),
@@ -108,20 +109,6 @@ static void eval_json(const eval_args *a, const eval_report *r)
 
 /* ---- text ---- */
 
-/* A class's name in a column: its first characters, control characters as '?', filled with spaces. */
-static void eval_name(const char *name)
-{
-    const unsigned char *p = (const unsigned char *)name;
-    int shown = 0;
-
-    for (; *p && shown < NAME_WIDTH; shown++) {
-        putchar(*p < 0x20 || *p == 0x7f ? '?' : *p);
-        for (p++; (*p & 0xc0) == 0x80; p++) /* the rest of its UTF-8 character */
-            putchar(*p);
-    }
-    printf("%*s", NAME_WIDTH - shown, "");
-}
-
 /* A number of four decimals, or a dash where it is not defined. */
 static void eval_cell(double value)
 {
@@ -170,7 +157,7 @@ static void eval_classes(const cli *c, const eval_report *r)
         const heed_class_metrics *k = &m->per_class[i];
 
         printf("%8lld ", (long long)k->support);
-        eval_name(heed_run_class(r->run, i));
+        heed__cli_cell(stdout, heed_run_class(r->run, i), NAME_WIDTH);
         eval_cell(k->precision);
         eval_cell(k->recall);
         eval_cell(k->f1);
@@ -208,7 +195,7 @@ static void eval_block(const cli *c, const eval_report *r, int64_t begin, int64_
     putchar('\n');
     for (int64_t i = 0; i < m->classes; i++) {
         printf("%3lld ", (long long)i);
-        eval_name(heed_run_class(r->run, i));
+        heed__cli_cell(stdout, heed_run_class(r->run, i), NAME_WIDTH);
         for (int64_t j = begin; j < end; j++) {
             const int64_t count = m->confusion[i * m->classes + j];
 
@@ -285,6 +272,20 @@ static void eval_text(const cli *c, const eval_args *a, const eval_report *r)
 
 /* ---- the command ---- */
 
+/* Nothing is overwritten without --force; asked before anything is evaluated. */
+static heed_status eval_may_write(cli *c, const eval_args *a)
+{
+    static const char *const names[] = { "roc.csv", "pr.csv", "roc.svg", "pr.svg" };
+    char path[4096];
+
+    for (size_t i = 0; a->curves && i < sizeof names / sizeof *names; i++) {
+        if (snprintf(path, sizeof path, "%s/%s", a->curves, names[i]) >= (int)sizeof path)
+            return heed__cli_fail(c, HEED_ERR_USAGE, "--curves: the folder's name is too long");
+        TRY(heed__cli_exists(c, path, a->force));
+    }
+    return HEED_OK;
+}
+
 heed_status heed__cli_eval_run(cli *c, const eval_args *a)
 {
     const heed_average average = a->average ? HEED_AVERAGE_MIRROR : HEED_AVERAGE_NONE;
@@ -295,6 +296,7 @@ heed_status heed__cli_eval_run(cli *c, const eval_args *a)
     eval_report r = { .e = &e };
     heed_status st;
 
+    STEP(eval_may_write(c, a));
     STEP(heed_run_open(&run, c->ctx, a->run, &c->err));
     if (a->average && !heed_run_mirrors(run)) {
         st = heed__cli_fail(c, HEED_ERR_USAGE,

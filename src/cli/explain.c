@@ -153,6 +153,7 @@ static heed_status explain_path(const explain_job *j, char to[4096], const char 
 static heed_status explain_folder(cli *c, const char *path)
 {
     char part[4096];
+    int error;
 
     if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part)
         return heed__cli_fail(c, HEED_ERR_USAGE, "--out: the folder's name is too long");
@@ -161,10 +162,13 @@ static heed_status explain_folder(cli *c, const char *path)
         (void)mkdir(part, 0777); /* the last one tells */
         *slash = '/';
     }
-    if (mkdir(part, 0777) == 0 || heed__cli_is_folder(path))
+    if (mkdir(part, 0777) == 0)
+        return HEED_OK;
+    error = errno; /* looking whether it is there has reasons of its own */
+    if (heed__cli_is_folder(path))
         return HEED_OK;
     return heed__cli_fail(c, HEED_ERR_IO, "cannot make the folder %.300s: %s", path,
-                          errno == EEXIST ? "a file has that name" : strerror(errno));
+                          error == EEXIST ? "a file has that name" : strerror(error));
 }
 
 /* ---- words of the command line ---- */

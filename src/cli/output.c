@@ -127,6 +127,52 @@ void heed__cli_text(FILE *f, const char *text)
     }
 }
 
+/* Columns that a character takes: wcwidth() would ask the locale, which need not be UTF-8. Combining marks
+ * take none; East Asian wide characters and pictographs two (Unicode 15, EastAsianWidth.txt, by blocks). */
+static int output_columns(const unsigned char *p, size_t n)
+{
+    static const struct {
+        uint32_t first, last;
+        int columns;
+    } ranges[] = {
+        { 0x0300, 0x036f, 0 },   { 0x200b, 0x200f, 0 },   { 0xfe00, 0xfe0f, 0 },   { 0x1100, 0x115f, 2 },
+        { 0x2e80, 0x303e, 2 },   { 0x3041, 0xa4cf, 2 },   { 0xa960, 0xa97c, 2 },   { 0xac00, 0xd7a3, 2 },
+        { 0xf900, 0xfaff, 2 },   { 0xfe30, 0xfe6f, 2 },   { 0xff01, 0xff60, 2 },   { 0xffe0, 0xffe6, 2 },
+        { 0x1f300, 0x1f64f, 2 }, { 0x1f680, 0x1f6ff, 2 }, { 0x1f900, 0x1f9ff, 2 }, { 0x20000, 0x3fffd, 2 },
+    };
+    uint32_t code = n == 1 ? p[0] : (uint32_t)(p[0] & (0xff >> (n + 1)));
+
+    for (size_t i = 1; i < n; i++)
+        code = code << 6 | (p[i] & 0x3f);
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (code >= ranges[i].first && code <= ranges[i].last)
+            return ranges[i].columns;
+    return 1;
+}
+
+/* Control characters and bytes that are no UTF-8 are shown as '?': an escape would take more than its column. */
+void heed__cli_cell(FILE *f, const char *text, int columns)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    int left = columns;
+
+    while (*p) {
+        const size_t n = output_utf8(p);
+        const bool shown = n > 0 && *p >= 0x20 && *p != 0x7f && !(n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
+        const int width = shown ? output_columns(p, n) : 1;
+
+        if (width > left)
+            break;
+        if (shown)
+            (void)fwrite(p, 1, n, f);
+        else
+            (void)putc('?', f);
+        left -= width;
+        p += n ? n : 1;
+    }
+    fprintf(f, "%*s", left, "");
+}
+
 /* The fewest digits that read back as the same double. */
 void heed__cli_number(FILE *f, double value)
 {

@@ -108,8 +108,9 @@ static void train_text(const cli *c, const train_args *a, const heed_train_resul
                r->baseline_accuracy);
     else
         printf("training    loss %.4f; not validated\n", r->train_loss);
-    printf("training    %lld epochs, %s steps, %s; %s parameters, at most %s of memory\n",
-           (long long)r->epochs, heed__cli_count(steps, r->steps), heed__cli_seconds(seconds, r->seconds),
+    printf("training    %lld epoch%s, %s step%s, %s; %s parameters, at most %s of memory\n", (long long)r->epochs,
+           r->epochs == 1 ? "" : "s", heed__cli_count(steps, r->steps), r->steps == 1 ? "" : "s",
+           heed__cli_seconds(seconds, r->seconds),
            heed__cli_count(parameters, r->parameters), heed__cli_bytes(peak, r->peak_bytes));
     printf("run         %s: model.safetensors, config.json, recipe.yaml, metrics.jsonl, README.md\n", a->out);
     (void)snprintf(report, sizeof report, "%s/report.html", a->out);

@@ -16,7 +16,7 @@ typedef struct eval_args {
     const char *run, *data, *curves;
     int64_t threads;
     int isa, average;
-    bool json;
+    bool json, force;
 } eval_args;
 
 heed_status heed__cli_train_run(cli *c, const train_args *a);

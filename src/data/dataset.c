@@ -239,6 +239,11 @@ int64_t heed_dataset_skipped(const heed_dataset *d)
     return d->skipped;
 }
 
+int64_t heed_dataset_outside(const heed_dataset *d)
+{
+    return d->outside;
+}
+
 /* Counted by value first, so that nothing depends on the order and no sum loses digits. */
 static void dataset_moments_of(const uint64_t counts[256], double *mean, double *std)
 {

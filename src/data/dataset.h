@@ -13,7 +13,7 @@ struct heed_dataset {
     heed_dataset_kind kind;
     heed_type picture; /* u8 [C,H,W] */
     size_t size;       /* bytes of one picture */
-    int64_t n, classes, skipped;
+    int64_t n, classes, skipped, outside;
     uint8_t *images; /* owned */
     int64_t *labels; /* owned */
     /* Folders of pictures; owned or NULL. A side is a bucket of the rule, or one of SIDE_. */

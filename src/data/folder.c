@@ -293,6 +293,7 @@ static heed_status folder_end(folder_job *j, heed_error *err)
                              " in all, and the rule by digest puts a share of them on each side",
                              j->scan.root, j->n_which);
     TRY(folder_make_room(j, d->n, err));
+    d->outside = j->scan.outside;
     d->names = j->scan.classes;
     d->arena = j->scan.arena;
     heed__arena_init(&j->scan.arena, j->ctx->heap);

@@ -51,6 +51,12 @@ static const char *scan_join(folder_scan *s, const char *folder, const char *nam
                      : heed__arena_string(&s->arena, name);
 }
 
+/* "root/a/b" in the arena. */
+static const char *scan_path(folder_scan *s, const char *source)
+{
+    return heed__arena_format(&s->arena, "%s/%s", s->root, source);
+}
+
 /* Lists a folder below the root; *source is its name below the root, in the arena. */
 static heed_status scan_list(folder_list *out, folder_scan *s, const char *source, heed_error *err)
 {
@@ -122,6 +128,34 @@ typedef struct scan_level {
     const char *source;
 } scan_level;
 
+/* Is this level the root, or a folder that it lies in? *which is that one's name; NULL when memory ran out. */
+static bool scan_leads_back(const char **which, folder_scan *s, const scan_level *levels, int at)
+{
+    const char *path = scan_path(s, levels[at].source);
+
+    *which = s->root;
+    for (int i = -1; path && *which && i < at; i++) {
+        *which = i < 0 ? s->root : scan_path(s, levels[i].source);
+        if (*which && heed__os_same(path, *which))
+            return true;
+    }
+    return false;
+}
+
+/* The first folder on the way that was met before tells where the link is; looked for here only. */
+static heed_status scan_too_deep(folder_scan *s, const scan_level *levels, const char *source, heed_error *err)
+{
+    const char *back = NULL;
+
+    for (int at = 0; at < SCAN_DEPTH; at++)
+        if (scan_leads_back(&back, s, levels, at))
+            return heed__fail_at(err, HEED_ERR_FORMAT, levels[at].source,
+                                 "%s/%s: a link leads back to %s, which it lies in; take the link away", s->root,
+                                 levels[at].source, back);
+    return heed__fail_at(err, HEED_ERR_LIMIT, source, "%s/%s: folders lie deeper than %d in each other, the limit",
+                         s->root, source, SCAN_DEPTH);
+}
+
 /* One name of the deepest folder: a picture is taken, a folder becomes the deepest. */
 static heed_status scan_step(folder_scan *s, scan_level *levels, int *depth, int32_t label, scan_part part,
                              heed_error *err)
@@ -130,7 +164,7 @@ static heed_status scan_step(folder_scan *s, scan_level *levels, int *depth, int
     const folder_entry *e = &top->list.entries[top->next++];
     const char *source;
 
-    if (e->kind == OS_FILE && e->name[0] != '.' && heed_image_named(e->name))
+    if (e->kind != OS_FOLDER && e->name[0] != '.' && heed_image_named(e->name))
         return scan_add_sample(s, scan_join(s, top->source, e->name), label, part, err);
     if (!scan_visible_folder(e)) {
         scan_pass_over(s, e);
@@ -140,9 +174,7 @@ static heed_status scan_step(folder_scan *s, scan_level *levels, int *depth, int
     if (!source)
         return heed__fail_memory(err, 0);
     if (*depth == SCAN_DEPTH)
-        return heed__fail_at(err, HEED_ERR_LIMIT, source,
-                             "%s/%s: folders lie deeper than %d in each other; does a link lead back?",
-                             s->root, source, SCAN_DEPTH);
+        return scan_too_deep(s, levels, source, err);
     levels[*depth] = (scan_level){ .source = source };
     TRY(scan_list(&levels[*depth].list, s, source, err));
     ++*depth;

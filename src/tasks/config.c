@@ -3,6 +3,7 @@
 
 #include "tasks/config.h"
 #include "base/files.h"
+#include "base/sizes.h"
 #include "base/text.h"
 #include "data/normal.h"
 #include "formats/json_read.h"
@@ -105,6 +106,38 @@ heed_status heed__config_write(heed_context *ctx, const char *folder, const run_
 {
     TRY(write_picture(ctx, folder, c, err));
     return write_model(ctx, folder, c, err);
+}
+
+/* 1.20.3 as 1020003: enough to order versions; -1 for what is none. */
+static int64_t version_number(const char *version)
+{
+    int64_t number = 0, part = 0;
+    int parts = 1;
+
+    for (const char *p = version;; p++) {
+        if (*p >= '0' && *p <= '9' && part < 100000) {
+            part = part * 10 + (*p - '0');
+            continue;
+        }
+        number = number * 1000 + i64_min(part, 999);
+        part = 0;
+        if (*p != '.' || parts == 3)
+            break;
+        parts++;
+    }
+    return parts == 3 ? number : -1;
+}
+
+void heed__config_blame(heed_error *err, const char *version)
+{
+    heed_error why;
+
+    if (!err || !version || version_number(version) <= version_number(HEED_VERSION))
+        return;
+    why = *err;
+    *err = (heed_error){ 0 };
+    heed__fail_at(err, why.code, why.path, "%s (heed %.20s wrote this run, this is %s: take that version)", why.text,
+                  version, HEED_VERSION);
 }
 
 #if defined(HEED_HAVE_JSON) && HEED_HAVE_JSON
@@ -274,14 +307,20 @@ heed_status heed__config_parse(run_config *out, heed_context *ctx, arena *a, con
 {
     json_t *j = NULL, *p = NULL;
     run_config c = { 0 };
+    const json_t *version;
     heed_status st;
 
     STEP(heed__json_read(&j, ctx, files->model.data, files->model.size, files->model_path, err));
+    version = json_object_get(j, "heed_version");
+    if (json_is_string(version))
+        STEP(get_string(&c.version, a, version, "heed_version", files->model_path, err));
     STEP(heed__json_read(&p, ctx, files->picture.data, files->picture.size, files->picture_path, err));
     STEP(read_model(&c, a, j, files->model_path, err));
     STEP(read_picture(&c, p, files->picture_path, err));
     *out = c;
 done:
+    if (st != HEED_OK && st != HEED_ERR_MEMORY)
+        heed__config_blame(err, c.version);
     json_decref(j);
     json_decref(p);
     return st;

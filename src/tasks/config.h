@@ -13,6 +13,7 @@
 #define SELF_TEST_SAMPLES 3
 
 typedef struct run_config {
+    const char *version; /* of the heed that wrote it; NULL: not said */
     const char *architecture; /* "conv-attention" */
     int64_t channels, height, width, classes;
     const char *const *class_names; /* classes of them */
@@ -33,6 +34,9 @@ heed_status heed__config_write(heed_context *ctx, const char *folder, const run_
  * jansson. What writing alone uses (isa, steps, numbers of samples) is not read back. */
 heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
                               heed_error *err);
+
+/* Adds to an error of a run that a newer heed wrote: what is not understood may be of that version. */
+void heed__config_blame(heed_error *err, const char *version);
 
 /* The same from memory. */
 typedef struct config_files {

@@ -177,6 +177,8 @@ static heed_status inputs_try_picture(heed_inputs *in, const char *path, heed_er
             return heed__fail_at(err, st, path,
                                  "%s: %s (%" PRId64 " bad pictures were passed over before it)", path,
                                  why.text, in->skipped);
+        if (inputs_bad(st) && in->depth > 0)
+            return heed__fail_at(err, st, path, "%s: %s (--skip-bad N passes over N such pictures)", path, why.text);
         return inputs_fail(err, st, path, &why);
     }
     in->skipped++;
@@ -252,6 +254,19 @@ static heed_status inputs_record(heed_inputs *in, heed_error *err)
 
 /* ---- folders ---- */
 
+/* The first folder on the way that was met before tells where the link is; looked for here only. */
+static heed_status inputs_too_deep(const heed_inputs *in, const char *path, heed_error *err)
+{
+    for (uint64_t at = 1; at < in->depth; at++)
+        for (uint64_t i = 0; i < at; i++)
+            if (heed__os_same(in->levels[at].path, in->levels[i].path))
+                return heed__fail_at(err, HEED_ERR_FORMAT, in->levels[at].path,
+                                     "%s: a link leads back to %s, which it lies in; take the link away",
+                                     in->levels[at].path, in->levels[i].path);
+    return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: folders are nested deeper than %" PRIu64 ", the limit", path,
+                         in->ctx->limits.nesting);
+}
+
 static heed_status inputs_enter(heed_inputs *in, const char *path, heed_error *err)
 {
     inputs_level *l = &in->levels[in->depth];
@@ -259,10 +274,7 @@ static heed_status inputs_enter(heed_inputs *in, const char *path, heed_error *e
     heed_status st;
 
     if (in->depth == in->ctx->limits.nesting)
-        return heed__fail_at(err, HEED_ERR_LIMIT, path,
-                             "%s: folders are nested deeper than %" PRIu64
-                             ", the limit; a link may lead back",
-                             path, in->ctx->limits.nesting);
+        return inputs_too_deep(in, path, err);
     l->path = heed__copy_string(in->ctx->heap, path);
     if (!l->path)
         return heed__fail_memory(err, strlen(path));
@@ -293,7 +305,7 @@ static heed_status inputs_walk(heed_inputs *in, heed_error *err)
         return HEED_OK;
     }
     l->at++;
-    if (e->name[0] == '.' || (e->kind != OS_FOLDER && !(e->kind == OS_FILE && heed_image_named(e->name))))
+    if (e->name[0] == '.' || (e->kind != OS_FOLDER && !heed_image_named(e->name)))
         return HEED_OK;
     path = heed__path_join(in->ctx, l->path, e->name);
     if (!path)

@@ -57,17 +57,15 @@ static heed_status settle_size(job *j, const heed_type *image)
                                j->err);
 }
 
-static heed_status tell_skipped(job *j)
+/* "3 pictures of my_photos <what> were passed over; <hint>", where there are such. */
+static heed_status tell_left_out(job *j, int64_t n, const char *what, const char *hint)
 {
-    const int64_t n = heed_dataset_skipped(j->data);
     const char *sentence;
 
     if (n == 0 || !j->opts->notice)
         return HEED_OK;
-    sentence = heed__arena_format(&j->arena,
-                                  "%lld pictures of %s could not be read and were passed over; heed data check "
-                                  "names them",
-                                  (long long)n, j->recipe->values->data.path);
+    sentence = heed__arena_format(&j->arena, "%lld picture%s of %s %s %s passed over; %s", (long long)n, n == 1 ? "" : "s",
+                                  j->recipe->values->data.path, what, n == 1 ? "was" : "were", hint);
     if (!sentence)
         return heed__fail_memory(j->err, 0);
     j->opts->notice(j->opts->user, sentence);
@@ -87,7 +85,8 @@ heed_status heed__job_data(job *j)
     opts.progress = j->opts->reading;
     opts.user = j->opts->user;
     TRY(heed_dataset_open(&j->data, j->ctx, d->path, &opts, j->err));
-    TRY(tell_skipped(j));
+    TRY(tell_left_out(j, heed_dataset_skipped(j->data), "could not be read and", "heed data check names them"));
+    TRY(tell_left_out(j, heed_dataset_outside(j->data), "that lie in no class", "a class is a sub-folder"));
     image = heed_dataset_image_type(j->data);
     n = heed_dataset_count(j->data);
     TRY(settle_size(j, &image));

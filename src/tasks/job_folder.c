@@ -72,8 +72,33 @@ done:
     return st;
 }
 
+/* Known before the data are read, and told as what it is: what another training writes is not interrupted. */
+static heed_status refuse_busy(job *j)
+{
+    heed_error why = { 0 };
+    char *path;
+    int lock;
+    heed_status st = HEED_OK;
+
+    if (j->lock >= 0)
+        return HEED_OK;
+    TRY(in_folder(j, &path, j->opts->out, RUN_LOCK));
+    if (heed__file_exists(j->ctx, path)) {
+        st = heed__file_lock(&lock, j->ctx, path, &why);
+        if (st == HEED_OK)
+            heed__file_unlock(lock, j->ctx, path);
+        else if (st == HEED_ERR_EXISTS)
+            heed__fail_at(j->err, st, path, "%s", why.text);
+        else
+            st = HEED_OK; /* whatever it is, taking the folder will say so */
+    }
+    heed__release(j->ctx->heap, path);
+    return st;
+}
+
 heed_status heed__job_check_folder(job *j)
 {
+    TRY(refuse_busy(j));
     if (j->opts->resume && !j->opts->fresh && !heed__folder_exists(j->ctx, j->opts->out))
         return heed__fail_at(j->err, HEED_ERR_IO, j->opts->out, "there is no training in %s to go on with",
                              j->opts->out);

@@ -126,6 +126,8 @@ heed_status heed_run_open(heed_run **out, heed_context *ctx, const char *folder,
     *out = r;
     r = NULL;
 done:
+    if (st != HEED_OK && st != HEED_ERR_MEMORY)
+        heed__config_blame(err, r->config.version);
     heed__release(ctx->heap, recipe);
     heed__release(ctx->heap, weights);
     heed_run_free(r);
