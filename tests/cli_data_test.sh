@@ -86,6 +86,7 @@ says err "class none has no picture to train on"
 
 expect 0 "$heed" train --task image-classification --data my_photos --print-config
 says out "epochs: 60  # from the data: $pictures pictures"
+says out "patience: 15  # from the data: $pictures pictures"
 says out 'path: "my_photos"  # --data'
 says out "validation: 0.1  # default-image-classification.yaml:"
 expect 0 "$heed" train --task image-classification --data my_photos --out run --set train.epochs=4 --set data.crop=0
@@ -104,6 +105,11 @@ says err "weights from run/model.safetensors, all of them"
 says tuned/recipe.yaml 'freeze: "stem.*,block.0.*"  # --freeze'
 expect 0 "$heed" train "$HEED_SOURCE_DIR/recipes/default-image-classification.yaml" --data my_photos --print-config
 says out 'path: "my_photos"  # --data'
+
+expect 0 "$heed" train --task image-classification --data my_photos --out unvalidated --set data.validation=0 --set train.epochs=1
+says out "not validated"
+drawn few 3
+expect 0 "$heed" train --task image-classification --data few --out fewest --set train.epochs=1
 
 # ---- what is wrong ----
 

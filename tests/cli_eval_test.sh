@@ -79,8 +79,11 @@ expect 0 "$heed" train folder.yaml --out runs/f --threads 1
 expect 0 "$heed" eval runs/f
 says out "test part of classes: the share of 0.3 that the digest of a picture puts aside"
 cp -r classes other
+expect 0 "$heed" eval runs/f --data other     # a copy: most of it was trained on
+says out "test part of other: the share of 0.3"
+cp -r classes/c1 other/c1/again
 expect 0 "$heed" eval runs/f --data other
-says out "samples   16, all of other"
+says out "samples   20, all of other"
 mkdir other/zebra
 cp classes/c0/0.pgm other/zebra
 expect 3 "$heed" eval runs/f --data other

@@ -72,6 +72,25 @@ expect 2 "$heed" eval run --curves curves
 says err "curves/roc.csv is there already; --force writes over it"
 expect 0 "$heed" eval run --curves curves --force
 
+# ---- data that were moved: the test part is the same pictures, none that was trained on ----
+
+expect 0 "$heed" eval run
+samples=$(sed -n 's/^samples *\([0-9]*\),.*/\1/p' out)
+mv set elsewhere
+expect 3 "$heed" eval run
+says err "set: the data that the run was trained on are not there; --data DIR names where they are"
+expect 0 "$heed" eval run --data elsewhere
+says out "samples   $samples, test part of elsewhere"
+pictures elsewhere/cat/more 9
+expect 0 "$heed" eval run --data elsewhere
+says out "all of elsewhere"
+rm -r elsewhere/cat/more
+mv elsewhere set
+expect 3 train --data set --out set/cat/0.pgm
+says err "the folder cannot be made: a file has this name"
+expect 0 train --data set --out "it's"
+says out "next        heed eval 'it'\\''s'"
+
 # ---- two trainings ----
 
 "$heed" train --task image-classification --data set --out both --set train.epochs=100000 --set train.report=false >first 2>&1 &

@@ -573,6 +573,8 @@ static heed_status files_make_one(heed_context *ctx, const char *path, heed_erro
          * be well. */
         if (heed__folder_exists(ctx, path) || (error == EEXIST && errno == EACCES))
             return HEED_OK;
+        if (error == EEXIST)
+            return heed__fail_at(err, HEED_ERR_IO, path, "the folder cannot be made: a file has this name");
         return files_fail(err, path, "the folder cannot be made", error);
     }
     parent = files_folder(ctx->heap, path);

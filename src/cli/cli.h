@@ -153,6 +153,7 @@ heed_status heed__cli_flush(cli *c, bool *closed);             /* stdout; *close
 void heed__cli_json(FILE *f, const char *text);                /* a JSON string, quotes included */
 void heed__cli_text(FILE *f, const char *text);                /* text from outside: control characters escaped */
 void heed__cli_number(FILE *f, double value);                  /* a JSON number; null when it is not finite */
+void heed__cli_word(FILE *f, const char *text);                /* as a word of a shell's command, quoted where it must */
 void heed__cli_cell(FILE *f, const char *text, int columns);   /* cut and filled to so many columns of a terminal */
 const char *heed__cli_count(char text[32], int64_t n);         /* 65,018 */
 const char *heed__cli_bytes(char text[32], uint64_t n);        /* 12.3 MB */

@@ -127,6 +127,27 @@ void heed__cli_text(FILE *f, const char *text)
     }
 }
 
+void heed__cli_word(FILE *f, const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+,:@%=";
+    const char *rest = text;
+
+    if (*text && text[strspn(text, plain)] == 0) {
+        fputs(text, f);
+        return;
+    }
+    (void)putc('\'', f);
+    for (const char *quote; (quote = strchr(rest, '\'')) != NULL; rest = quote + 1) {
+        char before[4096];
+
+        (void)snprintf(before, sizeof before, "%.*s", (int)(quote - rest), rest);
+        heed__cli_text(f, before);
+        fputs("'\\''", f);
+    }
+    heed__cli_text(f, rest);
+    (void)putc('\'', f);
+}
+
 /* Columns that a character takes: wcwidth() would ask the locale, which need not be UTF-8. Combining marks
  * take none; East Asian wide characters and pictographs two (Unicode 15, EastAsianWidth.txt, by blocks). */
 static int output_columns(const unsigned char *p, size_t n)

@@ -44,7 +44,8 @@ static heed_status report_run(cli *c, const void *args)
     TRY(heed__cli_open(c, a->threads, a->isa));
     STEP(heed_run_open(&run, c->ctx, a->run, &c->err));
     STEP(heed_run_report(run, a->out, &opts, &c->err));
-    printf("%s%s\n", a->out ? a->out : a->run, a->out ? "" : "/report.html");
+    heed__cli_text(stdout, a->out ? a->out : a->run);
+    printf("%s\n", a->out ? "" : "/report.html");
 done:
     heed_run_free(run);
     return st;

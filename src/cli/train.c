@@ -112,12 +112,19 @@ static void train_text(const cli *c, const train_args *a, const heed_train_resul
            r->epochs == 1 ? "" : "s", heed__cli_count(steps, r->steps), r->steps == 1 ? "" : "s",
            heed__cli_seconds(seconds, r->seconds),
            heed__cli_count(parameters, r->parameters), heed__cli_bytes(peak, r->peak_bytes));
-    printf("run         %s: model.safetensors, config.json, recipe.yaml, metrics.jsonl, README.md\n", a->out);
+    printf("run         ");
+    heed__cli_text(stdout, a->out);
+    printf(": model.safetensors, config.json, recipe.yaml, metrics.jsonl, README.md\n");
     (void)snprintf(report, sizeof report, "%s/report.html", a->out);
-    if (heed__cli_is_there(report))
-        printf("report      %s\n", report);
+    if (heed__cli_is_there(report)) {
+        printf("report      ");
+        heed__cli_text(stdout, report);
+        putchar('\n');
+    }
     printf("weights     sha256 %s\n", r->sha256);
-    printf("next        heed eval %s\n", a->out);
+    printf("next        heed eval ");
+    heed__cli_word(stdout, a->out);
+    putchar('\n');
 }
 
 /* "--flag:key=value", or several values with commas between; free() it. NULL when memory ran out. */

@@ -253,6 +253,8 @@ static heed_status read_model(run_config *c, arena *a, const json_t *j, const ch
         return heed__fail_at(err, HEED_ERR_FORMAT, path,
                              "%s: \"train_mirror\" is missing or neither true nor false", path);
     c->mirror = json_is_true(mirror);
+    c->train_samples = json_integer_value(json_object_get(j, "train_samples")); /* 0: not said */
+    c->validation_samples = json_integer_value(json_object_get(j, "validation_samples"));
     TRY(read_self_test(c, a, json_object_get(j, "self_test"), path, err));
     return read_names(c, a, json_object_get(j, "id2label"), path, err);
 }

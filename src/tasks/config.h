@@ -31,7 +31,7 @@ typedef struct run_config {
 heed_status heed__config_write(heed_context *ctx, const char *folder, const run_config *c, heed_error *err);
 
 /* Strings are put into the arena. HEED_ERR_FORMAT names file, field and rule; HEED_ERR_MISSING without
- * jansson. What writing alone uses (isa, steps, numbers of samples) is not read back. */
+ * jansson. What writing alone uses (isa, steps) is not read back. */
 heed_status heed__config_read(run_config *out, heed_context *ctx, arena *a, const char *folder,
                               heed_error *err);
 

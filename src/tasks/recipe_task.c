@@ -4,6 +4,8 @@
  *              are more than 160 places (160 tokens of attention) and sides of 4 or more
  *   batch, lr  16 and 0.001 below 400 pictures, 32 and 0.002 below 4,000, 128 and 0.004 from there
  *   epochs     ceil(40000 / n), at least 5 and at most 60: enough for a small set, minutes for a large one
+ *   patience   15 from 100 pictures on: a few hundred are learned by heart long before the last epoch. With fewer, or with
+ *              data.validation 0, there may be no picture to validate on, and nothing to be patient for
  *
  * Whatever the user says stays as said. */
 
@@ -18,6 +20,7 @@
 #include <string.h>
 
 #define TASK_TOKENS 160
+#define TASK_VALIDATED 100 /* one in ten of so many is at least one but for 1 case in 40,000 */
 
 static const struct {
     const char *name, *file;
@@ -101,6 +104,8 @@ static heed_status task_choose(heed_recipe *r, const folder_peek *p, bool folder
                             : batch == 32 ? "0.002"
                                           : "0.004",
                             origin, err));
+    if (n >= TASK_VALIDATED && r->values->data.validation > 0)
+        TRY(heed__recipe_choose(r, "train.patience", "15", origin, err));
     (void)snprintf(origin, sizeof origin, "from the data: its classes");
     (void)snprintf(number, sizeof number, "%" PRId64, p->classes);
     TRY(heed__recipe_choose(r, "model.classes", number, origin, err));

@@ -200,11 +200,10 @@ picture_fit heed__run_fit(const heed_run *r)
 }
 
 /* Which samples open_test gives, for people. */
-static heed_status name_part(char part[256], const heed_run *r, const char *folder, heed_dataset_kind kind,
+static heed_status name_part(char part[256], const heed_run *r, const char *folder, heed_dataset_kind kind, heed_part which,
                              heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
-    const bool same = strcmp(folder, d->path) == 0 || heed__os_same(folder, d->path);
     char *own = heed__path_join(r->ctx, folder, "test");
     const bool has_own = kind != HEED_DATASET_FOLDER || (own && heed__folder_exists(r->ctx, own));
 
@@ -213,7 +212,7 @@ static heed_status name_part(char part[256], const heed_run *r, const char *fold
     heed__release(r->ctx->heap, own);
     if (has_own)
         (void)snprintf(part, 256, "test part of %s", folder);
-    else if (same)
+    else if (which == HEED_PART_TEST)
         (void)snprintf(part, 256, "test part of %s: the share of %g that the digest of a picture puts aside", folder,
                        d->test);
     else
@@ -221,17 +220,13 @@ static heed_status name_part(char part[256], const heed_run *r, const char *fold
     return HEED_OK;
 }
 
-/* The test part that training left alone: of the recipe's folder by the same rule, under whatever name it is
- * given. Of another folder its own test part, or all of it. Pictures are fitted as the run's were; classes are
- * found by name, so that the number of a class is the same. */
-static heed_status open_test(heed_dataset **out, const heed_run *r, const char *folder, heed_error *err)
+static heed_status open_part(heed_dataset **out, const heed_run *r, const char *folder, heed_part part, heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
-    const bool same = strcmp(folder, d->path) == 0 || heed__os_same(folder, d->path);
     const run_config *c = &r->config;
     const char **classes = heed__alloc(r->ctx->heap, (size_t)c->classes + 1, sizeof *classes);
-    const heed_dataset_opts opts = { .kind = same ? (heed_dataset_kind)d->kind : HEED_DATASET_AUTO,
-                                     .part = same ? HEED_PART_TEST : HEED_PART_WHOLE,
+    const heed_dataset_opts opts = { .kind = part == HEED_PART_TEST ? (heed_dataset_kind)d->kind : HEED_DATASET_AUTO,
+                                     .part = part,
                                      .validation = d->validation,
                                      .test = d->test,
                                      .channels = c->channels,
@@ -252,14 +247,69 @@ static heed_status open_test(heed_dataset **out, const heed_run *r, const char *
     return st;
 }
 
+/* Are these all the pictures of the training, moved or copied elsewhere? The rule would put as many of them on each side
+ * as the training had there; other pictures do so by accident at most, and then lose a share, nothing else. Without this
+ * question what was trained on would be taken for a test. */
+static heed_status was_trained_on(bool *out, const heed_run *r, const heed_dataset *all, heed_error *err)
+{
+    const recipe_data *d = &r->recipe->values->data;
+    const int64_t n = heed_dataset_count(all);
+    int64_t *samples = heed__alloc(r->ctx->heap, 2 * (size_t)n, sizeof *samples);
+    int64_t train, held, validation;
+    heed_status st;
+
+    if (!samples)
+        return heed__fail_memory(err, 2 * (uint64_t)n * sizeof *samples);
+    STEP(heed_dataset_split(all, d->validation, samples, &train, samples + n, &validation, err));
+    STEP(heed_dataset_split(all, d->validation + d->test, samples, &train, samples + n, &held, err));
+    if (d->limit > 0)
+        train = i64_min(train, d->limit);
+    *out = d->test > 0 && held > validation && train == r->config.train_samples &&
+           validation == r->config.validation_samples;
+done:
+    heed__release(r->ctx->heap, samples);
+    return st;
+}
+
+/* The test part that training left alone: of the recipe's folder by the same rule, under whatever name it is
+ * given and wherever it was moved. Of another folder its own test part, or all of it. Pictures are fitted as the run's
+ * were; classes are found by name, so that the number of a class is the same. */
+static heed_status open_test(heed_dataset **out, heed_part *part, const heed_run *r, const char *folder, heed_error *err)
+{
+    const recipe_data *d = &r->recipe->values->data;
+    heed_dataset *all = NULL;
+    bool moved = false;
+    heed_status st;
+
+    if (strcmp(folder, d->path) == 0 || heed__os_same(folder, d->path)) {
+        *part = HEED_PART_TEST;
+        return open_part(out, r, folder, HEED_PART_TEST, err);
+    }
+    STEP(open_part(&all, r, folder, HEED_PART_WHOLE, err));
+    if (heed_dataset_kind_of(all) == HEED_DATASET_FOLDER)
+        STEP(was_trained_on(&moved, r, all, err));
+    *part = moved ? HEED_PART_TEST : HEED_PART_WHOLE;
+    if (moved) {
+        heed_dataset_free(all);
+        all = NULL;
+        STEP(open_part(&all, r, folder, HEED_PART_TEST, err));
+    }
+    *out = all;
+    all = NULL;
+done:
+    heed_dataset_free(all);
+    return st;
+}
+
 heed_status heed__run_test(heed_dataset **out, char part[256], const heed_run *r, const char *folder, heed_error *err)
 {
     const run_config *c = &r->config;
     heed_dataset *d = NULL;
+    heed_part which = HEED_PART_TEST;
     heed_type image;
     heed_status st;
 
-    STEP(open_test(&d, r, folder, err));
+    STEP(open_test(&d, &which, r, folder, err));
     image = heed_dataset_image_type(d);
     if (image.dims[0] != c->channels || image.dims[1] != c->height || image.dims[2] != c->width) {
         st = heed__fail_at(err, HEED_ERR_SHAPE, folder,
@@ -273,7 +323,7 @@ heed_status heed__run_test(heed_dataset **out, char part[256], const heed_run *r
                            folder, (long long)heed_dataset_classes(d) - 1, (long long)c->classes);
         goto done;
     }
-    STEP(name_part(part, r, folder, heed_dataset_kind_of(d), err));
+    STEP(name_part(part, r, folder, heed_dataset_kind_of(d), which, err));
     *out = d;
     d = NULL;
 done:
@@ -290,6 +340,12 @@ heed_status heed_run_evaluate(heed_evaluation *out, heed_run *r, const char *dat
     char part[256];
     heed_status st;
 
+    if (!data && !heed__folder_exists(r->ctx, folder)) {
+        st = heed__fail_at(err, HEED_ERR_IO, folder,
+                           "%s: the data that the run was trained on are not there; --data DIR names where they are",
+                           folder);
+        goto done;
+    }
     STEP(heed__run_test(&d, part, r, folder, err));
     STEP(heed_loader_new(
         &l, r->ctx, d, NULL, 0,
