@@ -4,6 +4,7 @@
 
 #include "base/context.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,12 +46,24 @@ static inline int memory_close(void *user, int fd)
     return 0;
 }
 
+/* There is no folder of that name. */
+static inline int memory_open_folder(void *user, const char *path)
+{
+    (void)user;
+    (void)path;
+    errno = ENOTDIR;
+    return -1;
+}
+
 /* File calls over b. */
 static inline file_ops memory_files(memory *b)
 {
-    return (file_ops){
-        .open_read = memory_open, .size = memory_size, .read = memory_read, .close = memory_close, .user = b
-    };
+    return (file_ops){ .open_read = memory_open,
+                       .open_folder = memory_open_folder,
+                       .size = memory_size,
+                       .read = memory_read,
+                       .close = memory_close,
+                       .user = b };
 }
 
 /* What the target promises. */
