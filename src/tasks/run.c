@@ -79,8 +79,9 @@ static heed_status check_finished(heed_context *ctx, const char *folder, const c
     TRY(heed__run_file(&config, ctx, folder, RUN_CONFIG, err));
     if (!heed__file_exists(ctx, config) && heed__file_exists(ctx, recipe))
         st = heed__fail_at(err, HEED_ERR_IO, config,
-                           "%s: no such file: the training is not finished; heed train --out %s --resume goes on", config,
-                           folder);
+                           "%s: no such file: the training is not finished; heed train --out %s --resume "
+                           "goes on",
+                           config, folder);
     else if (!heed__file_exists(ctx, config))
         st = heed__fail_at(err, HEED_ERR_IO, config,
                            "%s: no such file, so that this folder is no run; a run is what heed train --out makes",
@@ -200,8 +201,8 @@ picture_fit heed__run_fit(const heed_run *r)
 }
 
 /* Which samples open_test gives, for people. */
-static heed_status name_part(char part[256], const heed_run *r, const char *folder, heed_dataset_kind kind, heed_part which,
-                             heed_error *err)
+static heed_status name_part(char part[256], const heed_run *r, const char *folder, heed_dataset_kind kind,
+                             heed_part which, heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
     char *own = heed__path_join(r->ctx, folder, "test");
@@ -247,9 +248,9 @@ static heed_status open_part(heed_dataset **out, const heed_run *r, const char *
     return st;
 }
 
-/* Are these all the pictures of the training, moved or copied elsewhere? The rule would put as many of them on each side
- * as the training had there; other pictures do so by accident at most, and then lose a share, nothing else. Without this
- * question what was trained on would be taken for a test. */
+/* Are these all the pictures of the training, moved or copied elsewhere? The rule would put as many of them
+ * on each side as the training had there; other pictures do so by accident at most, and then lose a share,
+ * nothing else. Without this question what was trained on would be taken for a test. */
 static heed_status was_trained_on(bool *out, const heed_run *r, const heed_dataset *all, heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
@@ -272,9 +273,10 @@ done:
 }
 
 /* The test part that training left alone: of the recipe's folder by the same rule, under whatever name it is
- * given and wherever it was moved. Of another folder its own test part, or all of it. Pictures are fitted as the run's
- * were; classes are found by name, so that the number of a class is the same. */
-static heed_status open_test(heed_dataset **out, heed_part *part, const heed_run *r, const char *folder, heed_error *err)
+ * given and wherever it was moved. Of another folder its own test part, or all of it. Pictures are fitted as
+ * the run's were; classes are found by name, so that the number of a class is the same. */
+static heed_status open_test(heed_dataset **out, heed_part *part, const heed_run *r, const char *folder,
+                             heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
     heed_dataset *all = NULL;
