@@ -216,6 +216,23 @@ static void long_curves_take_few_bytes(void **state)
     free(x);
 }
 
+/* Beyond 2^53 steps a count no longer moves by one; metrics.jsonl of somebody else may hold such numbers. */
+static void values_that_differ_in_their_last_digits_are_one_value(void **state)
+{
+    static const double beside[][2] = { { 1e17, 1e17 + 16 }, { -1e300, -1e300 }, { 0, 5e-324 },
+                                        { 5e-324, 5e-324 }, { -1e-310, 1e-310 }, { 1e308, 1e308 },
+                                        { -1.7e308, 1.7e308 } };
+
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        const chart_line line = { .name = "a", .x = epochs, .y = beside[i], .n = 2 };
+        text t;
+
+        draw(&t, state, &(chart){ .title = "Loss", .x_name = "x", .y_name = "y", .lines = &line, .n_lines = 1 });
+        assert_true(t.size < 8000);
+        heed__text_release(&t);
+    }
+}
+
 static heed_status draw_losses(heed_context *ctx, void *user, heed_error *err)
 {
     chart_line lines[3];
@@ -250,6 +267,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_gap_parts_the_line_and_a_lonely_value_is_a_mark, setup, teardown),
         cmocka_unit_test_setup_teardown(without_values_the_chart_says_so, setup, teardown),
         cmocka_unit_test_setup_teardown(long_curves_take_few_bytes, setup, teardown),
+        cmocka_unit_test_setup_teardown(values_that_differ_in_their_last_digits_are_one_value, setup, teardown),
         cmocka_unit_test(every_allocation_may_fail),
     };
 

@@ -129,6 +129,14 @@ expect 3 "$heed" train --task image-classification --data run --out x
 says err "there is no picture in it"
 expect 2 "$heed" train --task image-classification --data my_photos --out x --freeze 'nothing.*'
 says err "no parameter is called \"nothing.*\""
+expect 3 "$heed" train my_photos --out x
+says err "heed train --task image-classification --data my_photos"
+expect 3 "$heed" train --task image-classification --data my_photos --out x --init run
+says err "run/model.safetensors"
+expect 3 "$heed" eval my_photos
+says err "so my_photos is no run"
+expect 2 "$heed" train --task image-classification --data my_photos --out x --batch-size 8
+says err "--set train.batch_size=VALUE"
 [ -e x ] && fail "a mistake has made the folder of a run"
 
 command_end

@@ -62,7 +62,7 @@ LC_ALL=C grep -q "^?\[31mred                       " out || fail "an escape is n
 # ---- runs ----
 
 expect 3 "$heed" eval set
-says err "set/config.json: no such file, so that this folder is no run; a run is what heed train --out makes"
+says err "so set is no run; a run is what heed train --out makes"
 cp -r run newer
 sed 's/"heed_version": "[^"]*"/"heed_version": "99.0.0"/; s/"conv-attention"/"mamba"/' run/config.json >newer/config.json
 expect 3 "$heed" eval newer

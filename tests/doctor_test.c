@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/stat.h>
 
 #define SAMPLES 96
@@ -220,6 +221,28 @@ static void a_loss_that_grows_is_named_with_its_epoch(void **state)
     expect(&t, "history near zero", NULL, NULL);
 }
 
+/* A file of somebody else may have very many lines, and so may a training of small epochs. */
+static void a_very_long_history_is_looked_at_in_time(void **state)
+{
+    enum { ROWS = 200000 };
+    heed_history_row *rows = calloc(ROWS, sizeof *rows);
+    stage t = { .s = *state, .c = { .history = rows, .n_history = ROWS } };
+    const clock_t began = clock();
+    heed_finding f;
+
+    assert_non_null(rows);
+    for (int64_t i = 0; i < ROWS; i++)
+        rows[i] = (heed_history_row){ .epoch = i + 1,
+                                      .train_loss = i < ROWS / 2 ? 2.0 - (double)i / ROWS : 1.5 + (double)i / ROWS,
+                                      .validation_loss = NAN,
+                                      .lr = i + 1 < ROWS ? 0.1 : 0.05,
+                                      .grad_norm = 1 + (double)i / ROWS };
+    expect(&t, "a long history that grows", "growing-loss", &f);
+    assert_string_equal(f.place, "epoch 200000");
+    assert_true((double)(clock() - began) / CLOCKS_PER_SEC < 4);
+    free(rows);
+}
+
 static void a_gradient_that_explodes_is_named(void **state)
 {
     static const double falls[] = { 2.3, 1.9, 1.5, 1.2, 1.0, 0.9, 0.85, 0.8 };
@@ -237,6 +260,11 @@ static void a_gradient_that_explodes_is_named(void **state)
     expect(&t, "norm not known", NULL, NULL);
     rows[5].grad_norm = 60;
     expect(&t, "norm 1, then 60", NULL, NULL);
+    t.c.training = &(heed_trainer_opts){ .clip_norm = 1 };
+    rows[5].grad_norm = 900;
+    expect(&t, "norm 1, then 900, clipped", NULL, NULL);
+    rows[5].grad_norm = INFINITY;
+    expect(&t, "norm infinite, clipped", "exploding-gradient", NULL);
 }
 
 static void a_rate_that_never_falls_is_named_when_the_loss_stopped_falling(void **state)
@@ -781,6 +809,7 @@ int main(void)
         TEST(a_softmax_inside_the_model_is_not_taken_for_one_before_the_loss),
         TEST(another_scale_of_scores_is_named_with_its_layer),
         TEST(a_loss_that_grows_is_named_with_its_epoch),
+        TEST(a_very_long_history_is_looked_at_in_time),
         TEST(a_gradient_that_explodes_is_named),
         TEST(a_rate_that_never_falls_is_named_when_the_loss_stopped_falling),
         TEST(units_that_are_never_on_are_named_with_their_layer),

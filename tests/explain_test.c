@@ -689,6 +689,26 @@ static double sigmoid(double x)
     return 1 / (1 + exp(-x));
 }
 
+/* The best of 18 orders is as good as the first of 19 that are all alike: 1 in 19. */
+static void fewer_than_19_orders_decide_nothing(void **state)
+{
+    const scratch *s = *state;
+    heed_model *m = open_model(s->ctx, by_hand, four);
+    float ones[4] = { 1, 1, 1, 1 };
+    const heed_explain_input in = { .x = { HEED_TYPE(HEED_F32, 1, 1, 2, 2), ones } };
+
+    for (int64_t orders = 1; orders < 19; orders++) {
+        heed_explanation *e = NULL;
+
+        TOY_OK(heed_explain(&e, m, &in, &(heed_explain_opts){ .orders = orders, .target = HEED_SET(0) },
+                            TOY_ERR));
+        for (int i = 0; i < e->n_maps; i++)
+            assert_int_equal(e->maps[i].faithful.verdict, HEED_NO_BETTER);
+        heed_explanation_free(s->ctx, e);
+    }
+    heed_model_free(m);
+}
+
 /* x = 1 everywhere, w = 3, 1, 2, -1: occlusion removes cells 0, 2, 1, 3, and no order has a smaller area;
  * raw removes 3, 1, 2, 0, and no order has a larger one. */
 static void a_curve_is_the_one_worked_out_by_hand(void **state)
@@ -1022,6 +1042,7 @@ int main(void)
         FACT(raw_and_received_are_the_weights_themselves),
         FACT(maps_are_at_least_zero_and_sum_to_one),
         FACT(a_curve_is_the_one_worked_out_by_hand),
+        FACT(fewer_than_19_orders_decide_nothing),
         FACT(a_map_of_zeros_is_no_better_than_random),
         FACT(a_blank_pixel_has_the_value_given),
         FACT(one_two_and_seven_threads_give_the_same_bytes),

@@ -292,6 +292,7 @@ static void data_that_are_gone_leave_the_evaluation_out(void **state)
 static void results_of_others_stand_beside_the_run_s(void **state)
 {
     static const char one[] = "{\"recipe\": \"no <attention>\", \"accuracy\": 0.5}";
+    static const char many[] = "{\"recipe\": \"eleven\", \"accuracy\": \"0.4 0.6 0.4 0.6 0.4 0.6 0.4 0.6 0.4 0.6 0.5\"}";
     static const char two[] = "{\"recipe\": \"linear\", \"accuracy\": \"0.8 0.9\", \"parameters\": 1234}";
     const trained t = train(*state, MLP, NULL);
     char folder[160], own[200], given[160];
@@ -301,9 +302,11 @@ static void results_of_others_stand_beside_the_run_s(void **state)
     char *page;
 
     snprintf(folder, sizeof folder, "%s/compare", t.out);
-    snprintf(own, sizeof own, "%s/no-attention.json", folder);
     snprintf(given, sizeof given, "%s", scratch_path(*state, "linear.json"));
     assert_int_equal(mkdir(folder, 0700), 0);
+    snprintf(own, sizeof own, "%s/eleven.json", folder);
+    scratch_put(own, many, strlen(many));
+    snprintf(own, sizeof own, "%s/no-attention.json", folder);
     scratch_put(own, one, strlen(one));
     scratch_put(given, two, strlen(two));
     TOY_OK(report_to(&t, t.s->ctx, NULL, &opts, TOY_ERR));
@@ -311,6 +314,8 @@ static void results_of_others_stand_beside_the_run_s(void **state)
     assert_non_null(strstr(page, "no &#60;attention&#62;"));
     assert_non_null(strstr(page, "1,234"));
     assert_non_null(strstr(page, "85.0\xc2\xa0%"));
+    assert_non_null(strstr(page, "21.5 \xe2\x80\x93 100.0\xc2\xa0%")); /* 12.706 * 0.05: more than all is none */
+    assert_non_null(strstr(page, "43.3 \xe2\x80\x93 56.7\xc2\xa0%")); /* 2.228 * 0.1 / sqrt(11) */
     free(page);
     for (const char *const *bad =
              (const char *const[]){ "[]", "{", "{\"recipe\": \"a\", \"accuracy\": \"0.5 x\"}",

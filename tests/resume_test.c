@@ -84,7 +84,7 @@ static void hear(void *user, const char *sentence)
     snprintf(d->said, sizeof d->said, "%s", sentence);
 }
 
-enum how { ANEW, FORCE, RESUME, RESUME_OR_FRESH };
+enum how { ANEW, FORCE, RESUME, RESUME_OR_FRESH, FORCE_FRESH };
 
 static heed_status train(day *d, enum how how, heed_train_result *result, heed_error *err)
 {
@@ -97,9 +97,9 @@ static heed_status train(day *d, enum how how, heed_train_result *result, heed_e
     if (st == HEED_OK)
         st = heed_train(result ? result : &ignored, d->ctx, r,
                         &(heed_train_opts){ .out = d->out,
-                                            .force = how == FORCE,
+                                            .force = how == FORCE || how == FORCE_FRESH,
                                             .resume = how >= RESUME,
-                                            .fresh = how == RESUME_OR_FRESH,
+                                            .fresh = how >= RESUME_OR_FRESH,
                                             .progress = watch,
                                             .notice = hear,
                                             .user = d },
@@ -442,6 +442,50 @@ static void a_training_over_a_run_goes_on_too(void **state)
     assert_int_equal(scratch_entries(d.out), 7);
 }
 
+/* As a crash leaves it between the moment at which the new run counts and the end of its moves. */
+static void what_is_said_of_a_run_is_of_the_files_that_count(void **state)
+{
+    static const char *const files[] = { "config.json", "preprocessor_config.json", "recipe.yaml",
+                                         "model.safetensors", "metrics.jsonl" };
+    day d = open_day(*state);
+    heed_diagnosis *found = NULL;
+    heed_run *r = NULL;
+    uint8_t *page;
+    char next[200];
+    size_t n;
+
+    TOY_OK(train(&d, ANEW, NULL, TOY_ERR));
+    snprintf(next, sizeof next, "%s/next", d.out);
+    assert_int_equal(mkdir(next, 0700), 0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        assert_int_equal(rename(in_folder(d.out, files[i]), in_folder(next, files[i])), 0);
+        scratch_put(in_folder(d.out, files[i]), "the old one\n", 12);
+    }
+    TOY_OK(heed_run_open(&r, d.ctx, d.out, TOY_ERR));
+    TOY_OK(heed_run_doctor(&found, NULL, r, NULL, TOY_ERR));
+    TOY_OK(heed_run_report(r, NULL, NULL, TOY_ERR));
+    page = scratch_get(in_folder(d.out, "report.html"), &n);
+    assert_null(strstr((const char *)page, "the old one"));
+    free(page);
+    heed_diagnosis_free(d.ctx, found);
+    heed_run_free(r);
+}
+
+static void the_report_of_a_run_that_was_written_over_goes_with_it(void **state)
+{
+    day d = open_day(*state);
+
+    d.set[0] = "train.report=true";
+    TOY_OK(train(&d, ANEW, NULL, TOY_ERR));
+    assert_int_equal(access(in_folder(d.out, "report.html"), F_OK), 0);
+    d.set[0] = "train.report=false";
+    TOY_OK(train(&d, RESUME, NULL, TOY_ERR)); /* it is of this run */
+    assert_int_equal(access(in_folder(d.out, "report.html"), F_OK), 0);
+    d.set[1] = "train.seed=6";
+    TOY_OK(train(&d, FORCE, NULL, TOY_ERR));
+    assert_int_equal(access(in_folder(d.out, "report.html"), F_OK), -1);
+}
+
 /* ---- damage ---- */
 
 static void spoil(const char *path)
@@ -501,6 +545,60 @@ static void where_every_set_is_damaged_only_fresh_goes_on(void **state)
     TOY_OK(train(&d, RESUME_OR_FRESH, NULL, TOY_ERR));
     assert_non_null(strstr(d.said, "begins anew"));
     assert_same(&d, &want, "begun anew", 1);
+}
+
+static void fresh_writes_over_a_run_only_with_force(void **state)
+{
+    day d = open_day(*state);
+    fingerprint want;
+    heed_train_result old, new;
+    heed_error err = { 0 };
+    heed_run *r = NULL;
+    char digest[65];
+
+    d.set[0] = "train.seed=6";
+    want = left_alone(&d);
+    d.set[0] = NULL;
+    TOY_OK(train(&d, ANEW, &old, TOY_ERR));
+    scratch_clear(in_folder(d.out, "checkpoints"));
+    d.set[0] = "train.seed=6";
+    assert_int_equal(train(&d, RESUME_OR_FRESH, NULL, &err), HEED_ERR_EXISTS);
+    assert_non_null(strstr(err.text, "holds a run already; --force writes over it"));
+    d.stop_at = 6;
+    assert_int_equal(train(&d, FORCE_FRESH, NULL, NULL), HEED_ERR_STOPPED);
+    d.stop_at = 0;
+    TOY_OK(heed_run_open(&r, d.ctx, d.out, TOY_ERR)); /* the old one is whole until the new one is */
+    toy_digest(digest, heed_run_model(r), HEED_WEIGHTS_MODEL);
+    assert_string_equal(digest, old.sha256);
+    assert_string_equal(heed_recipe_get(heed_run_recipe(r), "train.seed"), "5");
+    heed_run_free(r);
+    TOY_OK(train(&d, RESUME, &new, TOY_ERR));
+    assert_same(&d, &want, "fresh over a run", 1);
+}
+
+static void what_a_training_began_with_is_not_wanted_again(void **state)
+{
+    day d = open_day(*state);
+    char init[200], begin[160];
+    fingerprint want;
+
+    TOY_OK(train(&d, ANEW, NULL, TOY_ERR));
+    snprintf(begin, sizeof begin, "%s/begin.safetensors", d.s->folder);
+    assert_int_equal(rename(in_folder(d.out, "model.safetensors"), begin), 0);
+    snprintf(init, sizeof init, "train.init=%s", begin);
+    scratch_clear(d.out);
+    d.set[0] = init;
+    want = left_alone(&d);
+    d.stop_at = 6;
+    assert_int_equal(train(&d, ANEW, NULL, NULL), HEED_ERR_STOPPED);
+    d.stop_at = 0;
+    assert_int_equal(unlink(begin), 0);
+    TOY_OK(train(&d, RESUME, NULL, TOY_ERR));
+    assert_int_equal(d.notices, 0);
+    assert_same(&d, &want, "without its first weights", 1);
+    assert_int_equal(rename(in_folder(d.out, "model.safetensors"), begin), 0);
+    scratch_clear(d.out);
+    assert_int_equal(train(&d, RESUME_OR_FRESH, NULL, NULL), HEED_OK); /* beginning, it is */
 }
 
 /* What was logged after the checkpoint goes, and comes again. */
@@ -898,8 +996,12 @@ int main(void)
         UNIT(a_kill_at_any_call_of_a_save_costs_no_bit),
         UNIT(a_run_that_is_written_over_can_be_used_at_any_moment),
         UNIT(a_training_over_a_run_goes_on_too),
+        UNIT(what_is_said_of_a_run_is_of_the_files_that_count),
+        UNIT(the_report_of_a_run_that_was_written_over_goes_with_it),
         UNIT(a_damaged_set_is_told_and_the_one_before_is_used),
         UNIT(where_every_set_is_damaged_only_fresh_goes_on),
+        UNIT(fresh_writes_over_a_run_only_with_force),
+        UNIT(what_a_training_began_with_is_not_wanted_again),
         UNIT(the_log_is_cut_back_to_the_checkpoint),
         UNIT(the_run_has_the_weights_of_the_best_epoch_or_of_the_last),
         UNIT(patience_ends_a_training_that_does_not_get_better),

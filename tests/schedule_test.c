@@ -128,8 +128,10 @@ static void a_plateau_lowers_the_rate_as_pytorch_does(void **state)
     static const double falling[] = { 1.0, 0.9, 0.95, 0.91, 0.9, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.79995 };
     static const double rising[] = { 0.5, 0.6, 0.6, 0.6, 0.60005, 0.7, 0.69, 0.68 };
     static const double still[] = { 1, 1, 1, 1, 1 };
+    static const double lost[] = { NAN, 1, 0.9, NAN, 0.8, 0.8 };
 
     (void)state;
+    PLATEAU(((heed_plateau){ .factor = 0.5, .threshold = 1e-4, .lr = 1 }), lost, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125);
     PLATEAU(((heed_plateau){ .factor = 0.5, .patience = 2, .threshold = 1e-4, .lr = 1 }), falling, 1, 1, 1, 1, 0.5, 0.5,
             0.5, 0.5, 0.25, 0.25, 0.25, 0.25 * 0.5);
     PLATEAU(((heed_plateau){ .factor = 0.1, .patience = 1, .threshold = 1e-4, .lr = 1, .rises = true }), rising, 1, 1, 1,

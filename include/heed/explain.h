@@ -40,7 +40,7 @@ HEED_API const char *heed_explain_method_name(heed_explain_method m);
 
 typedef enum heed_verdict {
     HEED_FAITHFUL = 0,    /**< rank <= 0.05: area below that of at least 95 of 100 random orders */
-    HEED_NO_BETTER,       /**< than random: do not trust the map. A map of zeros, too */
+    HEED_NO_BETTER,       /**< than random: do not trust the map. A map of zeros, too, and all of fewer than 19 orders */
     HEED_WORSE            /**< rank >= 0.95: it points away from what counts */
 } heed_verdict;
 

@@ -78,7 +78,7 @@ typedef struct heed_train_opts {
     const char *out; /**< folder of the run */
     bool force;      /**< write over a run that is there, or over a training that was interrupted */
     bool resume;     /**< go on from the newest whole checkpoint in the folder */
-    bool fresh;      /**< with resume: begin anew where no checkpoint can be used */
+    bool fresh;      /**< with resume: begin anew where no checkpoint can be used; over a run only with force */
     heed_progress_fn *progress;
     heed_read_fn *reading;  /**< while pictures are read, before the first step */
     heed_notice_fn *notice; /**< NULL: nobody hears of damaged checkpoints, pictures left out and their like */

@@ -101,7 +101,7 @@ typedef struct heed_plateau {
     int64_t bad;
     bool begun;
 } heed_plateau;
-/** Takes the value of an epoch and returns the rate from there on. */
+/** Takes the value of an epoch and returns the rate from there on. NaN is never better. */
 HEED_API double heed_plateau_next(heed_plateau *p, double value);
 
 /** Something odd that ends nothing: a sentence. */

@@ -200,11 +200,40 @@ static const cli_option *options_find(cli *c, const cli_command *command, const 
     return NULL;
 }
 
+/* A word like --batch-size as the key of a recipe that other programs have an option for: "train.batch_size". */
+typedef struct options_key {
+    char name[48], found[96];
+} options_key;
+
+static void options_key_seek(void *user, const heed_recipe_key *key)
+{
+    options_key *k = user;
+
+    if (!k->found[0] && strcmp(key->name, k->name) == 0 && key->group[0])
+        (void)snprintf(k->found, sizeof k->found, "%s.%s", key->group, key->name);
+}
+
+static bool options_key_find(options_key *k, const cli_command *command, const char *given)
+{
+    bool sets = false;
+
+    for (const cli_option *row = command->options; row->kind; row++)
+        sets = sets || strcmp(row->name, "set") == 0;
+    *k = (options_key){ .name = "" };
+    (void)snprintf(k->name, sizeof k->name, "%s", given + strspn(given, "-"));
+    for (char *at = k->name; *at; at++)
+        *at = *at == '-' ? '_' : *at;
+    if (sets)
+        heed_recipe_keys(options_key_seek, k);
+    return k->found[0];
+}
+
 static heed_status options_unknown(cli *c, const cli_command *command, const char *word, int size)
 {
     static const char help[] = "--help";
     char flags[40][48], given[48];
     const char *words[42];
+    options_key key;
     const char *near;
     int n = 0;
 
@@ -218,6 +247,10 @@ static heed_status options_unknown(cli *c, const cli_command *command, const cha
     words[n++] = help;
     words[n] = NULL;
     (void)snprintf(given, sizeof given, "%.*s", size < 40 ? size : 40, word);
+    if (options_key_find(&key, command, given))
+        return heed__cli_fail(c, HEED_ERR_USAGE,
+                              "heed %s has no option %s; --set %s=VALUE sets that key of the recipe", command->name,
+                              given, key.found);
     near = heed_nearest(given, words);
     if (near)
         return heed__cli_fail(c, HEED_ERR_USAGE, "heed %s has no option %s; did you mean %s?", command->name,

@@ -251,7 +251,8 @@ static void predict_summary(predict_job *j)
         fputs("\r\033[K", stderr);
     if (j->n == 1 && !j->csv && !j->taps && skipped == 0)
         return;
-    fprintf(stderr, "%s pictures in %s, %s/s\n", heed__cli_count(n, j->n), heed__cli_seconds(time, seconds),
+    fprintf(stderr, "%s picture%s in %s, %s/s\n", heed__cli_count(n, j->n), j->n == 1 ? "" : "s",
+            heed__cli_seconds(time, seconds),
             heed__cli_count(rate, (int64_t)((double)j->n / fmax(seconds, 1e-9))));
     if (skipped > 0) {
         fprintf(stderr, "%s passed over; the last: ", heed__cli_count(n, skipped));

@@ -26,6 +26,9 @@
 #define LINES_MOST 64 /* more are not drawn: nobody could tell them apart */
 #define TIGHT 0.4     /* units: a point nearer to the last one is left out of long lines */
 #define LONG 400
+#define MOST 1e300   /* ends of an axis: beyond them a span could be infinite */
+#define LEAST 1e-300 /* a span: below it a step could be zero */
+#define APART 1e-12  /* of the larger end: a smaller span is none, its ticks could not be counted */
 
 static const char *const light[COLOURS] = { "#0072b2", "#d55e00", "#00835f", "#b0568c",
                                             "#b87a00", "#2f8fc4", "#7d5f2a", "#6b7280" };
@@ -114,8 +117,8 @@ static void widen(double *min, double *max, const double *values, int64_t n)
 {
     for (int64_t i = 0; values && i < n; i++)
         if (isfinite(values[i])) {
-            *min = fmin(*min, values[i]);
-            *max = fmax(*max, values[i]);
+            *min = fmin(*min, fmax(values[i], -MOST));
+            *max = fmax(*max, fmin(values[i], MOST));
         }
 }
 
@@ -131,10 +134,11 @@ static bool whole_numbers(const double *values, int64_t n)
  * (epochs), so that no tick stands between two of them. */
 static axis make_axis(double min, double max, bool given, bool whole)
 {
+    const double size = fmax(fabs(min), fabs(max));
     axis a = { .min = min, .max = max };
 
-    if (!(a.max > a.min)) { /* one value */
-        const double around = whole ? 1 : a.min > 0 || a.min < 0 ? fabs(a.min) / 2 : 0.5;
+    if (!(a.max - a.min > fmax(LEAST, APART * size))) { /* one value */
+        const double around = whole && size < 1 / APART ? 1 : size > LEAST ? size / 2 : 0.5;
 
         a.max = a.min + around;
         a.min -= around;

@@ -55,7 +55,8 @@ static const heed_doctor_rule doctor_rules[] = {
     { .name = "exploding-gradient",
       .severity = HEED_SEVERITY_FAULT,
       .looks_at = "history of training",
-      .finds = "the gradient's norm is not finite, above 10000, or above this and ten times its median",
+      .finds = "the gradient's norm is not finite, above 10000, or, where nothing clips it, above this and ten times "
+               "its median",
       .threshold = 100,
       .why = "mean losses of normalised inputs have norms of 0.01 to 10",
       .remedy = "set train.clip_norm: 1, lower train.lr, and look at the initial values" },

@@ -56,11 +56,12 @@ static heed_status trial_steps(doctor *d, heed_trainer *t, int64_t *rows_n)
         }
         if (st != HEED_OK)
             return heed__fail_at(d->err, st, stop.path, "%s", stop.text);
-        d->history[n++] = (heed_history_row){ .epoch = n + 1,
-                                              .train_loss = (double)loss,
-                                              .validation_loss = NAN,
-                                              .lr = (double)heed_trainer_lr(t),
-                                              .grad_norm = (double)heed_trainer_grad_norm(t) };
+        d->history[n] = (heed_history_row){ .epoch = n + 1,
+                                            .train_loss = (double)loss,
+                                            .validation_loss = NAN,
+                                            .lr = (double)heed_trainer_lr(t),
+                                            .grad_norm = (double)heed_trainer_grad_norm(t) };
+        n++;
     }
     *rows_n = n;
     return HEED_OK;
@@ -94,8 +95,11 @@ done:
 typedef struct curve {
     const heed_history_row *row;
     int64_t n, window;
-    bool steps; /* rows are steps of a trial */
+    int64_t stride; /* of very many rows one in so many is looked at: the cost grows with their square */
+    bool steps;     /* rows are steps of a trial */
 } curve;
+
+#define ROWS_LOOKED 4096
 
 static double curve_loss(const curve *c, int64_t begin)
 {
@@ -126,7 +130,7 @@ static heed_status growing_loss(doctor *d, const curve *c)
                                      "the training loss is not finite");
     first = curve_loss(c, 0);
     last = curve_loss(c, c->n - c->window);
-    for (int64_t i = 0; i + c->window <= c->n; i++) {
+    for (int64_t i = 0; i + c->window <= c->n; i += c->stride) {
         const double loss = curve_loss(c, i);
 
         if (loss < best) {
@@ -142,12 +146,16 @@ static heed_status growing_loss(doctor *d, const curve *c)
 }
 
 /* The middle of the norms that are known, by counting: no row is moved. */
-static double median_norm(const curve *c, int64_t known)
+static double median_norm(const curve *c)
 {
-    for (int64_t i = 0; i < c->n; i++) {
+    int64_t known = 0;
+
+    for (int64_t i = 0; i < c->n; i += c->stride)
+        known += !isnan(c->row[i].grad_norm);
+    for (int64_t i = 0; i < c->n; i += c->stride) {
         int64_t below = 0, equal = 0;
 
-        for (int64_t j = 0; j < c->n; j++) {
+        for (int64_t j = 0; j < c->n; j += c->stride) {
             below += c->row[j].grad_norm < c->row[i].grad_norm;
             equal += c->row[j].grad_norm == c->row[i].grad_norm;
         }
@@ -162,24 +170,22 @@ static double median_norm(const curve *c, int64_t known)
 
 static heed_status exploding_gradient(doctor *d, const curve *c)
 {
+    const bool clipped = d->c->training && d->c->training->clip_norm > 0; /* then a jump moved no weight far */
     double worst = -1, median;
-    int64_t at = 0, known = 0;
+    int64_t at = 0;
     char place[64];
 
-    for (int64_t i = 0; i < c->n; i++) {
-        if (isnan(c->row[i].grad_norm))
-            continue;
-        known++;
-        if (c->row[i].grad_norm > worst) {
+    for (int64_t i = 0; i < c->n; i++)
+        if (c->row[i].grad_norm > worst) { /* NaN is above nothing */
             worst = c->row[i].grad_norm;
             at = i;
         }
-    }
-    if (known == 0)
+    if (worst < 0)
         return HEED_OK;
     heed__doctor_looked(d, RULE_EXPLODING_GRADIENT);
-    median = median_norm(c, known);
-    if (worst > NORM_MOST || (worst > d->threshold[RULE_EXPLODING_GRADIENT] && worst > NORM_JUMP * median))
+    median = median_norm(c);
+    if (worst > NORM_MOST ||
+        (!clipped && worst > d->threshold[RULE_EXPLODING_GRADIENT] && worst > NORM_JUMP * median))
         return heed__doctor_find(d, RULE_EXPLODING_GRADIENT, worst, curve_place(place, c, at),
                                  "the norm of the gradient is %.4g, its median %.4g", worst, median);
     return HEED_OK;
@@ -225,6 +231,7 @@ heed_status heed__doctor_curve(doctor *d)
     if (c.n == 0)
         return HEED_OK;
     c.window = i64_max(1, c.n / 4);
+    c.stride = i64_ceil_div(c.n, ROWS_LOOKED);
     TRY(growing_loss(d, &c));
     if (!heed__doctor_found(d, RULE_EXPLODING_GRADIENT)) /* the trial may have ended in it */
         TRY(exploding_gradient(d, &c));

@@ -42,7 +42,7 @@ const verdict_words *heed__verdict_words(heed_verdict v)
                             "orders. Removing what the map marks makes the class fall." },
         [HEED_NO_BETTER] = { "no-better", "No better than random: do not trust this map",
                              "Deletion area {0}, random {1} \xc2\xb1 {2}: lower than {3} of {4} random "
-                             "orders; to trust it takes 95 %." },
+                             "orders; to trust it takes 95 % of 19 or more." },
         [HEED_WORSE] = { "worse", "Worse than random: it points away from what counts",
                          "Deletion area {0}, random {1} \xc2\xb1 {2}: lower than only {3} of {4} random "
                          "orders. Removing other cells hurts the class more." },

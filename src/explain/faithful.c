@@ -7,7 +7,7 @@
  *           "explain.random"
  *   rank    share of random areas below the map's, a tie counting one half
  *
- * A map is faithful when rank <= 0.05: at most 5 of 100 random orders do as well. What a random order loses
+ * A map is faithful when rank <= 0.05: at most 5 of 100 random orders do as well; of fewer than 19 orders none is. What a random order loses
  * is the measure, because any blanking harms the answer. Petsiuk, Das, Saenko 2018 (deletion); Samek 2017
  * (random order as the baseline). Equal cells of a map come in an order of their own, "explain.ties": file
  * order would favour the top of the picture. A map of zeros has no order; it is no better than random.
@@ -24,6 +24,7 @@
 #include <string.h>
 
 #define SHARE_SURE 0.05
+#define ORDERS_SURE 19 /* of fewer not even the best rank is rarer than 1 in 20 by chance: 1 / (orders + 1) */
 
 static int64_t faithful_cells(const explaining *x)
 {
@@ -193,7 +194,8 @@ static void faithful_judge(heed_faithfulness *f, const explaining *x, bool order
     for (int64_t k = 0; k < f->orders; k++)
         below += x->random_areas[k] < f->area ? 1 : x->random_areas[k] > f->area ? 0 : 0.5;
     f->rank = ordered ? below / (double)f->orders : 0.5;
-    f->verdict = f->rank <= SHARE_SURE       ? HEED_FAITHFUL
+    f->verdict = f->orders < ORDERS_SURE     ? HEED_NO_BETTER
+                 : f->rank <= SHARE_SURE     ? HEED_FAITHFUL
                  : f->rank >= 1 - SHARE_SURE ? HEED_WORSE
                                              : HEED_NO_BETTER;
 }

@@ -144,9 +144,11 @@ static void put_rival(writer *w, const char *name, bool ours, double accuracy, c
     raw(w, "</tr>\n");
 }
 
+/* Of few seeds Student's interval may leave what a share can be. */
 static const char *around(writer *w, double low, double high)
 {
-    return kept(w, heed__arena_format(&w->arena, "%.1f \xe2\x80\x93 %.1f\xc2\xa0%%", 100 * low, 100 * high));
+    return kept(w, heed__arena_format(&w->arena, "%.1f \xe2\x80\x93 %.1f\xc2\xa0%%", 100 * fmax(low, 0),
+                                      100 * fmin(high, 1)));
 }
 
 static void put_rivals(writer *w, double low, double high)

@@ -26,6 +26,16 @@ static void tell(const job *j, const char *sentence)
         j->opts->notice(j->opts->user, sentence);
 }
 
+static void release_work(job *j)
+{
+    heap *h = j->ctx->heap;
+
+    heed__release(h, j->work);
+    heed__release(h, j->sets);
+    heed__release(h, j->metrics);
+    j->work = j->sets = j->metrics = NULL;
+}
+
 /* ---- what is there ---- */
 
 static heed_status refuse_run(job *j)
@@ -263,6 +273,34 @@ static heed_status load_set(job *j, const char *set, const checkpoint_state *s)
     return st == HEED_OK ? cut_log(j, s->metrics_bytes) : st;
 }
 
+/* The names of what lies in the folder that is worked in, which job_leave_folder gives back. */
+static heed_status name_work(job *j)
+{
+    TRY(in_folder(j, &j->sets, j->work, RUN_SETS));
+    return in_folder(j, &j->metrics, j->work, RUN_METRICS);
+}
+
+/* --fresh, and nothing to go on from. A run that is there is written over as by any training: with force, and
+ * in next/. */
+static heed_status begin_fresh(job *j)
+{
+    bool run = false;
+
+    if (strcmp(j->work, j->opts->out) == 0)
+        TRY(heed__run_has(&run, j->ctx, j->opts->out, RUN_CONFIG, j->err));
+    if (run && !j->opts->force)
+        return refuse_run(j);
+    if (run) {
+        release_work(j);
+        TRY(in_folder(j, &j->work, j->opts->out, RUN_NEXT));
+        TRY(heed__folder_make(j->ctx, j->work, j->err));
+        TRY(name_work(j));
+    }
+    TRY(heed__job_init(j));
+    tell(j, "no checkpoint can be used; the training begins anew");
+    return begin_anew(j);
+}
+
 static heed_status go_on(job *j)
 {
     const checkpoint_place at = place(j);
@@ -275,8 +313,7 @@ static heed_status go_on(job *j)
     else if (st != HEED_ERR_MEMORY && st != HEED_ERR_MISSING && j->opts->fresh) {
         if (j->err)
             *j->err = (heed_error){ 0 };
-        tell(j, "no checkpoint can be used; the training begins anew");
-        st = begin_anew(j);
+        st = begin_fresh(j);
     } else if (st == HEED_OK) {
         st = heed__fail_at(j->err, HEED_ERR_IO, j->sets,
                            "there is no checkpoint in %s to go on from; leave --resume out, or add --fresh",
@@ -314,21 +351,16 @@ heed_status heed__job_take_folder(job *j)
     TRY(pick_work(j));
     TRY(heed__folder_make(j->ctx, j->work, j->err));
     TRY(heed__run_sweep(j->ctx, j->work, j->err));
-    TRY(in_folder(j, &j->sets, j->work, RUN_SETS));
-    TRY(in_folder(j, &j->metrics, j->work, RUN_METRICS));
+    TRY(name_work(j));
     return j->opts->resume ? go_on(j) : begin_anew(j);
 }
 
 void heed__job_leave_folder(job *j)
 {
-    heap *h = j->ctx->heap;
-
     if (j->lock >= 0)
         heed__file_unlock(j->lock, j->ctx, j->lock_path);
-    heed__release(h, j->lock_path);
-    heed__release(h, j->work);
-    heed__release(h, j->sets);
-    heed__release(h, j->metrics);
+    heed__release(j->ctx->heap, j->lock_path);
+    release_work(j);
 }
 
 heed_status heed__job_save(job *j)

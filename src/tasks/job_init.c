@@ -141,6 +141,9 @@ heed_status heed__job_init(job *j)
 
     if (!path || !path[0])
         return HEED_OK;
+    if (heed__folder_exists(j->ctx, path))
+        return heed__fail_at(j->err, HEED_ERR_IO, path,
+                             "%s: this is a folder; weights are a file, of a run %s/" RUN_WEIGHTS, path, path);
     heed__text_init(&i.missing.shown, h, 0);
     heed__text_init(&i.unexpected.shown, h, 0);
     heed__text_init(&i.mismatched.shown, h, 0);

@@ -441,6 +441,11 @@ heed_status heed_recipe_open(heed_recipe **out, heed_context *ctx, const char *p
     file_bytes file = { 0 };
     heed_status st;
 
+    if (heed__folder_exists(ctx, path))
+        return heed__fail_at(err, HEED_ERR_IO, path,
+                             "%s: this is a folder, and a recipe is a YAML file; to train on pictures in it: "
+                             "heed train --task image-classification --data %s",
+                             path, path);
     TRY(heed__file_read(&file, ctx, path, ctx->limits.yaml_bytes, err));
     st = heed__recipe_open_bytes(out, ctx, path, file.data, file.size, overrides, NULL, err);
     heed__release(ctx->heap, file.data);

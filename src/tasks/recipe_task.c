@@ -106,6 +106,9 @@ static heed_status task_choose(heed_recipe *r, const folder_peek *p, bool folder
                             origin, err));
     if (n >= TASK_VALIDATED && r->values->data.validation > 0)
         TRY(heed__recipe_choose(r, "train.patience", "15", origin, err));
+    (void)snprintf(origin, sizeof origin, "from the data: its classes");
+    (void)snprintf(number, sizeof number, "%" PRId64, p->classes);
+    TRY(heed__recipe_choose(r, "model.classes", number, origin, err));
     if (folder) {
         (void)snprintf(origin, sizeof origin, "from the data: a look at %" PRId64 " of %" PRId64 " pictures",
                        i64_min(n, 101), n);

@@ -70,22 +70,21 @@ static heed_status load_weights(heed_run *r, const char *path, heed_error *err)
     return HEED_OK;
 }
 
-/* A recipe without config.json is what a training leaves that was interrupted; neither is another folder. */
+/* A recipe without config.json is what a training leaves that was interrupted; without both it is no run. */
 static heed_status check_finished(heed_context *ctx, const char *folder, const char *recipe, heed_error *err)
 {
     char *config;
     heed_status st = HEED_OK;
 
     TRY(heed__run_file(&config, ctx, folder, RUN_CONFIG, err));
-    if (!heed__file_exists(ctx, config) && heed__file_exists(ctx, recipe))
-        st = heed__fail_at(err, HEED_ERR_IO, config,
-                           "%s: no such file: the training is not finished; heed train --out %s --resume "
-                           "goes on",
-                           config, folder);
-    else if (!heed__file_exists(ctx, config))
-        st = heed__fail_at(err, HEED_ERR_IO, config,
-                           "%s: no such file, so that this folder is no run; a run is what heed train --out makes",
-                           config);
+    if (!heed__file_exists(ctx, config))
+        st = heed__file_exists(ctx, recipe)
+                 ? heed__fail_at(err, HEED_ERR_IO, config,
+                                 "the training in %s is not finished; heed train --out %s --resume goes on", folder,
+                                 folder)
+                 : heed__fail_at(err, HEED_ERR_IO, config,
+                                 "there is no such file, so %s is no run; a run is what heed train --out makes",
+                                 folder);
     heed__release(ctx->heap, config);
     return st;
 }

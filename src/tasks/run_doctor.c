@@ -7,6 +7,7 @@
 #include "explain/doctor.h"
 #include "tasks/history.h"
 #include "tasks/run.h"
+#include "tasks/run_folder.h"
 
 #include <stdio.h>
 
@@ -90,12 +91,14 @@ static heed_status find_data(visit *v)
 
 static heed_status find_history(visit *v)
 {
-    char *path = heed__path_join(v->run->ctx, v->run->folder, "metrics.jsonl");
-    heed_status st = path ? heed__history_read(&v->history, &v->c.n_history, v->run->ctx, path, v->err)
-                          : heed__fail_memory(v->err, 0);
+    heed_context *ctx = v->run->ctx;
+    heed_status st;
+    char *path;
 
+    TRY(heed__run_file(&path, ctx, v->run->folder, RUN_METRICS, v->err));
+    st = heed__history_read(&v->history, &v->c.n_history, ctx, path, v->err);
     v->c.history = v->history;
-    heed__release(v->run->ctx->heap, path);
+    heed__release(ctx->heap, path);
     return st;
 }
 
@@ -120,7 +123,8 @@ static heed_status say_self_test(visit *v, heed_diagnosis *d)
 heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r, const heed_doctor_opts *opts,
                             heed_error *err)
 {
-    const heed_trainer_opts training = { .label_smoothing = r->recipe->values->train.label_smoothing };
+    const heed_trainer_opts training = { .label_smoothing = r->recipe->values->train.label_smoothing,
+                                         .clip_norm = r->recipe->values->train.clip_norm };
     heed_doctor_opts settled = opts ? *opts : (heed_doctor_opts){ 0 };
     visit v = { .run = r,
                 .err = err,

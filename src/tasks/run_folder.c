@@ -150,6 +150,7 @@ heed_status heed__run_clear(heed_context *ctx, const char *folder, heed_error *e
 static heed_status settle(heed_context *ctx, const char *folder, const char *next, const char *sets,
                           heed_error *err)
 {
+    TRY(remove_file(ctx, folder, RUN_REPORT, NULL, err)); /* it tells of the run that was written over */
     TRY(each_file(ctx, next, move_all_but_config, folder, err));
     if (heed__folder_exists(ctx, sets)) {
         TRY(clear_sets(ctx, folder, err));

@@ -170,22 +170,35 @@ static heed_status explain_mistakes(press *p, int64_t most)
 
 /* ---- from the folder ---- */
 
-static heed_status in_folder(press *p, const char **out, const char *name)
+static heed_status read_history(press *p)
 {
-    *out = heed__arena_format(&p->arena, "%s/%s", p->run->folder, name);
-    return *out ? HEED_OK : no_room(p);
+    heed_status st;
+    char *path;
+
+    TRY(heed__run_file(&path, p->ctx, p->run->folder, RUN_METRICS, p->err));
+    st = heed__history_read(&p->history, &p->r.n_history, p->ctx, path, p->err);
+    p->r.history = p->history;
+    heed__release(p->ctx->heap, path);
+    return st;
+}
+
+static heed_status read_recipe(press *p)
+{
+    heed_status st;
+    char *path;
+
+    TRY(heed__run_file(&path, p->ctx, p->run->folder, RUN_RECIPE, p->err));
+    st = heed__file_read(&p->recipe, p->ctx, path, p->ctx->limits.yaml_bytes, p->err);
+    heed__release(p->ctx->heap, path);
+    return st;
 }
 
 static heed_status read_folder(press *p)
 {
     report *r = &p->r;
-    const char *path;
 
-    TRY(in_folder(p, &path, RUN_METRICS));
-    TRY(heed__history_read(&p->history, &r->n_history, p->ctx, path, p->err));
-    r->history = p->history;
-    TRY(in_folder(p, &path, RUN_RECIPE));
-    TRY(heed__file_read(&p->recipe, p->ctx, path, p->ctx->limits.yaml_bytes, p->err));
+    TRY(read_history(p));
+    TRY(read_recipe(p));
     r->recipe = heed__arena_format(&p->arena, "%.*s", (int)p->recipe.size, (const char *)p->recipe.data);
     if (!r->recipe)
         return no_room(p);
@@ -520,7 +533,10 @@ heed_status heed_run_report(heed_run *r, const char *path, const heed_report_opt
     if (!path)
         return heed__fail_memory(err, 0);
     if (!settled.force && heed__file_exists(r->ctx, path)) {
-        st = heed__fail_at(err, HEED_ERR_EXISTS, path, "%s is there already; --force overwrites it", path);
+        st = heed__fail_at(err, HEED_ERR_EXISTS, path,
+                           "%s is there already (training leaves one, of the validation part); --force writes over "
+                           "it, --out FILE elsewhere",
+                           path);
         goto done;
     }
     st = open_test(&o, &s, r, &settled, &why);

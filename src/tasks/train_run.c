@@ -23,7 +23,8 @@ static heed_status prepare_model(job *j)
     TRY(heed_model_new(&j->model, j->ctx, j->recipe->architecture->build, j->recipe->config,
                        &(heed_model_opts){ .seed = (uint64_t)t->seed }, j->err));
     TRY(heed_model_init(j->model, &input, 1, j->err));
-    TRY(heed__job_init(j));
+    if (!j->opts->resume) /* a checkpoint has the weights; their first ones may be gone by now */
+        TRY(heed__job_init(j));
     TRY(heed__job_frozen(j, &frozen));
     training_opts = (heed_trainer_opts){ .optimizer = (heed_optimizer)t->optimizer,
                                          .lr = HEED_SET((float)t->lr),

@@ -70,7 +70,7 @@ double heed_plateau_next(heed_plateau *p, double value)
     const double bound = p->best * (p->rises ? 1 + p->threshold : 1 - p->threshold);
     const double lower = p->lr * p->factor;
 
-    if (!p->begun || (p->rises ? value > bound : value < bound)) {
+    if (p->begun ? (p->rises ? value > bound : value < bound) : !isnan(value)) {
         p->best = value;
         p->bad = 0;
         p->begun = true;

@@ -37,8 +37,8 @@
     "Worse than random: it points away from what counts": "不如随机：它指向的不是要点",
     "Deletion area {0}, random {1} ± {2}: lower than {3} of {4} random orders. Removing what the map marks makes the class fall.":
       "删除面积 {0}，随机 {1} ± {2}：低于 {4} 次随机顺序中的 {3} 次。删去图中标出的格子，该类别就下降。",
-    "Deletion area {0}, random {1} ± {2}: lower than {3} of {4} random orders; to trust it takes 95 %.":
-      "删除面积 {0}，随机 {1} ± {2}：低于 {4} 次随机顺序中的 {3} 次；要可信须达到 95 %。",
+    "Deletion area {0}, random {1} ± {2}: lower than {3} of {4} random orders; to trust it takes 95 % of 19 or more.":
+      "删除面积 {0}，随机 {1} ± {2}：低于 {4} 次随机顺序中的 {3} 次；要可信，须在至少 19 次中达到 95 %。",
     "Deletion area {0}, random {1} ± {2}: lower than only {3} of {4} random orders. Removing other cells hurts the class more.":
       "删除面积 {0}，随机 {1} ± {2}：只低于 {4} 次随机顺序中的 {3} 次。删去别的格子，该类别下降得更多。",
     "Deletion test": "删除检验",
