@@ -64,8 +64,9 @@ static heed_status tell_left_out(job *j, int64_t n, const char *what, const char
 
     if (n == 0 || !j->opts->notice)
         return HEED_OK;
-    sentence = heed__arena_format(&j->arena, "%lld picture%s of %s %s %s passed over; %s", (long long)n, n == 1 ? "" : "s",
-                                  j->recipe->values->data.path, what, n == 1 ? "was" : "were", hint);
+    sentence = heed__arena_format(&j->arena, "%lld picture%s of %s %s %s passed over; %s", (long long)n,
+                                  n == 1 ? "" : "s", j->recipe->values->data.path, what,
+                                  n == 1 ? "was" : "were", hint);
     if (!sentence)
         return heed__fail_memory(j->err, 0);
     j->opts->notice(j->opts->user, sentence);

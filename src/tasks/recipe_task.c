@@ -4,8 +4,8 @@
  *              are more than 160 places (160 tokens of attention) and sides of 4 or more
  *   batch, lr  16 and 0.001 below 400 pictures, 32 and 0.002 below 4,000, 128 and 0.004 from there
  *   epochs     ceil(40000 / n), at least 5 and at most 60: enough for a small set, minutes for a large one
- *   patience   15 from 100 pictures on: a few hundred are learned by heart long before the last epoch. With fewer, or with
- *              data.validation 0, there may be no picture to validate on, and nothing to be patient for
+ *   patience   15 from 100 pictures on: a few hundred are learned by heart long before the last epoch. With
+ *              fewer, or with data.validation 0, there may be no picture to validate on
  *
  * Whatever the user says stays as said. */
 

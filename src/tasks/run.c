@@ -200,8 +200,8 @@ picture_fit heed__run_fit(const heed_run *r)
 }
 
 /* Which samples open_test gives, for people. */
-static heed_status name_part(char part[256], const heed_run *r, const char *folder, heed_dataset_kind kind, heed_part which,
-                             heed_error *err)
+static heed_status name_part(char part[256], const heed_run *r, const char *folder, heed_dataset_kind kind,
+                             heed_part which, heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
     char *own = heed__path_join(r->ctx, folder, "test");
@@ -247,9 +247,9 @@ static heed_status open_part(heed_dataset **out, const heed_run *r, const char *
     return st;
 }
 
-/* Are these all the pictures of the training, moved or copied elsewhere? The rule would put as many of them on each side
- * as the training had there; other pictures do so by accident at most, and then lose a share, nothing else. Without this
- * question what was trained on would be taken for a test. */
+/* Are these all the pictures of the training, moved or copied elsewhere? The rule would put as many of them
+ * on each side as the training had there; other pictures do so by accident at most, and then lose a share,
+ * nothing else. Without this question what was trained on would be taken for a test. */
 static heed_status was_trained_on(bool *out, const heed_run *r, const heed_dataset *all, heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
@@ -272,9 +272,10 @@ done:
 }
 
 /* The test part that training left alone: of the recipe's folder by the same rule, under whatever name it is
- * given and wherever it was moved. Of another folder its own test part, or all of it. Pictures are fitted as the run's
- * were; classes are found by name, so that the number of a class is the same. */
-static heed_status open_test(heed_dataset **out, heed_part *part, const heed_run *r, const char *folder, heed_error *err)
+ * given and wherever it was moved. Of another folder its own test part, or all of it. Pictures are fitted as
+ * the run's were; classes are found by name, so that the number of a class is the same. */
+static heed_status open_test(heed_dataset **out, heed_part *part, const heed_run *r, const char *folder,
+                             heed_error *err)
 {
     const recipe_data *d = &r->recipe->values->data;
     heed_dataset *all = NULL;

@@ -637,7 +637,7 @@ static void tell_damage(const checkpoint_place *at, const char *set, const heed_
     text t;
 
     heed__text_init(&t, at->ctx->heap, 0);
-    heed__text_add(&t, "checkpoint %s is damaged and is not used: %s", set, why->text);
+    heed__text_add(&t, "checkpoint %s is not used: %s", set, why->text);
     set_notice(at, &t);
     heed__text_release(&t);
 }
