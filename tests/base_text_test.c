@@ -211,6 +211,31 @@ static void any_number_reads_back_the_same(void **state)
     heed__text_release(&t);
 }
 
+static void a_star_ends_a_beginning_and_stands_for_itself_elsewhere(void **state)
+{
+    (void)state;
+    assert_true(heed__name_matches("stem.*", "stem.conv"));
+    assert_true(heed__name_matches("stem.*", "stem."));
+    assert_false(heed__name_matches("stem.*", "stem"));
+    assert_true(heed__name_matches("*", ""));
+    assert_true(heed__name_matches("stem", "stem"));
+    assert_false(heed__name_matches("stem", "stem.conv"));
+    assert_false(heed__name_matches("*.conv", "stem.conv"));
+    assert_true(heed__name_matches("", ""));
+    assert_false(heed__name_matches("", "stem"));
+}
+
+static void what_does_not_fit_is_cut_and_what_is_no_text_is_known(void **state)
+{
+    char out[4];
+
+    (void)state;
+    heed__format(out, sizeof out, "%d", 12345);
+    assert_string_equal(out, "123");
+    assert_true(heed__is_utf8("", 0) && heed__is_utf8("\xe4\xb8\xad", 3));
+    assert_false(heed__is_utf8("a\xe4\xb8", 3) || heed__is_utf8("\xff", 1));
+}
+
 static bool comma_is_set(const char *name)
 {
     return setlocale(LC_ALL, name) && strcmp(localeconv()->decimal_point, ",") == 0;
@@ -253,6 +278,8 @@ static void a_host_that_writes_commas_changes_nothing(void **state)
     heed__text_add(&t, " %.2f", 0.25);
     assert_string_equal(t.data, "0.5 0.25");
     heed__text_release(&t);
+    heed__format(out, sizeof out, "share %g", 0.5);
+    assert_string_equal(out, "share 0.5");
     heed__fail(&err, HEED_ERR_LIMIT, "%g", 1.5);
     assert_string_equal(err.text, "1.5");
     assert_true(heed__os_read_number("2.5") == 2.5);
@@ -301,6 +328,8 @@ int main(void)
         cmocka_unit_test(numbers_are_as_short_as_they_can_be),
         cmocka_unit_test(floats_need_fewer_digits_than_doubles),
         cmocka_unit_test(any_number_reads_back_the_same),
+        cmocka_unit_test(a_star_ends_a_beginning_and_stands_for_itself_elsewhere),
+        cmocka_unit_test(what_does_not_fit_is_cut_and_what_is_no_text_is_known),
         cmocka_unit_test(a_host_that_writes_commas_changes_nothing),
         cmocka_unit_test(a_text_survives_each_failing_allocation),
     };

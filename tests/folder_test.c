@@ -452,6 +452,9 @@ static void whatever_is_wrong_has_its_sentence(void **state)
     assert_refused(s, "twice", size, HEED_ERR_FORMAT, "two validation parts");
     put_classes(s, "plain", 1, 4);
     assert_refused(s, "plain", o, HEED_ERR_FORMAT, "has no test part");
+    put_classes(s, "bytes", 1, 4);
+    put_picture(s, "bytes/h\xe4n/1.pgm", 1, 4, 4, 99); /* Latin-1 */
+    assert_refused(s, "bytes", size, HEED_ERR_FORMAT, "is not UTF-8; a class is called by it");
 }
 
 static void options_out_of_range_are_refused(void **state)

@@ -712,6 +712,28 @@ static void patience_ends_a_training_that_does_not_get_better(void **state)
     assert_int_equal(r.weights_epoch, r.best_epoch);
 }
 
+/* The loss of a step is that of the weights before it, and is finite. */
+static void a_validation_loss_that_is_not_finite_ends_the_training(void **state)
+{
+    day d = open_day(*state);
+    heed_error err = { 0 };
+
+    d.set[0] = "train.optimizer=sgd"; /* the one step multiplies each of eight layers by 1 - 1e5 */
+    d.set[1] = "train.lr=1000";
+    d.set[2] = "train.weight_decay=100";
+    d.set[3] = "train.schedule=constant";
+    d.set[4] = "train.warmup=0";
+    d.set[5] = "train.ema=0";
+    d.set[6] = "train.accumulate=1";
+    d.set[7] = "train.batch_size=64";
+    d.set[8] = "train.epochs=1";
+    d.set[9] = "model.hidden=32,32,32,32,32,32,32";
+    d.set[10] = "data.std=1e-3";
+    assert_int_equal(train(&d, ANEW, NULL, &err), HEED_ERR_NUMERIC);
+    if (!strstr(err.text, "the validation loss of epoch 1 is not finite"))
+        fail_msg("%s", err.text);
+}
+
 static void what_goes_by_validation_needs_a_validation_part(void **state)
 {
     day d = open_day(*state);
@@ -1005,6 +1027,7 @@ int main(void)
         UNIT(the_log_is_cut_back_to_the_checkpoint),
         UNIT(the_run_has_the_weights_of_the_best_epoch_or_of_the_last),
         UNIT(patience_ends_a_training_that_does_not_get_better),
+        UNIT(a_validation_loss_that_is_not_finite_ends_the_training),
         UNIT(what_goes_by_validation_needs_a_validation_part),
         UNIT(a_recipe_that_would_give_other_weights_is_refused_by_key),
         UNIT(other_data_and_another_level_are_refused),

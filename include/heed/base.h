@@ -123,6 +123,9 @@ typedef struct heed_feature {
 /** Every optional library of this version, ended by a row whose name is NULL. */
 HEED_API const heed_feature *heed_features(void);
 
+/** Was this build given that library ("png", "json", ...: heed_features)? False for a name that no row has. */
+HEED_API bool heed_has_feature(const char *name);
+
 /** The name of this machine's processor, "" when the system does not tell. */
 HEED_API void heed_cpu_name(char name[96]);
 

@@ -3,6 +3,8 @@
 #include "base/os/os.h"
 #include "heed_features.h"
 
+#include <string.h>
+
 #define FEATURES_ROW(NAME, PRESENT, LIBRARY, PACKAGES, VERSION)                                              \
     { .name = NAME, .present = PRESENT, .library = LIBRARY, .packages = PACKAGES, .version = VERSION },
 
@@ -13,6 +15,14 @@ static const heed_feature features_table[] = {
 const heed_feature *heed_features(void)
 {
     return features_table;
+}
+
+bool heed_has_feature(const char *name)
+{
+    for (const heed_feature *f = features_table; f->name; f++)
+        if (strcmp(f->name, name) == 0)
+            return f->present;
+    return false;
 }
 
 void heed_cpu_name(char name[96])

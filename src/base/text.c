@@ -202,3 +202,29 @@ char *heed__text_take(text *t)
         heed__text_init(t, t->heap, t->most);
     return out;
 }
+
+bool heed__name_matches(const char *pattern, const char *name)
+{
+    const size_t n = strlen(pattern);
+
+    return n > 0 && pattern[n - 1] == '*' ? strncmp(pattern, name, n - 1) == 0 : strcmp(pattern, name) == 0;
+}
+
+void heed__format(char *to, size_t size, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)heed__os_format(to, size, format, args);
+    va_end(args);
+}
+
+bool heed__is_utf8(const char *bytes, size_t n)
+{
+    for (size_t at = 0, length; at < n; at += length) {
+        length = heed__utf8_length(bytes + at, n - at);
+        if (!length)
+            return false;
+    }
+    return true;
+}

@@ -27,8 +27,16 @@ void heed__text_float(text *t, float value);
 
 char *heed__text_take(text *t); /* moves the block out (heed__release frees it); NULL when failed */
 
+/* "encoder.*" stands for every name that begins with "encoder.", any other pattern for itself. */
+bool heed__name_matches(const char *pattern, const char *name);
+
+/* As snprintf, in every locale the same; what does not fit is cut off. */
+void heed__format(char *to, size_t size, const char *format, ...) HEED_PRINTF(3, 4);
+
 /* Bytes 1..4 of the UTF-8 character that begins at `bytes`, or 0 when none does (bad, cut off,
  * or left is 0). */
 size_t heed__utf8_length(const char *bytes, size_t left);
+
+bool heed__is_utf8(const char *bytes, size_t n);
 
 #endif

@@ -252,6 +252,18 @@ static heed_status scan_unknown_class(const folder_scan *s, const char *source, 
     return st;
 }
 
+/* Names of classes go into config.json, which holds text only: other bytes would not be found again. */
+static heed_status scan_check_class(const folder_scan *s, const char *name, heed_error *err)
+{
+    char shown[200];
+
+    if (heed__is_utf8(name, strlen(name)))
+        return HEED_OK;
+    return heed__fail_at(err, HEED_ERR_FORMAT, s->root,
+                         "%s: the name of the folder \"%s\" is not UTF-8; a class is called by it: rename it",
+                         s->root, heed__shown(shown, name, strlen(name)));
+}
+
 /* The classes are the sub-folders of this one. */
 static heed_status scan_name_classes(folder_scan *s, const folder_list *list, heed_error *err)
 {
@@ -261,6 +273,7 @@ static heed_status scan_name_classes(folder_scan *s, const folder_list *list, he
     for (uint32_t i = 0; i < list->n; i++) {
         if (!scan_visible_folder(&list->entries[i]))
             continue;
+        TRY(scan_check_class(s, list->entries[i].name, err));
         s->classes[s->n_classes] = heed__arena_string(&s->arena, list->entries[i].name);
         if (!s->classes[s->n_classes++])
             return heed__fail_memory(err, 0);

@@ -2,14 +2,12 @@
 #include "explain/draw.h"
 #include "base/error.h"
 #include "base/files.h"
-#include "base/os/os.h"
 #include "base/sizes.h"
 #include "explain/chart.h"
 #include "explain/page.h"
 #include <heed/image.h>
 
 #include <math.h>
-#include <stdarg.h>
 #include <string.h>
 
 /* ---- words ---- */
@@ -51,27 +49,15 @@ const verdict_words *heed__verdict_words(heed_verdict v)
     return &words[(int)v >= 0 && v <= HEED_WORSE ? v : HEED_NO_BETTER];
 }
 
-/* A short number; what does not fit is cut off. */
-static void draw_number(char to[24], const char *format, ...) HEED_PRINTF(2, 3);
-
-static void draw_number(char to[24], const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    heed__os_format(to, 24, format, args);
-    va_end(args);
-}
-
 void heed__verdict_args(verdict_args *out, const heed_faithfulness *f)
 {
     const double beaten = isfinite(f->rank) ? fmin(fmax(1 - f->rank, 0), 1) : 0;
 
-    draw_number(out->text[0], "%.3f", f->area);
-    draw_number(out->text[1], "%.3f", f->random_area);
-    draw_number(out->text[2], "%.3f", f->random_std);
-    draw_number(out->text[3], "%lld", (long long)llround(beaten * (double)f->orders));
-    draw_number(out->text[4], "%lld", (long long)f->orders);
+    heed__format(out->text[0], sizeof out->text[0], "%.3f", f->area);
+    heed__format(out->text[1], sizeof out->text[1], "%.3f", f->random_area);
+    heed__format(out->text[2], sizeof out->text[2], "%.3f", f->random_std);
+    heed__format(out->text[3], sizeof out->text[3], "%lld", (long long)llround(beaten * (double)f->orders));
+    heed__format(out->text[4], sizeof out->text[4], "%lld", (long long)f->orders);
     for (int i = 0; i < VERDICT_ARGS; i++)
         out->at[i] = out->text[i];
 }

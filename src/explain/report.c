@@ -623,14 +623,6 @@ static void put_calibration(writer *w)
 
 /* ---- mistakes ---- */
 
-static bool has_png(void)
-{
-    for (const heed_feature *f = heed_features(); f->name; f++)
-        if (strcmp(f->name, "png") == 0)
-            return f->present;
-    return false;
-}
-
 static heed_status put_picture(writer *w, heed_tensor picture, const char *caption, const char *label)
 {
     void *png = NULL;
@@ -685,7 +677,7 @@ static heed_status put_mistake(writer *w, const report_mistake *e)
     heed_status st = HEED_OK;
 
     raw(w, "<article class=\"card mistake\">\n");
-    if (has_png()) {
+    if (heed_has_feature("png")) {
         raw(w, "<div class=\"pictures\">\n");
         if (e->picture.data)
             st = put_picture(w, e->picture, "picture", e->name);

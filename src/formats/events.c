@@ -225,12 +225,9 @@ static heed_status check_tag(const heed_events *e, const char *name, const kind 
     *known = NULL;
     if (size == 0)
         return heed__fail_at(err, HEED_ERR_USAGE, e->path, "a value of an event file needs a tag");
-    for (size_t at = 0, n; at < size; at += n) {
-        n = heed__utf8_length(name + at, size - at);
-        if (!n)
-            return heed__fail_at(err, HEED_ERR_USAGE, e->path, "the tag \"%s\" is not UTF-8",
-                                 heed__shown(shown, name, size));
-    }
+    if (!heed__is_utf8(name, size))
+        return heed__fail_at(err, HEED_ERR_USAGE, e->path, "the tag \"%s\" is not UTF-8",
+                             heed__shown(shown, name, size));
     *known = find_tag(e, name);
     if (*known && (*known)->kind != k)
         return heed__fail_at(err, HEED_ERR_USAGE, e->path,

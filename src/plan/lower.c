@@ -2,6 +2,7 @@
  * fusion will stand between simplify and here.) */
 
 #include "base/error.h"
+#include "base/text.h"
 #include "passes/passes.h"
 #include "plan/plan.h"
 
@@ -26,16 +27,12 @@ static bool served(const void *user, const heed_graph *g, const node *n)
     return heed__plan_kernel(n->op, &c, s->kernels, NULL) != NULL;
 }
 
-/* The first of `taps` that asks for the name, or -1. "encoder.*" stands for every tap below encoder; anything else for itself. */
+/* The first of `taps` that asks for the name, or -1. */
 static int64_t asked_by(const char *const *taps, const char *name)
 {
-    for (int64_t i = 0; taps && taps[i]; i++) {
-        const size_t n = strlen(taps[i]);
-        const bool star = n > 0 && taps[i][n - 1] == '*';
-
-        if (star ? strncmp(taps[i], name, n - 1) == 0 : strcmp(taps[i], name) == 0)
+    for (int64_t i = 0; taps && taps[i]; i++)
+        if (heed__name_matches(taps[i], name))
             return i;
-    }
     return -1;
 }
 

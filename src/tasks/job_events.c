@@ -19,14 +19,6 @@
 #define PICTURE_SIDE 112 /* pixels, at least, of the longer side */
 #define TAGS_MOST 64 /* heads of all attentions; of models with more the mean of each attention is shown */
 
-static bool has_feature(const char *name)
-{
-    for (const heed_feature *f = heed_features(); f->name; f++)
-        if (strcmp(f->name, name) == 0)
-            return f->present;
-    return false;
-}
-
 /* The recipe as Markdown, so that curves of many runs can be told apart. */
 static heed_status put_recipe(job *j)
 {
@@ -267,7 +259,7 @@ static heed_status put_pictures(job *j)
     looks l = { .n = 0 };
     heed_status st;
 
-    if (!j->validation || every == 0 || j->at.epoch % every != 0 || !has_feature("png"))
+    if (!j->validation || every == 0 || j->at.epoch % every != 0 || !heed_has_feature("png"))
         return HEED_OK;
     heed__arena_init(&l.arena, j->ctx->heap);
     STEP(take_looks(&l, j));
@@ -283,13 +275,17 @@ done:
 
 heed_status heed__job_events_epoch(job *j)
 {
-    if (!j->recipe->values->train.tensorboard || !has_feature("protobuf"))
+    heed_status st;
+
+    if (!j->recipe->values->train.tensorboard || !heed_has_feature("protobuf"))
         return HEED_OK;
     if (!j->events)
         TRY(begin(j));
     TRY(put_numbers(j));
-    TRY(put_pictures(j));
-    return heed_events_flush(j->events, j->err);
+    heed_trainer_swap_average(j->trainer); /* what was evaluated is what is looked into */
+    st = put_pictures(j);
+    heed_trainer_swap_average(j->trainer);
+    return st == HEED_OK ? heed_events_flush(j->events, j->err) : st;
 }
 
 heed_status heed__job_events_end(job *j)

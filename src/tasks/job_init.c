@@ -164,13 +164,6 @@ done:
 
 /* ---- frozen parameters ---- */
 
-static bool frozen_matches(const char *pattern, const char *name)
-{
-    const size_t n = strlen(pattern);
-
-    return n > 0 && pattern[n - 1] == '*' ? strncmp(pattern, name, n - 1) == 0 : strcmp(pattern, name) == 0;
-}
-
 heed_status heed__job_frozen(job *j, const char *const **out)
 {
     const heed_weights *w = heed_model_weights(j->model);
@@ -185,7 +178,7 @@ heed_status heed__job_frozen(job *j, const char *const **out)
             const char *name;
 
             (void)heed_weights_at(w, k, &name);
-            found = heed_weights_in_model(name) && frozen_matches(words[i], name);
+            found = heed_weights_in_model(name) && heed__name_matches(words[i], name);
         }
         if (!found)
             return heed__fail(

@@ -160,14 +160,6 @@ struct heed_taps {
     int64_t n, batch; /* pictures kept; pictures of a batch */
 };
 
-/* As heed_plan_opts.taps has it: "encoder.*" is every name that begins with "encoder.". */
-static bool taps_match(const char *pattern, const char *name)
-{
-    const size_t n = strlen(pattern);
-
-    return n > 0 && pattern[n - 1] == '*' ? strncmp(pattern, name, n - 1) == 0 : strcmp(pattern, name) == 0;
-}
-
 /* Says which names there are, as many as a message holds. */
 static heed_status taps_unknown(const heed_taps *t, const heed_graph *g, const char *pattern, heed_error *err)
 {
@@ -247,7 +239,7 @@ static heed_status taps_choose(heed_taps *t, const heed_graph *one, const heed_g
         bool found = false;
 
         for (uint32_t i = 0; i < one->n_taps; i++) {
-            if (!taps_match(patterns[p], one->taps[i].name))
+            if (!heed__name_matches(patterns[p], one->taps[i].name))
                 continue;
             found = true;
             if (!taps_have(t, one->taps[i].name))

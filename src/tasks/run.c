@@ -4,10 +4,10 @@
 #include "tasks/run.h"
 #include "base/files.h"
 #include "base/sizes.h"
+#include "base/text.h"
 #include "graph/graph.h"
 #include "tasks/run_folder.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* Bytes of the model's own tensors in a graph. */
@@ -211,12 +211,12 @@ static heed_status name_part(char part[256], const heed_run *r, const char *fold
         return heed__fail_memory(err, 0);
     heed__release(r->ctx->heap, own);
     if (has_own)
-        (void)snprintf(part, 256, "test part of %s", folder);
+        heed__format(part, 256, "test part of %s", folder);
     else if (which == HEED_PART_TEST)
-        (void)snprintf(part, 256, "test part of %s: the share of %g that the digest of a picture puts aside", folder,
-                       d->test);
+        heed__format(part, 256, "test part of %s: the share of %g that the digest of a picture puts aside", folder,
+                     d->test);
     else
-        (void)snprintf(part, 256, "all of %s", folder);
+        heed__format(part, 256, "all of %s", folder);
     return HEED_OK;
 }
 

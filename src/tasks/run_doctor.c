@@ -9,8 +9,6 @@
 #include "tasks/run.h"
 #include "tasks/run_folder.h"
 
-#include <stdio.h>
-
 typedef struct visit {
     heed_run *run;
     heed_error *err;
@@ -113,7 +111,7 @@ static heed_status say_self_test(visit *v, heed_diagnosis *d)
     heed__diagnosis_looked(d, RULE_SELF_TEST);
     if (r.verdict != HEED_SELF_TEST_OTHER)
         return HEED_OK;
-    (void)snprintf(
+    heed__format(
         words, sizeof words,
         "the model computes other numbers than after training: they differ by %.3g (then %s, now %s)",
         r.difference, heed_isa_name(r.then), heed_isa_name(r.now));

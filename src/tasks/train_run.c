@@ -5,6 +5,8 @@
 
 #include "tasks/job.h"
 
+#include <math.h>
+
 static heed_status prepare_model(job *j)
 {
     const recipe_values *v = j->recipe->values;
@@ -118,7 +120,11 @@ static heed_status validate(job *j)
         j->at.validation_loss = e.loss;
         j->at.validation_accuracy = e.accuracy;
         heed_evaluation_release(j->ctx, &e);
-        st = heed__job_judge(j);
+        st = isfinite(e.loss) ? heed__job_judge(j)
+                              : heed__fail(j->err, HEED_ERR_NUMERIC,
+                                           "the validation loss of epoch %lld is not finite: the last steps threw "
+                                           "the weights far off; lower train.lr or set train.clip_norm: 1",
+                                           (long long)j->at.epoch);
     }
     heed_trainer_swap_average(j->trainer);
     return st;

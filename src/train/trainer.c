@@ -11,6 +11,7 @@
 
 #include "base/context.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "graph/op.h"
 #include "ops/ops.h"
 #include <heed/train.h>
@@ -137,12 +138,9 @@ static void sync_gradients(heed_builder *b, heed_value *grads, int n)
 
 static bool frozen(const heed_trainer_opts *o, const char *path)
 {
-    for (const char *const *p = o->frozen; p && *p; p++) {
-        const size_t n = strlen(*p);
-
-        if (n > 0 && (*p)[n - 1] == '*' ? strncmp(*p, path, n - 1) == 0 : strcmp(*p, path) == 0)
+    for (const char *const *p = o->frozen; p && *p; p++)
+        if (heed__name_matches(*p, path))
             return true;
-    }
     return false;
 }
 
