@@ -176,7 +176,7 @@ static void a_second_set_of_one_step_stands_beside_the_first(void **state)
     scratch_put(in_sets(w.at.folder, "step-3-2/model.safetensors"), "x", 1);
     assert_int_equal(found_version(&w, NULL), 3);
     assert_int_equal(w.notices, 1);
-    assert_non_null(strstr(w.said, "step-3-2 is damaged"));
+    assert_non_null(strstr(w.said, "step-3-2 is not used"));
     TOY_OK(save_version(&w, 4, TOY_ERR));
     assert_int_equal(found_version(&w, NULL), 4);
 }
@@ -262,7 +262,7 @@ static const char *const files_of_a_set[] = { "model.safetensors", "optimizer.sa
 static void expect_noticed(witness *w, const char *what, size_t at)
 {
     w->notices = 0;
-    if (found_version(w, NULL) != 2 || w->notices != 1 || !strstr(w->said, "step-3 is damaged"))
+    if (found_version(w, NULL) != 2 || w->notices != 1 || !strstr(w->said, "step-3 is not used"))
         fail_msg("%s, byte %zu: %d notices \"%s\"", what, at, w->notices, w->said);
 }
 
