@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "support/crash_files.h"
 #include "support/fail_each.h"
+#include "support/full_disk.h"
 #include "support/toy.h"
 #include "train/checkpoint.h"
 
@@ -694,39 +695,22 @@ static void a_death_at_any_call_of_a_save_leaves_the_old_set_or_the_new_one(void
     print_message("death at each of %d calls of a save: old set %d, new set %d\n", (int)calls, old, new);
 }
 
-static const file_ops *real_files;
-static uint64_t room;
-
-static int64_t write_until_full(void *user, int fd, const void *from, size_t n)
-{
-    (void)user;
-    if (n > room) {
-        errno = ENOSPC;
-        return -1;
-    }
-    room -= n;
-    return real_files->write(real_files->user, fd, from, n);
-}
-
 static void a_full_disk_is_named_and_costs_no_set(void **state)
 {
     scratch *s = *state;
-    file_ops full = *s->ctx->files;
+    full_disk disk;
     int failed = 0;
     witness w;
 
-    real_files = s->ctx->files;
-    full.write = write_until_full;
     witness_init(&w, s, sets_of(s));
     TOY_OK(save_version(&w, 1, TOY_ERR));
     for (uint64_t bytes = 0;; bytes += 64) { /* a set is smaller than 4 KiB here */
         heed_error err = { 0 };
         heed_status st;
 
-        room = bytes;
-        s->ctx->files = &full;
+        full_disk_in(&disk, s->ctx, bytes);
         st = save_version(&w, 2, &err);
-        s->ctx->files = real_files;
+        full_disk_out(&disk);
         if (st == HEED_OK)
             break;
         failed++;

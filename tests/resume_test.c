@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "support/crash_files.h"
 #include "support/fail_each.h"
+#include "support/full_disk.h"
 #include "support/toy.h"
 
 #include <heed/task.h>
@@ -907,38 +908,21 @@ static void a_second_trainer_is_refused_and_a_left_over_lock_is_not(void **state
 
 /* ---- a full disk, faults ---- */
 
-static const file_ops *real_files;
-static uint64_t room;
-
-static int64_t write_until_full(void *user, int fd, const void *from, size_t n)
-{
-    (void)user;
-    if (n > room) {
-        errno = ENOSPC;
-        return -1;
-    }
-    room -= n;
-    return real_files->write(real_files->user, fd, from, n);
-}
-
 static void a_disk_that_fills_up_costs_no_bit(void **state)
 {
     day d = open_day(*state);
     const fingerprint want = left_alone(&d);
-    file_ops full = *d.ctx->files;
+    full_disk disk;
     int failed = 0;
 
-    real_files = d.ctx->files;
-    full.write = write_until_full;
     for (uint64_t bytes = 0;; bytes += 4096) {
         heed_error err = { 0 };
         heed_status st;
 
         scratch_clear(d.out);
-        room = bytes;
-        d.ctx->files = &full;
+        full_disk_in(&disk, d.ctx, bytes);
         st = train(&d, ANEW, NULL, &err);
-        d.ctx->files = real_files;
+        full_disk_out(&disk);
         if (st == HEED_OK)
             break;
         failed++;

@@ -1,6 +1,7 @@
 /* Runs: what heed_train writes, heed_run_open reads, and evaluation and prediction make of it; and what each
  * refuses. */
 #include "support/cmocka.h"
+#include "support/full_disk.h"
 #include "support/toy.h"
 #include "tasks/config.h"
 
@@ -715,43 +716,26 @@ static void a_loss_that_is_not_finite_stops_training_and_names_the_node(void **s
 
 /* ---- a full disk ---- */
 
-static const file_ops *real_files;
-static uint64_t room;
-
-static int64_t write_until_full(void *user, int fd, const void *from, size_t n)
-{
-    (void)user;
-    if (n > room) {
-        errno = ENOSPC;
-        return -1;
-    }
-    room -= n;
-    return real_files->write(real_files->user, fd, from, n);
-}
-
 /* Bytes of disk from none to enough: HEED_ERR_IO with words, and the old run as it was, until the new one is whole. */
 static void a_full_disk_leaves_the_old_run_at_every_size(void **state)
 {
     field_day d = open_day(*state, MLP);
-    file_ops full = *d.s->ctx->files;
+    full_disk disk;
     heed_train_result old, got;
     int failed = 0;
 
     TOY_OK(train_with(&old, &d, (const char *const[]){ "train.epochs=1", "train.report=false", NULL }, NULL,
                       TOY_ERR));
-    real_files = d.s->ctx->files;
-    full.write = write_until_full;
     for (uint64_t bytes = 0; bytes < 256 << 10; bytes += 512) {
         heed_error err = { 0 };
         heed_status st;
         heed_run *r;
         char digest[65];
 
-        room = bytes;
-        d.s->ctx->files = &full;
+        full_disk_in(&disk, d.s->ctx, bytes);
         st = train_with(&got, &d, (const char *const[]){ "train.epochs=1", "train.seed=77", "train.report=false", NULL },
                         &(heed_train_opts){ .force = true }, &err);
-        d.s->ctx->files = real_files;
+        full_disk_out(&disk);
         if (st == HEED_OK)
             break;
         assert_int_equal(st, HEED_ERR_IO);

@@ -165,6 +165,8 @@ bool heed__cli_is_there(const char *path);
 /* Stdin as a file, for the library's readers want to know a size before they take memory: `path` gets its name, "" on
  * failure; the caller removes it with heed__cli_forget. HEED_ERR_USAGE when stdin is a terminal. */
 heed_status heed__cli_spool(cli *c, char path[512]);
+/* Operands as paths for the library, ended by NULL (room for one more than there are): "-" becomes the spooled stdin, once. */
+heed_status heed__cli_paths(cli *c, const cli_strings *given, const char **paths, char spooled[512]);
 /* Removes the file, and puts "stdin" where an error names it. */
 void heed__cli_forget(cli *c, char path[512]);
 

@@ -381,17 +381,7 @@ static heed_status explain_run(cli *c, const void *args)
     if (a->out)
         STEP(explain_folder(c, a->out));
     heed__progress_catch();
-    for (int i = 0; i < a->inputs.n; i++) {
-        paths[i] = a->inputs.at[i];
-        if (strcmp(paths[i], "-") != 0)
-            continue;
-        if (j.spooled[0]) {
-            st = heed__cli_fail(c, HEED_ERR_USAGE, "- stands twice, and stdin can be read once");
-            goto done;
-        }
-        STEP(heed__cli_spool(c, j.spooled));
-        paths[i] = j.spooled;
-    }
+    STEP(heed__cli_paths(c, &a->inputs, paths, j.spooled));
     STEP(heed_inputs_open(&j.inputs, j.run, paths, a->skip_bad, &c->err));
     STEP(explain_all(&j));
 done:

@@ -56,6 +56,21 @@ heed_status heed__cli_spool(cli *c, char path[512])
     return st;
 }
 
+heed_status heed__cli_paths(cli *c, const cli_strings *given, const char **paths, char spooled[512])
+{
+    for (int i = 0; i < given->n; i++) {
+        paths[i] = given->at[i];
+        if (strcmp(paths[i], "-") != 0)
+            continue;
+        if (spooled[0])
+            return heed__cli_fail(c, HEED_ERR_USAGE, "- stands twice, and stdin can be read once");
+        TRY(heed__cli_spool(c, spooled));
+        paths[i] = spooled;
+    }
+    paths[given->n] = NULL;
+    return HEED_OK;
+}
+
 /* Every occurrence of `name` in a text becomes "stdin", which is shorter. */
 static void input_rename(char *text, const char *name)
 {

@@ -398,17 +398,7 @@ static heed_status predict_run(cli *c, const void *args)
         goto done;
     }
     heed__progress_catch();
-    for (int i = 0; i < a->files.n; i++) {
-        paths[i] = a->files.at[i];
-        if (strcmp(paths[i], "-") != 0)
-            continue;
-        if (j.spooled[0]) {
-            st = heed__cli_fail(c, HEED_ERR_USAGE, "- stands twice, and stdin can be read once");
-            goto done;
-        }
-        STEP(heed__cli_spool(c, j.spooled));
-        paths[i] = j.spooled;
-    }
+    STEP(heed__cli_paths(c, &a->files, paths, j.spooled));
     STEP(heed_inputs_open(&j.inputs, j.run, paths, a->skip_bad, &c->err));
     j.live =
         c->log_terminal && !(term && strcmp(term, "dumb") == 0) && (a->out || isatty(STDOUT_FILENO) != 1);
