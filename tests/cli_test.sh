@@ -131,23 +131,12 @@ expect 4 env HEED_ISA=$other "$heed" eval runs/none
 
 # ---- train, eval, predict on 48 + 16 pictures of 8 x 8: class = bright quarter ----
 
-octal() { awk "BEGIN { $1 }"; }
-idx() { # idx PICTURES|LABELS COUNT FILE
-    n=$2
-    if [ "$1" = pictures ]; then
-        printf '\000\000\010\003\000\000\000%b\000\000\000\010\000\000\000\010' "$(printf '\\0%o' "$n")" >"$3"
-        printf "$(octal "for (i = 0; i < $n; i++) for (y = 0; y < 8; y++) for (x = 0; x < 8; x++) printf \"\\\\%03o\",
-            (int(y / 4) * 2 + int(x / 4) == i % 4 ? 200 : 0) + (i * 7 + y * 3 + x * 5) % 50")" >>"$3"
-    else
-        printf '\000\000\010\001\000\000\000%b' "$(printf '\\0%o' "$n")" >"$3"
-        printf "$(octal "for (i = 0; i < $n; i++) printf \"\\\\%03o\", i % 4")" >>"$3"
-    fi
-}
+. "$HEED_SOURCE_DIR/tests/support/toy_idx.sh"
 mkdir data
-idx pictures 48 data/train-images-idx3-ubyte
-idx labels 48 data/train-labels-idx1-ubyte
-idx pictures 16 data/t10k-images-idx3-ubyte
-idx labels 16 data/t10k-labels-idx1-ubyte
+toy_idx pictures 48 data/train-images-idx3-ubyte
+toy_idx labels 48 data/train-labels-idx1-ubyte
+toy_idx pictures 16 data/t10k-images-idx3-ubyte
+toy_idx labels 16 data/t10k-labels-idx1-ubyte
 cat >toy.yaml <<'END'
 task: image-classification
 data:

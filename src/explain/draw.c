@@ -419,3 +419,17 @@ heed_status heed_explanation_write(heed_context *ctx, const heed_explanation *e,
     heed__text_release(&t);
     return st;
 }
+
+int64_t heed__draw_next_class(const heed_explanation *e, int64_t after)
+{
+    int64_t best = -1;
+
+    for (int64_t i = 0; i < e->classes; i++) {
+        const bool later = after < 0 || e->probability[i] < e->probability[after] ||
+                           (e->probability[i] <= e->probability[after] && i > after);
+
+        if (later && (best < 0 || e->probability[i] > e->probability[best]))
+            best = i;
+    }
+    return best;
+}

@@ -88,4 +88,7 @@ heed_tensor heed__pixels_tensor(const pixels *p); /* borrows */
 /* The deletion test of one map as a chart: with colours of its own when it stands alone. */
 void heed__draw_deletion(text *t, const heed_saliency *s, bool alone);
 
+/* The class with the next smaller probability than class `after` (-1: the largest); equal ones by number; -1 at the end. */
+int64_t heed__draw_next_class(const heed_explanation *e, int64_t after);
+
 #endif

@@ -48,21 +48,6 @@ static void html_fact(const html *h, const char *what, const char *value)
     heed__text_add(h->t, "</div>\n");
 }
 
-/* The class with the next smaller probability than `after` (-1: the largest); equal ones by number. */
-static int64_t html_next_class(const heed_explanation *e, int64_t after)
-{
-    int64_t best = -1;
-
-    for (int64_t i = 0; i < e->classes; i++) {
-        const bool later = after < 0 || e->probability[i] < e->probability[after] ||
-                           (e->probability[i] <= e->probability[after] && i > after);
-
-        if (later && (best < 0 || e->probability[i] > e->probability[best]))
-            best = i;
-    }
-    return best;
-}
-
 static void html_bar(const html *h, int64_t i)
 {
     const heed_explanation *e = h->e;
@@ -85,7 +70,7 @@ static void html_bars(const html *h)
     int64_t at = -1;
 
     heed__text_add(h->t, "<dl class=\"bars\">\n");
-    for (int k = 0; k < PAGE_CLASSES && (at = html_next_class(e, at)) >= 0; k++) {
+    for (int k = 0; k < PAGE_CLASSES && (at = heed__draw_next_class(e, at)) >= 0; k++) {
         html_bar(h, at);
         target = target || at == e->target;
         truth = truth || at == e->truth;

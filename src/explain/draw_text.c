@@ -273,21 +273,6 @@ done:
 
 /* ---- classes and verdicts ---- */
 
-/* The class with the next smaller probability than class `after` (-1: the largest); equal ones by number. */
-static int64_t text_next_class(const heed_explanation *e, int64_t after)
-{
-    int64_t best = -1;
-
-    for (int64_t i = 0; i < e->classes; i++) {
-        const bool later = after < 0 || e->probability[i] < e->probability[after] ||
-                           (e->probability[i] <= e->probability[after] && i > after);
-
-        if (later && (best < 0 || e->probability[i] > e->probability[best]))
-            best = i;
-    }
-    return best;
-}
-
 static void text_bar(const screen *s, int64_t i, int name)
 {
     const heed_explanation *e = s->e;
@@ -318,7 +303,7 @@ static void text_classes(const screen *s)
     int64_t shown[TEXT_CLASSES + 2], at = -1;
     int n = 0, name = 0;
 
-    while (n < TEXT_CLASSES && (at = text_next_class(e, at)) >= 0)
+    while (n < TEXT_CLASSES && (at = heed__draw_next_class(e, at)) >= 0)
         shown[n++] = at;
     for (int k = 0; k < 2; k++) {
         const int64_t extra = k ? e->truth : e->target;
