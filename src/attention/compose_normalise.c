@@ -4,7 +4,7 @@
  *   topk, hard     softmax over the k largest kept z, ties to the lower key; its gradient goes to the chosen ones
  *   sparsemax ...  [(alpha - 1) z - tau]+^(1/(alpha - 1)), sum 1: ops/entmax.c
  *   sigmoid        sigmoid(z + bias), each key for itself
- *   adaptive_span  m e^z / sum m e^z,  m = clip((ramp + span - |p - j|) / ramp, 0, 1)
+ *   adaptive_span  softmax of z + ln m,  m = clip((ramp + span - |p - j|) / ramp, 0, 1)
  *
  * The largest kept z (and the sink) is taken off before anything rounds. A row that keeps nothing has weights 0 and lse -inf,
  * and no gradient flows from it. */
@@ -18,26 +18,25 @@ static heed_value minus_inf(const attention_parts *p)
     return heed_scalar(p->b, p->dtype, -INFINITY);
 }
 
-/* m e^z / (sum m e^z + e^sink) along the last axis, z = -inf where not kept; m and sink may be {0}. */
-static heed_value softmax(const attention_parts *p, heed_value z, heed_value m, heed_value sink,
-                          heed_value *lse)
+/* e^z / (sum e^z + e^sink) along the last axis, z = -inf where not kept; the sink may be {0}: it is one key more. w and lse
+ * come from nodes of their own, so that the gradients of a large w and of lse are not added before the large part is gone. */
+static heed_value softmax(const attention_parts *p, heed_value z, heed_value sink, heed_value *lse)
 {
     heed_builder *b = p->b;
-    heed_value most = heed_stop_grad(b, heed__max_axis(b, z, 3)), none, e, sum;
+    const heed_type t = heed_value_type(b, z);
+    const int64_t column[4] = { t.dims[0], t.dims[1], t.dims[2], 1 };
+    const heed_value zero = heed_scalar(b, p->dtype, 0);
+    const heed_value none = heed_eq(b, heed_stop_grad(b, heed__max_axis(b, z, 3)), minus_inf(p));
+    heed_value w;
 
-    none = heed_eq(b, most, minus_inf(p));
     if (sink.id)
-        most = heed_max(b, most, heed_stop_grad(b, sink));
-    most = heed_select(b, none, heed_scalar(b, p->dtype, 0), most);
-    e = heed_exp(b, heed_sub(b, z, most));
-    if (m.id)
-        e = heed_mul(b, e, m);
-    sum = heed__sum_axis(b, e, 3);
+        z = heed_concat(b, (heed_value[]){ z, heed_broadcast(b, sink, 4, column) }, 2, 3);
+    z = heed_select(b, none, zero, z);
+    w = heed_softmax(b, z, 3);
     if (sink.id)
-        sum = heed_add(b, sum, heed_exp(b, heed_sub(b, sink, most)));
-    sum = heed_select(b, none, heed_scalar(b, p->dtype, 1), sum);
-    *lse = heed_select(b, none, minus_inf(p), heed_add(b, most, heed_log(b, sum)));
-    return heed_div(b, e, sum);
+        w = heed_slice(b, w, 3, 0, t.dims[3], 1);
+    *lse = heed_select(b, none, minus_inf(p), heed_logsumexp(b, z, 3, HEED_KEEP_AXES));
+    return heed_select(b, none, zero, w);
 }
 
 /* The values chosen, made weights and put back where they stood: row r of n keys has its key j at r n + j. */
@@ -47,7 +46,7 @@ static heed_value of_topk(const attention_parts *p, heed_value z, int64_t k, hee
     const heed_type t = heed_value_type(b, z);
     const int64_t n_rows = t.dims[0] * t.dims[1] * t.dims[2], n = t.dims[3], most = i64_min(k, n);
     heed_value places,
-        w = softmax(p, heed_topk(b, z, most, &places), (heed_value){ 0 }, (heed_value){ 0 }, lse);
+        w = softmax(p, heed_topk(b, z, most, &places), (heed_value){ 0 }, lse);
     heed_value row = heed_iota(b, HEED_TYPE(HEED_I64, n_rows, 1), 0);
 
     places = heed_add(b, heed_reshape(b, places, 2, (const int64_t[]){ n_rows, most }),
@@ -68,8 +67,9 @@ static heed_value of_span(const attention_parts *p, heed_value z, heed_value *ls
     x = heed_mul_scalar(b, x, 1 / p->attrs->ramp);
     m = heed_select(b, heed_and(b, heed_gt(b, x, zero), heed_lt(b, x, one)), x,
                     heed_stop_grad(b, heed_max(b, heed_min(b, x, one), zero)));
+    z = heed_add(b, z, heed_log(b, heed_select(b, heed_gt(b, m, zero), m, one)));
     z = heed_select(b, heed_gt(b, m, zero), z, minus_inf(p));
-    return softmax(p, z, m, (heed_value){ 0 }, lse);
+    return softmax(p, z, (heed_value){ 0 }, lse);
 }
 
 static heed_value of_entmax(const attention_parts *p, heed_value z)
@@ -108,7 +108,7 @@ static heed_value of_softmax(const attention_parts *p, heed_value z, heed_value 
         sink = heed__per_head(p->b, p->in[AT_SINK]);
     else if (p->attrs->plus_one)
         sink = heed_full(p->b, heed_type_of(p->dtype, 4, dims), 0);
-    return softmax(p, z, (heed_value){ 0 }, sink, lse);
+    return softmax(p, z, sink, lse);
 }
 
 heed_value heed__attention_normalise(const attention_parts *p, heed_value z, heed_value *lse)
