@@ -68,10 +68,10 @@ static bool can_overwrite(const heed_plan *p, const step *s, int32_t now, int j,
     return whole_and_alone(p, s, j, out);
 }
 
-static int slot_named(const op_slot *slots, const char *name)
+int heed__written_over(const op_def *op, int k)
 {
-    for (int i = 0; slots[i].name; i++)
-        if (strcmp(slots[i].name, name) == 0)
+    for (int i = 0; op->out[k].over && op->in[i].name; i++)
+        if (strcmp(op->in[i].name, op->out[k].over) == 0)
             return i;
     return -1;
 }
@@ -79,7 +79,7 @@ static int slot_named(const op_slot *slots, const char *name)
 /* The inputs that output k of this op may overwrite: bit j. */
 static uint64_t overwritable(const step *s, int k)
 {
-    int over = s->op->out[k].over ? slot_named(s->op->in, s->op->out[k].over) : -1;
+    const int over = heed__written_over(s->op, k);
 
     if (over >= 0 && over < s->n_in)
         return (uint64_t)1 << over;
