@@ -228,6 +228,9 @@ int heed__axis(heed_builder *b, heed_value x, int axis);
 /* Full path of `name` in the current scope, in the builder's memory. */
 const char *heed__scope_path(heed_builder *b, const char *name);
 
+/* A state outside of the model's names: its path is "root." and that of `name` in the current scope ("kv_cache.decoder.length"). */
+heed_value heed__state_under(heed_builder *b, const char *root, const char *name, heed_type type, const heed_init *init);
+
 /* CRC-32C of the path of `name` in the current scope: the node number of a random op. */
 int64_t heed__random_node(heed_builder *b, const char *name);
 

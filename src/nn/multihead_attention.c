@@ -137,12 +137,19 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
         return heed__poison(b, HEED_ERR_SHAPE,
                             "%s: attention takes x [batch, time, width] and heads that divide the width",
                             name);
+    if (o->cache && (o->key.id || o->value.id || o->bias_kv))
+        return heed__poison(b, HEED_ERR_SPEC,
+                            "%s: a cache holds the layer's own keys: leave out key, value and bias_kv", name);
     heed_scope_push(b, name);
     p = project_all(b, x, o->key.id ? o->key : x, o->value.id ? o->value : o->key.id ? o->key : x, heads, o);
     if (o->bias_kv) {
         keep_learned_key(b, &spec, heed_dim(b, p.k, 0), heed_dim(b, p.q, 2), heed_dim(b, p.k, 2));
         p.k = add_row(b, "bias_k", p.k);
         p.v = add_row(b, "bias_v", p.v);
+    }
+    if (o->cache) {
+        heed__kv_cache_append(b, o->cache, &p.k, &p.v);
+        heed_kv_cache_see(b, o->cache, &spec);
     }
     spec.dropout.p = o->dropout;
     spec.dropout.name = "dropout";
