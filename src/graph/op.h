@@ -176,7 +176,8 @@ enum op_flags {
     OP_EFFECT = 64,  /* kept though nobody uses its outputs */
     OP_STRETCHES = 128,      /* ONNX's op stretches its operands by NumPy's rule: no Expand is written in front of it */
     OP_STRETCHES_LEADING = 256, /* the same for all axes but the last two */
-    OP_FAULTS = 512 /* its kernels call heed__fault: a run may end here, so no state may have changed before */
+    OP_FAULTS = 512, /* its kernels call heed__fault: a run may end here, so no state may have changed before */
+    OP_PATCHES = 1024 /* written over input 0 it moves no more bytes than input 1 has */
 };
 
 typedef struct op_onnx {

@@ -55,10 +55,10 @@ static heed_value kv_cache_keep(heed_builder *b, const heed_kv_cache *c)
 
     heed_assign(b, stands, now);
     now = RESHAPE(b, now, c->batch, 1, 1, c->capacity);
-    near = heed_lt(b, query, heed_add_scalar(b, now, (double)c->window));
+    near = heed_lt(b, heed_add_scalar(b, query, -(double)c->window), now);
     if (c->sinks > 0)
         near = heed_or(b, near, heed_lt(b, now, heed_scalar(b, HEED_I64, (double)c->sinks)));
-    return heed_and(b, heed_le(b, now, query), near);
+    return heed_and(b, heed_lt(b, now, heed_add_scalar(b, query, 1)), near);
 }
 
 heed_kv_cache heed_kv_cache_open(heed_builder *b, const char *name, int64_t batch, int64_t rows_n,
@@ -186,7 +186,8 @@ static heed_status kv_cache_can_rewind(const heed_weights *w, const char *name, 
         return heed__fail_at(err, HEED_ERR_LIMIT, name,
                              "cache \"%.60s\": sequence %lld has %lld rows and cannot be rewound to %lld", name,
                              (long long)sequence, (long long)now, (long long)length);
-    if (positions.data && positions.type.rank == 4 && kv_cache_kept(&positions, sequence, length) < length)
+    if (positions.data && positions.type.rank == 4 && length < now &&
+        kv_cache_kept(&positions, sequence, length) < length)
         return heed__fail_at(err, HEED_ERR_LIMIT, name,
                              "cache \"%.60s\": sequence %lld cannot be rewound to %lld: its ring has written over"
                              " rows before that; rewind it to 0",

@@ -119,6 +119,12 @@ static void put_rows_run(const op_call *c, int64_t begin, int64_t end)
     }
 }
 
+/* Rows are moved; the rest of x may not even be touched. */
+static double put_rows_flops(const op_call *c)
+{
+    return (double)heed_type_count(&c->in[1].type);
+}
+
 static const op_kernel put_rows_cpu[] = {
     { .name = "rows", .layout = STRIDED, .count = put_rows_count, .chunk_of = put_rows_chunk,
       .run = put_rows_run },
@@ -145,8 +151,8 @@ heed_value heed_put_rows(heed_builder *b, heed_value x, heed_value update, heed_
 
 const op_def heed__op_put_rows = {
     .name = "put_rows", .version = 1, .in = put_rows_in, .out = put_rows_out,
-    .infer = put_rows_infer,
-    .grad = put_rows_grad, .cpu = put_rows_cpu,
+    .flags = OP_PATCHES, .infer = put_rows_infer,
+    .grad = put_rows_grad, .cpu = put_rows_cpu, .flops = put_rows_flops,
     .torch = "x.scatter(2, slot[:, None, :, None].expand_as(update), update)",
     .samples = put_rows_samples,
 };

@@ -34,7 +34,8 @@ static void find_last_readers(heed_plan *p)
         touch(p, p->outputs[i].operand.storage, (int32_t)p->n_steps);
 }
 
-/* Whether nothing else of step s lies in the memory of input j, but the same elements in the same order, and no output but `out`. */
+/* Whether nothing else of step s lies in the memory of input j, but the same elements in the same order, and no output but `out`.
+ * A patch moves elements to other places, so that the same order does not help. */
 static bool whole_and_alone(const heed_plan *p, const step *s, int j, const operand *out)
 {
     const operand *in = &s->in[j];
@@ -42,7 +43,7 @@ static bool whole_and_alone(const heed_plan *p, const step *s, int j, const oper
 
     for (int k = 0; k < s->n_in; k++)
         if (k != j && s->in[k].storage != NO_STORAGE && heed__storage_root(p, s->in[k].storage) == root &&
-            (s->in[k].offset != 0 || !heed__view_dense(&s->in[k].view) ||
+            (s->op->flags & OP_PATCHES || s->in[k].offset != 0 || !heed__view_dense(&s->in[k].view) ||
              !heed_type_equal(&s->in[k].view.type, &in->view.type)))
             return false;
     for (int k = 0; k < s->n_out; k++)

@@ -73,7 +73,7 @@ static inline uint32_t heed__storage_root(const heed_plan *p, uint32_t s)
     return s;
 }
 
-/* plan/report.c: inputs and outputs of a step, each once. */
+/* plan/report.c: inputs and outputs of a step, each once; of a patch in place only what is written. */
 uint64_t heed__step_bytes(const step *s);
 
 /* plan/order.c: the nodes in the order of running; `order` has room for all of them. */
