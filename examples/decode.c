@@ -1,5 +1,6 @@
-/* Writing text with a KV cache: a small causal Transformer learns two rhymes letter by letter, then goes on from their
- * beginnings. Prompts of unequal length share a batch; each step after them computes one row and not the whole line.
+/* Writing text with a KV cache: a small causal Transformer learns two rhymes letter by letter, then goes on
+ * from their beginnings. Prompts of unequal length share a batch; each step after them computes one row and
+ * not the whole line.
  *
  * One build function serves both: training sees whole lines, writing appends to the cache. */
 #include <heed/heed.h>
@@ -16,8 +17,8 @@ static const char *const rhymes[LINES] = { "how much wood would a woodchuck chuc
                                            "she sells sea shells on the sea shore.\n" };
 static const char *const prompts[LINES] = { "how much wo", "she" };
 
-/* Training: in[0] letters [B,T] -> logits [B,letters,T]. Writing: in[1] [B] says how many of the T letters each line appends,
- * logits [B,T,letters]. */
+/* Training: in[0] letters [B,T] -> logits [B,letters,T]. Writing: in[1] [B] says how many of the T letters
+ * each line appends, logits [B,T,letters]. */
 static heed_value network(heed_builder *b, const heed_value *in, const void *config)
 {
     const int64_t lines = heed_dim(b, in[0], 0), rows = heed_dim(b, in[0], 1);
@@ -29,7 +30,8 @@ static heed_value network(heed_builder *b, const heed_value *in, const void *con
     if (mode == HEED_TRAIN)
         positions = heed_iota(b, HEED_TYPE(HEED_I64, 1, rows), 1);
     else {
-        cache = heed_kv_cache_open(b, "line", lines, rows, LENGTH, &(heed_kv_cache_opts){ .new_lengths = in[1] });
+        cache =
+            heed_kv_cache_open(b, "line", lines, rows, LENGTH, &(heed_kv_cache_opts){ .new_lengths = in[1] });
         positions = cache.positions;
     }
     x = heed_add(b, heed_embedding(b, "letter", in[0], LETTERS, WIDTH, NULL),
@@ -48,7 +50,8 @@ static heed_value network(heed_builder *b, const heed_value *in, const void *con
 static heed_status train(heed_model *model, heed_error *err)
 {
     int64_t letters[LINES][LENGTH], next[LINES][LENGTH];
-    heed_tensor x = { HEED_TYPE(HEED_I64, LINES, LENGTH), letters }, y = { HEED_TYPE(HEED_I64, LINES, LENGTH), next };
+    heed_tensor x = { HEED_TYPE(HEED_I64, LINES, LENGTH), letters },
+                y = { HEED_TYPE(HEED_I64, LINES, LENGTH), next };
     heed_trainer *trainer = NULL;
     heed_status st;
 
@@ -59,7 +62,8 @@ static heed_status train(heed_model *model, heed_error *err)
             letters[b][i] = i < end ? rhymes[b][i] : '\n';
             next[b][i] = i + 1 < end ? rhymes[b][i + 1] : -100;
         }
-    st = heed_trainer_new(&trainer, model, &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(0.01f) }, err);
+    st = heed_trainer_new(&trainer, model,
+                          &(heed_trainer_opts){ .optimizer = HEED_ADAM, .lr = HEED_SET(0.01f) }, err);
     for (int step = 0; step < 150 && st == HEED_OK; step++)
         st = heed_trainer_step(trainer, &x, 1, &y, NULL, err);
     heed_trainer_free(trainer);
@@ -88,7 +92,8 @@ static heed_status write_on(heed_model *model, char text[LINES][LENGTH + 1], hee
             letters[b * PROMPT + i] = prompts[b][i];
     }
     while (writing > 0) {
-        const heed_tensor in[] = { { HEED_TYPE(HEED_I64, LINES, rows), letters }, { HEED_TYPE(HEED_I64, LINES), news } };
+        const heed_tensor in[] = { { HEED_TYPE(HEED_I64, LINES, rows), letters },
+                                   { HEED_TYPE(HEED_I64, LINES), news } };
         const heed_tensor out = { HEED_TYPE(HEED_F32, LINES, rows, LETTERS), logits };
         const heed_status st = heed_model_run(model, in, 2, &out, 1, err);
 
@@ -103,7 +108,8 @@ static heed_status write_on(heed_model *model, char text[LINES][LENGTH + 1], hee
                 text[b][n] = (char)letters[b];
                 text[b][n + 1] = '\0';
             }
-            news[b] = news[b] > 0 && letters[b] != '\n' && n + 1 < LENGTH; /* a line that ended appends nothing */
+            news[b] =
+                news[b] > 0 && letters[b] != '\n' && n + 1 < LENGTH; /* a line that ended appends nothing */
             writing += news[b];
         }
         rows = 1;
@@ -120,7 +126,8 @@ int main(void)
     int right = 1;
 
     if (heed_context_new(&ctx, NULL, &err) ||
-        heed_model_new(&model, ctx, network, NULL, &(heed_model_opts){ .seed = 1 }, &err) || train(model, &err))
+        heed_model_new(&model, ctx, network, NULL, &(heed_model_opts){ .seed = 1 }, &err) ||
+        train(model, &err))
         goto done;
     for (int again = 0; again < 2 && !err.code; again++) { /* the cache begins anew when it is rewound */
         if (again && heed_kv_cache_rewind(heed_model_weights(model), "line", HEED_EVERY_SEQUENCE, 0, &err))

@@ -1,5 +1,6 @@
-/* The KV cache: however a sequence is cut into runs, and whoever else is in the batch, its rows have the bytes of one causal
- * pass; rings have its numbers. Steps make no heap call, copy no cache, and a run that fails has appended nothing. */
+/* The KV cache: however a sequence is cut into runs, and whoever else is in the batch, its rows have the
+ * bytes of one causal pass; rings have its numbers. Steps make no heap call, copy no cache, and a run that
+ * fails has appended nothing. */
 #include "support/cmocka.h"
 #include "support/fail_each.h"
 #include "base/context.h"
@@ -23,11 +24,11 @@ static const int64_t lengths[BATCH] = { 150, 64, 97 };
 /* ---- two decoders ---- */
 
 typedef struct shape {
-    int64_t batch, rows;    /* of tokens */
-    int64_t capacity;       /* 0: no cache, one causal pass */
-    int64_t window, sinks;  /* of the ring, or of the pass */
-    bool grouped;           /* four query heads on two key heads, and no feed-forward part */
-    const char *broken;     /* what is built wrongly */
+    int64_t batch, rows;   /* of tokens */
+    int64_t capacity;      /* 0: no cache, one causal pass */
+    int64_t window, sinks; /* of the ring, or of the pass */
+    bool grouped;          /* four query heads on two key heads, and no feed-forward part */
+    const char *broken;    /* what is built wrongly */
 } shape;
 
 static heed_value heads_of(heed_builder *b, const char *name, heed_value x, int64_t heads)
@@ -120,9 +121,11 @@ typedef struct rig {
 static void rig_open(rig *r, int threads, heed_isa isa)
 {
     *r = (rig){ 0 };
-    assert_int_equal(heed_context_new(&r->ctx, &(heed_context_opts){ .threads = threads, .isa = isa }, NULL), HEED_OK);
+    assert_int_equal(heed_context_new(&r->ctx, &(heed_context_opts){ .threads = threads, .isa = isa }, NULL),
+                     HEED_OK);
     assert_int_equal(heed_weights_new(&r->weights, r->ctx, NULL), HEED_OK);
-    assert_int_equal(heed_session_new(&r->session, r->ctx, r->weights, &(heed_session_opts){ .seed = 3 }, NULL), HEED_OK);
+    assert_int_equal(
+        heed_session_new(&r->session, r->ctx, r->weights, &(heed_session_opts){ .seed = 3 }, NULL), HEED_OK);
 }
 
 static void rig_close(rig *r)
@@ -251,8 +254,8 @@ static void same_rows(const text_rows *got, const text_rows *want, int64_t b, in
 {
     for (int64_t i = 0; i < lengths[of]; i++)
         if (memcmp(got[b][i], want[of][i], sizeof(row)) != 0)
-            fail_msg("sequence %d, row %d has other bytes: %.9g and %.9g", (int)of, (int)i, (double)got[b][i][0],
-                     (double)want[of][i][0]);
+            fail_msg("sequence %d, row %d has other bytes: %.9g and %.9g", (int)of, (int)i,
+                     (double)got[b][i][0], (double)want[of][i][0]);
 }
 
 /* ---- append ---- */
@@ -367,7 +370,8 @@ static void near_rows(const text_rows *got, const text_rows *want)
     for (int64_t b = 0; b < BATCH; b++)
         for (int64_t i = 0; i < lengths[b]; i++)
             for (int c = 0; c < VOCAB; c++) {
-                const double w = (double)want[b][i][c], off = fabs((double)got[b][i][c] - w) / (1e-5 + 1e-4 * fabs(w));
+                const double w = (double)want[b][i][c],
+                             off = fabs((double)got[b][i][c] - w) / (1e-5 + 1e-4 * fabs(w));
 
                 if (!(off <= 1))
                     fail_msg("sequence %d, row %d: %.9g, not %.9g", (int)b, (int)i, (double)got[b][i][c], w);
@@ -388,13 +392,20 @@ static void a_ring_gives_the_numbers_of_a_window_and_sinks(void **state)
         rig r;
 
         rig_open(&r, 2, HEED_ISA_AUTO);
-        pass(&r, (shape){ .window = rings[i].window, .sinks = rings[i].sinks, .grouped = rings[i].grouped }, whole);
+        pass(&r, (shape){ .window = rings[i].window, .sinks = rings[i].sinks, .grouped = rings[i].grouped },
+             whole);
         decode(&r, &rings[i], stepped);
         near_rows(stepped, whole);
         assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", HEED_EVERY_SEQUENCE, 0, NULL), HEED_OK);
         memset(stepped, 0, sizeof stepped);
         decode(&r, &rings[i], stepped); /* over what the first time left */
         near_rows(stepped, whole);
+        rig_close(&r);
+        memcpy(whole, stepped, sizeof whole);
+        rig_open(&r, 7, HEED_ISA_AUTO);
+        decode(&r, &rings[i], stepped);
+        for (int64_t b = 0; b < BATCH; b++)
+            same_rows(stepped, whole, b, b);
         rig_close(&r);
     }
 }
@@ -430,9 +441,11 @@ static void a_ring_that_has_turned_cannot_be_rewound_but_to_nothing(void **state
     pass(&r, (shape){ .window = 20, .sinks = 4 }, whole);
     feed(&r, s, 40, everyone, (int64_t[]){ 40, 40, 40 }, stepped);
     feed(&r, s, 40, everyone, (int64_t[]){ 23, 24, 0 }, stepped);
-    assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", 0, 62, &err), HEED_OK); /* full, nothing lost */
+    assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", 0, 62, &err),
+                     HEED_OK); /* full, nothing lost */
     assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", 1, 64, NULL), HEED_OK);
-    assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", HEED_EVERY_SEQUENCE, 39, &err), HEED_ERR_LIMIT);
+    assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", HEED_EVERY_SEQUENCE, 39, &err),
+                     HEED_ERR_LIMIT);
     assert_non_null(strstr(err.text, "sequence 1 cannot be rewound to 39"));
     assert_int_equal(heed_kv_cache_length(r.weights, "decoder", 0), 62); /* all or none */
     assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", 1, 0, NULL), HEED_OK);
@@ -522,21 +535,24 @@ static void a_full_cache_ends_the_run_and_names_the_sequence(void **state)
     plan_of(&r, &one);
     assert_int_equal(heed_weights_sha256(r.weights, HEED_WEIGHTS_ALL, before, NULL), HEED_OK);
     assert_int_equal(try_run(&r, &one, tokens, (int64_t[]){ 1, 1, 1 }, logits, &err), HEED_ERR_LIMIT);
-    assert_string_equal(err.text, "cache_slots: sequence 1 would have 51 rows, and the cache has room for 50: rewind it,"
-                                  " or make it with a larger capacity or a window");
+    assert_string_equal(
+        err.text, "cache_slots: sequence 1 would have 51 rows, and the cache has room for 50: rewind it,"
+                  " or make it with a larger capacity or a window");
     assert_string_equal(err.path, "decoder");
     err = (heed_error){ 0 };
     assert_int_equal(try_run(&r, &one, tokens, (int64_t[]){ 1, 0, 2 }, logits, &err), HEED_ERR_LIMIT);
     assert_string_equal(err.text, "cache_slots: sequence 2 is to append 2 rows; at most 1 are given to it");
     err = (heed_error){ 0 };
-    assert_int_equal(try_run(&r, &one, (int64_t[]){ 1, 2, VOCAB }, (int64_t[]){ 1, 0, 1 }, logits, &err), HEED_ERR_LIMIT);
+    assert_int_equal(try_run(&r, &one, (int64_t[]){ 1, 2, VOCAB }, (int64_t[]){ 1, 0, 1 }, logits, &err),
+                     HEED_ERR_LIMIT);
     assert_non_null(strstr(err.path, "embed")); /* a bad token, found before anything was written */
     assert_int_equal(heed_weights_sha256(r.weights, HEED_WEIGHTS_ALL, after, NULL), HEED_OK);
     assert_string_equal(before, after);
     *(int64_t *)heed_weights_find(r.weights, "kv_cache.decoder.length").data = -5;
     err = (heed_error){ 0 };
     assert_int_equal(try_run(&r, &one, tokens, (int64_t[]){ 1, 0, 1 }, logits, &err), HEED_ERR_LIMIT);
-    assert_string_equal(err.text, "cache_slots: sequence 0 has the length -5: rewind the cache to what it holds");
+    assert_string_equal(err.text,
+                        "cache_slots: sequence 0 has the length -5: rewind the cache to what it holds");
     rig_close(&r);
 }
 

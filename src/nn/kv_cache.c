@@ -4,18 +4,19 @@
  *           kv_cache.<name>.positions  [B,1,C,1]    rings only: where the row in each place stands
  *           kv_cache.<layer>.k, .v     [B,Hkv,C,D]
  *
- * Append: the row of position p lies in place p, and a query at p keeps j <= p, j < length. Keys lie where they
- * would in one pass over everything, and every op treats a row alike whatever stands beside it. So steps over a
- * cache give the bytes of the full pass.
+ * Append: the row of position p lies in place p, and a query at p keeps j <= p, j < length. Keys lie where
+ * they would in one pass over everything, and every op treats a row alike whatever stands beside it. So
+ * steps over a cache give the bytes of the full pass.
  *
- * Ring of C = sinks + R places: the first `sinks` positions stay, all others take turns in the R places behind.
- * A query at p keeps the places whose row stands at s <= p with s > p - window or s < sinks. T rows are written
- * before the first of them looks, so nothing it may see is gone when R >= window + T - 1. A place that was never
- * written stands at 2^62, beyond every query. After a rewind to n, rows at n and beyond are still there, but a
- * query that could see one comes after the row that is written over it. Xiao 2023, with the rows' true positions.
+ * Ring of C = sinks + R places: the first `sinks` positions stay, all others take turns in the R places
+ * behind. A query at p keeps the places whose row stands at s <= p with s > p - window or s < sinks. T rows
+ * are written before the first of them looks, so nothing it may see is gone when R >= window + T - 1. A
+ * place that was never written stands at 2^62, beyond every query. After a rewind to n, rows at n and
+ * beyond are still there, but a query that could see one comes after the row that is written over it. Xiao
+ * 2023, with the rows' true positions.
  *
- * All checks are in cache_slots, which depends on lengths only: the planner runs it first, and the appends write
- * their states in place. */
+ * All checks are in cache_slots, which depends on lengths only: the planner runs it first, and the appends
+ * write their states in place. */
 
 #include "base/error.h"
 #include "nn/nn.h"
@@ -32,15 +33,17 @@ static bool kv_cache_check(heed_builder *b, const char *name, const heed_kv_cach
 {
     if (c->batch < 0 || c->rows < 1 || c->capacity < 1 || c->window < 0 || c->sinks < 0)
         heed__poison(b, HEED_ERR_SPEC,
-                     "cache \"%.60s\": rows and capacity must be at least 1, window and sinks not negative", name);
+                     "cache \"%.60s\": rows and capacity must be at least 1, window and sinks not negative",
+                     name);
     else if (c->sinks > 0 && c->window == 0)
         heed__poison(b, HEED_ERR_SPEC, "cache \"%.60s\": sinks stay beside a window: give opts.window", name);
     else if (c->window > 0 && (c->window > c->capacity || c->sinks > c->capacity - c->window ||
                                c->rows - 1 > c->capacity - c->window - c->sinks))
-        heed__poison(b, HEED_ERR_SPEC,
-                     "cache \"%.60s\": %lld places cannot hold %lld sinks, a window of %lld and %lld rows at once:"
-                     " capacity must be at least sinks + window + rows - 1",
-                     name, (long long)c->capacity, (long long)c->sinks, (long long)c->window, (long long)c->rows);
+        heed__poison(
+            b, HEED_ERR_SPEC,
+            "cache \"%.60s\": %lld places cannot hold %lld sinks, a window of %lld and %lld rows at once:"
+            " capacity must be at least sinks + window + rows - 1",
+            name, (long long)c->capacity, (long long)c->sinks, (long long)c->window, (long long)c->rows);
     return !heed__poisoned(b);
 }
 
@@ -48,8 +51,8 @@ static bool kv_cache_check(heed_builder *b, const char *name, const heed_kv_cach
 static heed_value kv_cache_keep(heed_builder *b, const heed_kv_cache *c)
 {
     const heed_init never = { .kind = HEED_INIT_CONSTANT, .a = 0x1p62f };
-    heed_value stands = heed__state_under(b, ROOT, "positions",
-                                          HEED_TYPE(HEED_I64, c->batch, 1, c->capacity, 1), &never);
+    heed_value stands =
+        heed__state_under(b, ROOT, "positions", HEED_TYPE(HEED_I64, c->batch, 1, c->capacity, 1), &never);
     heed_value query = RESHAPE(b, c->positions, c->batch, 1, c->rows, 1), near;
     heed_value now = heed_put_rows(b, stands, query, c->slots);
 
@@ -102,8 +105,9 @@ static heed_value kv_cache_append_one(heed_builder *b, const heed_kv_cache *c, c
     if (heed__poisoned(b))
         return (heed_value){ 0 };
     if (t.rank != 4 || t.dims[0] != c->batch || t.dims[2] != c->rows)
-        return heed__poison(b, HEED_ERR_SHAPE, "kv_cache: %s must be [%lld,H,%lld,D], as the cache was opened",
-                            name, (long long)c->batch, (long long)c->rows);
+        return heed__poison(b, HEED_ERR_SHAPE,
+                            "kv_cache: %s must be [%lld,H,%lld,D], as the cache was opened", name,
+                            (long long)c->batch, (long long)c->rows);
     t.dims[2] = c->capacity;
     state = heed__state_under(b, ROOT, name, t, NULL);
     now = heed_put_rows(b, state, x, c->slots);
@@ -168,7 +172,8 @@ int64_t heed_kv_cache_length(const heed_weights *w, const char *name, int64_t se
 /* Rows of a sequence that stand before `end` and are still there. */
 static int64_t kv_cache_kept(const heed_tensor *positions, int64_t sequence, int64_t end)
 {
-    const int64_t places = positions->type.dims[2], *at = (const int64_t *)positions->data + sequence * places;
+    const int64_t places = positions->type.dims[2],
+                  *at = (const int64_t *)positions->data + sequence * places;
     int64_t kept = 0;
 
     for (int64_t i = 0; i < places; i++)
@@ -184,14 +189,15 @@ static heed_status kv_cache_can_rewind(const heed_weights *w, const char *name, 
 
     if (length < 0 || length > now)
         return heed__fail_at(err, HEED_ERR_LIMIT, name,
-                             "cache \"%.60s\": sequence %lld has %lld rows and cannot be rewound to %lld", name,
-                             (long long)sequence, (long long)now, (long long)length);
+                             "cache \"%.60s\": sequence %lld has %lld rows and cannot be rewound to %lld",
+                             name, (long long)sequence, (long long)now, (long long)length);
     if (positions.data && positions.type.rank == 4 && length < now &&
         kv_cache_kept(&positions, sequence, length) < length)
-        return heed__fail_at(err, HEED_ERR_LIMIT, name,
-                             "cache \"%.60s\": sequence %lld cannot be rewound to %lld: its ring has written over"
-                             " rows before that; rewind it to 0",
-                             name, (long long)sequence, (long long)length);
+        return heed__fail_at(
+            err, HEED_ERR_LIMIT, name,
+            "cache \"%.60s\": sequence %lld cannot be rewound to %lld: its ring has written over"
+            " rows before that; rewind it to 0",
+            name, (long long)sequence, (long long)length);
     return HEED_OK;
 }
 
@@ -204,12 +210,14 @@ heed_status heed_kv_cache_rewind(heed_weights *w, const char *name, int64_t sequ
     const int64_t begin = all ? 0 : sequence, end = all ? n : sequence + 1;
 
     if (!lengths.data || lengths.type.dtype != HEED_I64)
-        return heed__fail(err, HEED_ERR_USAGE,
-                          "there is no cache \"%.60s\" in these weights: it comes with the first plan that opens it",
-                          name ? name : "");
+        return heed__fail(
+            err, HEED_ERR_USAGE,
+            "there is no cache \"%.60s\" in these weights: it comes with the first plan that opens it",
+            name ? name : "");
     if (begin < 0 || end > n)
-        return heed__fail_at(err, HEED_ERR_USAGE, name, "cache \"%.60s\" has %lld sequences, there is no %lld",
-                             name, (long long)n, (long long)sequence);
+        return heed__fail_at(err, HEED_ERR_USAGE, name,
+                             "cache \"%.60s\" has %lld sequences, there is no %lld", name, (long long)n,
+                             (long long)sequence);
     for (int64_t b = begin; b < end; b++)
         TRY(kv_cache_can_rewind(w, name, b, length, err));
     for (int64_t b = begin; b < end; b++)

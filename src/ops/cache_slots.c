@@ -92,15 +92,15 @@ static void cache_slots_fault(const void *attrs, int64_t item, int64_t value, ch
     const long long sequence = (long long)(item / 2), n = (long long)value;
 
     if (item % 2 == 0)
-        (void)snprintf(to, size, "sequence %lld is to append %lld rows; at most %lld are given to it", sequence,
-                       n, (long long)a->rows);
+        (void)snprintf(to, size, "sequence %lld is to append %lld rows; at most %lld are given to it",
+                       sequence, n, (long long)a->rows);
     else if (value < 0 || a->sinks >= 0 || value > POSITION_MOST)
         (void)snprintf(to, size, "sequence %lld has the length %lld: rewind the cache to what it holds",
                        sequence, n);
     else
         (void)snprintf(to, size,
-                       "sequence %lld would have %lld rows, and the cache has room for %lld: rewind it, or make it"
-                       " with a larger capacity or a window",
+                       "sequence %lld would have %lld rows, and the cache has room for %lld: rewind it, or"
+                       " make it with a larger capacity or a window",
                        sequence, n, (long long)a->capacity);
 }
 
@@ -109,7 +109,7 @@ static const op_kernel cache_slots_cpu[] = {
     KERNEL_END,
 };
 
-#define PLAIN(rows_, capacity_) &(const cache_slots_attrs){ .rows = rows_, .capacity = capacity_, .sinks = -1 }
+#define PLAIN(rows_, capacity_) &(const cache_slots_attrs){ rows_, capacity_, -1 }
 #define RING(rows_, capacity_, sinks_) &(const cache_slots_attrs){ rows_, capacity_, sinks_ }
 static const op_sample cache_slots_samples[] = {
     { .in = { LENGTHS(9, 5), LENGTHS(3, 5) }, .attrs = PLAIN(3, 12) },

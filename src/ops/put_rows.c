@@ -49,7 +49,7 @@ static heed_value put_rows_read(heed_builder *b, heed_value x, heed_value slot)
     return heed_transpose(b, heed_gather(b, lines, slot, 0), 1, 2);
 }
 
-/* bool [B,1,T,1]: rows that y shows. Each row writes its number over -1, and looks whether it still stands. */
+/* bool [B,1,T,1]: rows that y shows. Each writes its number over -1, and looks whether it still stands. */
 static heed_value put_rows_stayed(heed_builder *b, heed_value slot, int64_t places)
 {
     const heed_type t = heed_value_type(b, slot);
@@ -131,7 +131,7 @@ static const op_kernel put_rows_cpu[] = {
     KERNEL_END,
 };
 
-/* Slots below n that reach beyond C: rows that are not written. Among eight rows for five places some meet. */
+/* Slots reach beyond C: rows that are not written. Of eight rows for five places some meet. */
 static const op_sample put_rows_samples[] = {
     { .in = { DIMS(3, 2, 7, 5), DIMS(3, 2, 1, 5), INDEX(9, 3, 1) } },
     { .in = { DIMS(2, 3, 5, 4), DIMS(2, 3, 8, 4), INDEX(6, 2, 8) }, .scale = 1e4 },

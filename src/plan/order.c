@@ -1,9 +1,11 @@
-/* The order of nodes: that of building, but for checks behind the first state that could be written where it lies.
+/* The order of nodes: that of building, but for checks behind the first state that could be written where
+ * it lies.
  *
- * A run that ends at a fault leaves every state as it was. So a state can be written in place only when nothing that may end
- * the run comes after, and one check in the tenth layer of a decoder would make nine layers copy their caches. Checks of what
- * a run is given (tokens, lengths) do not depend on what earlier layers compute: they and all they need are moved in front
- * of the first such write. One that does depend on a state's new value stays, and the value is copied at the end of the run. */
+ * A run that ends at a fault leaves every state as it was. So a state can be written in place only when
+ * nothing that may end the run comes after, and one check in the tenth layer of a decoder would make nine
+ * layers copy their caches. Checks of what a run is given (tokens, lengths) do not depend on what earlier
+ * layers compute: they and all they need are moved in front of the first such write. One that does depend
+ * on a state's new value stays, and the value is copied at the end of the run. */
 
 #include "base/error.h"
 #include "plan/plan.h"
@@ -11,8 +13,8 @@
 #define ON_STATE 1 /* makes the new value of a state, and could write it there; or needs a node that does */
 #define EARLY 2    /* a check that can be moved, or something it needs */
 
-/* Element-wise ops could write a state too, but those are as small as a counter: only ops that say .over are worth moving
- * others for. */
+/* Element-wise ops could write a state too, but those are as small as a counter: only ops that say .over
+ * are worth moving others for. */
 static void mark_makers(const heed_graph *g, uint8_t *marks)
 {
     for (uint32_t i = 0; i < g->n_assigns; i++) {

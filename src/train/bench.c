@@ -1,4 +1,5 @@
-/* Benchmarks: a table of small graphs, a table of row primitives, decoding with a KV cache, and the demo model whole.
+/* Benchmarks: a table of small graphs, a table of row primitives, decoding with a KV cache, and the demo model
+ * whole.
  *
  * A row is timed in at least five rounds of equally many runs; the best round says what the code can do, the median
  * what it did. Peaks are measured before the first row: multiply-adds in registers, reads from memory and from the
@@ -448,17 +449,20 @@ static void build_decode(heed_builder *b, const int64_t *s)
 }
 
 /* Steps at one and the same length: the row that each appends is taken back outside of the clock. */
-static heed_status decode_times(const bench *b, graph_run *r, const decode_case *c, double *sorted, int *steps)
+static heed_status decode_times(const bench *b, graph_run *r, const decode_case *c, double *sorted,
+                                int *steps)
 {
     const double until = heed__os_seconds() + b->seconds;
+    int n = 0;
 
-    for (*steps = 0; *steps < DECODE_STEPS && (*steps < DECODE_FEWEST || heed__os_seconds() < until); ++*steps) {
+    for (; n < DECODE_STEPS && (n < DECODE_FEWEST || heed__os_seconds() < until); n++) {
         const double began = heed__os_seconds();
 
         TRY(graph_once(r, b->err));
-        bench_insert(sorted, *steps, heed__os_seconds() - began);
+        bench_insert(sorted, n, heed__os_seconds() - began);
         TRY(heed_kv_cache_rewind(r->weights, "decoder", HEED_EVERY_SEQUENCE, c->past, b->err));
     }
+    *steps = n;
     return HEED_OK;
 }
 
@@ -484,7 +488,7 @@ static heed_status decode_row(bench *b, const char *name, int64_t index, double 
     row.best = seconds[0];
     row.median = seconds[row.rounds / 2];
     row.p99 = seconds[(int64_t)row.rounds * 99 / 100];
-    row.rate = (double)heed_plan_describe(r.plan).weight_bytes / row.best * 1e-9; /* all parameters, all of the cache */
+    row.rate = (double)heed_plan_describe(r.plan).weight_bytes / row.best * 1e-9; /* parameters and cache */
     row.peak = threads * b->read_gbs;
     b->told++;
     if (b->each(b->user, &row))
@@ -506,8 +510,9 @@ static heed_status bench_decode(bench *b)
         const decode_case *c = &decode_cases[i];
         char name[96];
 
-        (void)snprintf(name, sizeof name, "attention decode step %lldx%lldx%lldx%lldx%lld", (long long)c->batch,
-                       (long long)c->past, (long long)c->width, (long long)c->heads, (long long)c->layers);
+        (void)snprintf(name, sizeof name, "attention decode step %lldx%lldx%lldx%lldx%lld",
+                       (long long)c->batch, (long long)c->past, (long long)c->width, (long long)c->heads,
+                       (long long)c->layers);
         if (!bench_wanted(b, name))
             continue;
         STEP(bench_peaks(b));
