@@ -151,8 +151,8 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
         heed__kv_cache_append(b, o->cache, &p.k, &p.v);
         heed_kv_cache_see(b, o->cache, &spec);
     }
-    spec.dropout.p = o->dropout;
-    spec.dropout.name = "dropout";
+    spec.combine.dropout.p = o->dropout;
+    spec.combine.dropout.name = "dropout";
     a = heed_attention(b, p.q, p.k, p.v, &spec);
     heed_tap(b, "weights", a.weights);
     if (weights)

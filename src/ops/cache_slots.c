@@ -86,22 +86,22 @@ static void cache_slots_run(const op_call *c, int64_t begin, int64_t end)
     }
 }
 
-static void cache_slots_fault(const void *attrs, int64_t item, int64_t value, char *to, size_t size)
+static void cache_slots_fault(const void *attrs, int64_t item, double value, char *to, size_t size)
 {
     const cache_slots_attrs *a = attrs;
-    const long long sequence = (long long)(item / 2), n = (long long)value;
+    const long long sequence = (long long)(item / 2);
 
     if (item % 2 == 0)
-        (void)snprintf(to, size, "sequence %lld is to append %lld rows; at most %lld are given to it",
-                       sequence, n, (long long)a->rows);
-    else if (value < 0 || a->sinks >= 0 || value > POSITION_MOST)
-        (void)snprintf(to, size, "sequence %lld has the length %lld: rewind the cache to what it holds",
-                       sequence, n);
+        (void)snprintf(to, size, "sequence %lld is to append %.0f rows; at most %lld are given to it", sequence,
+                       value, (long long)a->rows);
+    else if (value < 0 || a->sinks >= 0 || value > (double)POSITION_MOST)
+        (void)snprintf(to, size, "sequence %lld has the length %.0f: rewind the cache to what it holds",
+                       sequence, value);
     else
         (void)snprintf(to, size,
-                       "sequence %lld would have %lld rows, and the cache has room for %lld: rewind it, or"
+                       "sequence %lld would have %.0f rows, and the cache has room for %lld: rewind it, or"
                        " make it with a larger capacity or a window",
-                       sequence, n, (long long)a->capacity);
+                       sequence, value, (long long)a->capacity);
 }
 
 static const op_kernel cache_slots_cpu[] = {
