@@ -23,11 +23,23 @@ static const int64_t lengths[BATCH] = { 150, 64, 97 };
 
 /* ---- two decoders ---- */
 
+/* What the descriptor says besides being causal. */
+typedef enum position_terms {
+    PLAIN = 0,
+    ROPE,
+    ROPE_AND_WINDOW,
+    ALIBI,
+    T5_AND_SOFTCAP,
+    SHAW,
+    TERMS
+} position_terms;
+
 typedef struct shape {
     int64_t batch, rows;   /* of tokens */
     int64_t capacity;      /* 0: no cache, one causal pass */
     int64_t window, sinks; /* of the ring, or of the pass */
     bool grouped;          /* four query heads on two key heads, and no feed-forward part */
+    position_terms terms;  /* of grouped ones */
     const char *broken;    /* what is built wrongly */
 } shape;
 
@@ -41,6 +53,7 @@ static heed_value heads_of(heed_builder *b, const char *name, heed_value x, int6
 static heed_value grouped_layer(heed_builder *b, const char *name, heed_value x, const heed_kv_cache *cache,
                                 heed_attention_spec spec)
 {
+    const heed_init normal = { .kind = HEED_INIT_NORMAL, .b = 1 };
     heed_value h, q, k, v;
 
     heed_scope_push(b, name);
@@ -48,15 +61,33 @@ static heed_value grouped_layer(heed_builder *b, const char *name, heed_value x,
     q = heads_of(b, "q", h, 4);
     k = heads_of(b, "k", h, 2);
     v = heads_of(b, "v", h, 2);
-    if (cache) {
-        heed_kv_cache_append(b, cache, "attn", &k, &v);
-        heed_kv_cache_see(b, cache, &spec);
-    }
-    h = heed_transpose(b, heed_attention(b, q, k, v, &spec).out, 1, 2);
+    if (spec.position.t5.kind != HEED_T5_OFF)
+        spec.in.t5_table = heed_param(b, "t5", HEED_TYPE(HEED_F32, 8, 4), &normal);
+    if (spec.score.kind == HEED_SCORE_DOT)
+        spec.in.shaw_k = heed_param(b, "shaw", HEED_TYPE(HEED_F32, 11, 6), &normal);
+    h = cache ? heed_kv_cache_attend(b, cache, "attn", q, k, v, &spec).out
+              : heed_attention(b, q, k, v, &spec).out;
+    h = heed_transpose(b, h, 1, 2);
     h = heed_reshape(b, h, 3, (int64_t[]){ heed_dim(b, x, 0), heed_dim(b, x, 1), WIDTH });
     x = heed_add(b, x, heed_linear(b, "out", h, WIDTH, NULL));
     heed_scope_pop(b);
     return x;
+}
+
+static heed_attention_spec spec_of(const shape *s)
+{
+    static const heed_attention_spec of[TERMS] = {
+        [ROPE] = { .position.rope = { .on = true, .factor = HEED_SET(2) } },
+        [ROPE_AND_WINDOW] = { .position.rope = { .on = true, .dims = HEED_SET(4), .interleaved = true },
+                              .mask.window = { .on = true, .left = 30, .right = 0 } },
+        [ALIBI] = { .position.alibi = true },
+        [T5_AND_SOFTCAP] = { .position.t5 = { HEED_T5_UNIDIRECTIONAL, HEED_SET(40) }, .softcap = 3 },
+        [SHAW] = { .score.kind = HEED_SCORE_DOT },
+    };
+    heed_attention_spec spec = of[s->terms];
+
+    spec.mask.causal = s->capacity == 0;
+    return spec;
 }
 
 /* What a full pass keeps of a ring's window: j <= i and (j > i - window or j < sinks). */
@@ -73,7 +104,7 @@ static heed_value window_mask(heed_builder *b, const shape *s)
 static void build(heed_builder *b, const shape *s)
 {
     heed_value tokens = heed_input(b, "tokens", HEED_TYPE(HEED_I64, s->batch, s->rows)), positions, x;
-    heed_attention_spec spec = { .mask.causal = s->capacity == 0 };
+    heed_attention_spec spec = spec_of(s);
     heed_kv_cache cache = { 0 };
 
     if (s->capacity > 0) {
@@ -260,10 +291,10 @@ static void same_rows(const text_rows *got, const text_rows *want, int64_t b, in
 
 /* ---- append ---- */
 
-static void steps_have_the_bytes_of(bool grouped)
+static void steps_have_the_bytes_of(bool grouped, position_terms terms)
 {
     static const int threads[] = { 1, 2, 7 };
-    const shape s = { .batch = BATCH, .capacity = 160, .grouped = grouped };
+    const shape s = { .batch = BATCH, .capacity = 160, .grouped = grouped, .terms = terms };
 
     for (int isa = HEED_ISA_PORTABLE; isa <= HEED_ISA_NEON; isa++) {
         if (!heed_isa_available((heed_isa)isa))
@@ -272,7 +303,7 @@ static void steps_have_the_bytes_of(bool grouped)
             rig r;
 
             rig_open(&r, threads[t], (heed_isa)isa);
-            pass(&r, (shape){ .grouped = grouped }, whole);
+            pass(&r, (shape){ .grouped = grouped, .terms = terms }, whole);
             memset(stepped, 0, sizeof stepped);
             decode(&r, &s, stepped);
             for (int64_t b = 0; b < BATCH; b++)
@@ -285,13 +316,42 @@ static void steps_have_the_bytes_of(bool grouped)
 static void prompts_and_steps_have_the_bytes_of_one_causal_pass(void **state)
 {
     (void)state;
-    steps_have_the_bytes_of(false);
+    steps_have_the_bytes_of(false, PLAIN);
 }
 
 static void grouped_heads_too(void **state)
 {
     (void)state;
-    steps_have_the_bytes_of(true);
+    steps_have_the_bytes_of(true, PLAIN);
+}
+
+static void rows_turned_once_too(void **state)
+{
+    (void)state;
+    steps_have_the_bytes_of(true, ROPE);
+    steps_have_the_bytes_of(true, ROPE_AND_WINDOW);
+}
+
+static void near_rows(const text_rows *got, const text_rows *want, const char *what);
+
+/* Composed of primitives, sums over keys are cut by their number: there the numbers agree, not the bytes. */
+static void steps_have_the_numbers_of_a_pass_under_every_position_term(void **state)
+{
+    static const char *const names[TERMS] = {
+        "plain", "rope", "rope, window", "alibi", "t5, softcap", "shaw"
+    };
+
+    (void)state;
+    for (int t = 0; t < TERMS; t++) {
+        rig r;
+
+        rig_open(&r, 2, HEED_ISA_AUTO);
+        pass(&r, (shape){ .grouped = true, .terms = (position_terms)t }, whole);
+        decode(&r, &(shape){ .batch = BATCH, .capacity = 160, .grouped = true, .terms = (position_terms)t },
+               stepped);
+        near_rows(stepped, whole, names[t]);
+        rig_close(&r);
+    }
 }
 
 static void a_sequence_in_a_batch_has_the_bytes_it_has_alone(void **state)
@@ -363,7 +423,7 @@ static void a_cache_can_be_saved_and_gone_on_with(void **state)
 
 /* ---- ring ---- */
 
-static void near_rows(const text_rows *got, const text_rows *want)
+static void near_rows(const text_rows *got, const text_rows *want, const char *what)
 {
     double worst = 0;
 
@@ -377,29 +437,30 @@ static void near_rows(const text_rows *got, const text_rows *want)
                     fail_msg("sequence %d, row %d: %.9g, not %.9g", (int)b, (int)i, (double)got[b][i][c], w);
                 worst = off > worst ? off : worst;
             }
-    print_message("ring: %.2g of the tolerance\n", worst);
+    print_message("%-12s %.2g of the tolerance\n", what, worst);
 }
 
 static void a_ring_gives_the_numbers_of_a_window_and_sinks(void **state)
 {
     static const shape rings[] = {
         { .batch = BATCH, .window = 20, .sinks = 4, .capacity = 63 },
-        { .batch = BATCH, .window = 70, .sinks = 0, .capacity = 109, .grouped = true },
+        { .batch = BATCH, .window = 70, .sinks = 0, .capacity = 109, .grouped = true, .terms = ROPE },
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof rings / sizeof *rings; i++) {
+        shape whole_ring = rings[i];
         rig r;
 
         rig_open(&r, 2, HEED_ISA_AUTO);
-        pass(&r, (shape){ .window = rings[i].window, .sinks = rings[i].sinks, .grouped = rings[i].grouped },
-             whole);
+        whole_ring.batch = whole_ring.capacity = 0;
+        pass(&r, whole_ring, whole);
         decode(&r, &rings[i], stepped);
-        near_rows(stepped, whole);
+        near_rows(stepped, whole, "ring");
         assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", HEED_EVERY_SEQUENCE, 0, NULL), HEED_OK);
         memset(stepped, 0, sizeof stepped);
         decode(&r, &rings[i], stepped); /* over what the first time left */
-        near_rows(stepped, whole);
+        near_rows(stepped, whole, "ring");
         rig_close(&r);
         memcpy(whole, stepped, sizeof whole);
         rig_open(&r, 7, HEED_ISA_AUTO);
@@ -426,7 +487,7 @@ static void what_a_dead_sequence_left_in_a_ring_reaches_nobody(void **state)
         ((float *)v.data)[i] = NAN;
     assert_int_equal(heed_kv_cache_rewind(r.weights, "decoder", HEED_EVERY_SEQUENCE, 0, NULL), HEED_OK);
     decode(&r, &s, stepped);
-    near_rows(stepped, whole);
+    near_rows(stepped, whole, "ring");
     rig_close(&r);
 }
 
@@ -617,6 +678,22 @@ static void other_lengths(heed_builder *b)
     heed_kv_cache_see(b, &c, &spec);
 }
 
+static void a_distance_over_a_ring(heed_builder *b)
+{
+    const heed_kv_cache c = heed_kv_cache_open(b, "c", 2, 1, 12, &(heed_kv_cache_opts){ .window = 8 });
+    heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 1, 1, 4));
+
+    (void)heed_kv_cache_attend(b, &c, "layer", x, x, x, &(heed_attention_spec){ .position.alibi = true });
+}
+
+static void second_keys(heed_builder *b)
+{
+    const heed_kv_cache c = heed_kv_cache_open(b, "c", 2, 1, 12, NULL);
+    heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 1, 1, 4));
+
+    (void)heed_kv_cache_attend(b, &c, "layer", x, x, x, &(heed_attention_spec){ .in.k2 = x, .in.q2 = x });
+}
+
 static void other_keys(heed_builder *b)
 {
     const heed_kv_cache c = heed_kv_cache_open(b, "c", 2, 1, 12, NULL);
@@ -633,6 +710,8 @@ static void what_makes_no_cache_is_refused(void **state)
         { no_rows, HEED_ERR_SPEC, "rows and capacity must be at least 1" },
         { other_rows, HEED_ERR_SHAPE, "k must be [2,H,1,D], as the cache was opened" },
         { other_lengths, HEED_ERR_SPEC, "lengths, q_lengths and offset come from the cache" },
+        { a_distance_over_a_ring, HEED_ERR_SPEC, "position.alibi goes by the places of keys" },
+        { second_keys, HEED_ERR_SPEC, "k2 needs a place of its own" },
         { other_keys, HEED_ERR_SPEC, "a cache holds the layer's own keys" },
     };
     heed_context *ctx = NULL;
@@ -709,6 +788,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_and_steps_have_the_bytes_of_one_causal_pass),
         cmocka_unit_test(grouped_heads_too),
+        cmocka_unit_test(rows_turned_once_too),
+        cmocka_unit_test(steps_have_the_numbers_of_a_pass_under_every_position_term),
         cmocka_unit_test(a_sequence_in_a_batch_has_the_bytes_it_has_alone),
         cmocka_unit_test(a_sequence_may_begin_again_while_others_go_on),
         cmocka_unit_test(a_cache_can_be_saved_and_gone_on_with),

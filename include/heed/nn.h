@@ -66,19 +66,18 @@ HEED_API heed_value heed_dropout_layer(heed_builder *b, const char *name, heed_v
 
 /* ---- KV cache ---- */
 
-/** Keys and values of earlier runs, kept in states, for decoding: a run appends the rows of its T new tokens and attends to all.
+/** Keys and values of earlier runs, kept in states, for decoding: a run appends the rows of its T new tokens and attends
+ *  to all.
  *
- *    heed_kv_cache c = heed_kv_cache_open(b, "decoder", B, T, 512, NULL);              // once a graph
- *    ... tokens and c.positions to x, and in each layer q, k, v [B,H,T,D], turned by their positions if they are ...
- *    heed_kv_cache_append(b, &c, "layers.0", &k, &v);                                  // now [B,H,512,D]
- *    heed_kv_cache_see(b, &c, &spec);                                                  // lengths, offset, mask
- *    out = heed_attention(b, q, k, v, &spec).out;
+ *    heed_kv_cache c = heed_kv_cache_open(b, "decoder", B, T, 512, NULL);            // once a graph
+ *    ... tokens, and c.positions where positions are learned, to x; in each layer q, k, v [B,H,T,D] ...
+ *    out = heed_kv_cache_attend(b, &c, "layers.0", q, k, v, &spec).out;              // [B,H,T,D]
  *
- *  Graphs of any T (a long one for prompts, T = 1 for steps) share the cache through the store of weights, when batch, capacity,
- *  window and sinks are the same. Without a window the cache ends when it is full, and any division of a sequence into runs gives
- *  the bytes of one causal pass over it. With a window it is a ring, and gives the numbers of a pass in which a row at p keeps
- *  the `window` rows up to p and the first `sinks`; keys then lie in no order, so position terms of the descriptor have no meaning.
- *  A run writes its new rows only. One that ends with an error has appended nothing. */
+ *  Graphs of any T (a long one for prompts, T = 1 for steps) share the cache through the store of weights, when batch,
+ *  capacity, window and sinks are the same. Without a window the cache ends when it is full, and any division of a
+ *  sequence into runs gives the bytes of one causal pass over it. With a window it is a ring, and gives the numbers of a
+ *  pass in which a row at p keeps the `window` rows up to p and the first `sinks`. A run writes its new rows only. One
+ *  that ends with an error has appended nothing. docs/kv-cache.md */
 typedef struct heed_kv_cache_opts {
     int64_t window;         /**< 0: no ring. Capacity is at least sinks + window + rows - 1 */
     int64_t sinks;          /**< rings: so many first positions are kept for ever */
@@ -101,12 +100,19 @@ typedef struct heed_kv_cache {
 HEED_API heed_kv_cache heed_kv_cache_open(heed_builder *b, const char *name, int64_t batch, int64_t rows, int64_t capacity,
                                           const heed_kv_cache_opts *opts);
 
-/** Appends new keys and values [B,Hkv,rows,D] of one layer to the states "kv_cache.<scope>.<name>.k" and ".v" and gives all of them
- *  back, [B,Hkv,capacity,D]. Poison with HEED_ERR_SHAPE. */
-HEED_API void heed_kv_cache_append(heed_builder *b, const heed_kv_cache *cache, const char *name, heed_value *k, heed_value *v);
+/** Attention of a layer's new rows to all rows so far: q [B,Hq,rows,D], k and v [B,Hkv,rows,D] of the new rows alone; k
+ *  and v are appended to the states "kv_cache.<scope>.<name>.k" and ".v". Rope turns new rows by their positions, once.
+ *  The descriptor is causal by itself; lengths, q_lengths and offset come from the cache. A ring refuses what goes by the
+ *  places of keys: other position terms, windows, strides, blocks, globals. Poison with HEED_ERR_SHAPE, _SPEC. */
+HEED_API heed_attended heed_kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, const char *name, heed_value q,
+                                            heed_value k, heed_value v, const heed_attention_spec *spec);
 
-/** Sets in a descriptor what the new rows may see: lengths, q_lengths, and causal with offset, or the ring's mask (and the
- *  descriptor's own). Poison with HEED_ERR_SPEC when the descriptor has lengths or an offset of its own. */
+/** The same in parts. Appends k and v (turned, if they are) and gives all rows so far: [B,Hkv,capacity,D]. */
+HEED_API void heed_kv_cache_append(heed_builder *b, const heed_kv_cache *cache, const char *name, heed_value *k,
+                                   heed_value *v);
+
+/** And what new rows may see of them: sets lengths, q_lengths, and causal with offset, or the ring's mask (with the
+ *  descriptor's own). */
 HEED_API void heed_kv_cache_see(heed_builder *b, const heed_kv_cache *cache, heed_attention_spec *spec);
 
 /** Rows that a sequence has had, -1 when there is no such cache or sequence. */

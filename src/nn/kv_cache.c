@@ -18,6 +18,7 @@
  * All checks are in cache_slots, which depends on lengths only: the planner runs it first, and the appends
  * write their states in place. */
 
+#include "attention/attention.h"
 #include "base/error.h"
 #include "nn/nn.h"
 #include "ops/ops.h"
@@ -115,7 +116,7 @@ static heed_value kv_cache_append_one(heed_builder *b, const heed_kv_cache *c, c
     return now;
 }
 
-void heed__kv_cache_append(heed_builder *b, const heed_kv_cache *cache, heed_value *k, heed_value *v)
+static void kv_cache_append(heed_builder *b, const heed_kv_cache *cache, heed_value *k, heed_value *v)
 {
     *k = kv_cache_append_one(b, cache, "k", *k);
     *v = kv_cache_append_one(b, cache, "v", *v);
@@ -125,28 +126,95 @@ void heed_kv_cache_append(heed_builder *b, const heed_kv_cache *cache, const cha
                           heed_value *v)
 {
     heed_scope_push(b, name);
-    heed__kv_cache_append(b, cache, k, v);
+    kv_cache_append(b, cache, k, v);
     heed_scope_pop(b);
+}
+
+/* The first thing in a descriptor that asks where keys stand, which in a ring no place says; NULL: nothing. */
+static const char *kv_cache_by_place(const heed_attention_spec *s)
+{
+    const struct {
+        bool given;
+        const char *name;
+    } asks[] = {
+        { s->position.rope.on, "position.rope" },
+        { s->position.alibi || s->in.alibi_slopes.id, "position.alibi" },
+        { s->position.t5.kind != HEED_T5_OFF || s->in.t5_table.id, "position.t5" },
+        { s->position.xl.on || s->in.xl_r.id, "position.xl" },
+        { s->in.shaw_k.id, "shaw_k" },
+        { s->mask.window.on, "mask.window" },
+        { s->mask.stride > 0, "mask.stride" },
+        { s->mask.block[0] > 0 || s->in.block_keep.id, "mask.block" },
+        { s->in.globals.id, "globals" },
+        { s->in.graph_indptr.id, "graph_indptr" },
+        { s->normaliser.kind == HEED_NORMALISER_ADAPTIVE_SPAN, "normaliser adaptive_span" },
+        { s->probe.distance, "probe.distance" },
+    };
+
+    for (size_t i = 0; i < sizeof asks / sizeof *asks; i++)
+        if (asks[i].given)
+            return asks[i].name;
+    return NULL;
 }
 
 void heed_kv_cache_see(heed_builder *b, const heed_kv_cache *cache, heed_attention_spec *spec)
 {
+    const char *by_place = cache->mask.id ? kv_cache_by_place(spec) : NULL;
+
     if (heed__poisoned(b))
         return;
-    if (spec->in.lengths.id || spec->in.q_lengths.id || spec->in.offset.id || spec->offset.set) {
+    if (spec->in.lengths.id || spec->in.q_lengths.id || spec->in.offset.id || spec->offset.set)
         heed__poison(b, HEED_ERR_SPEC,
                      "kv_cache: lengths, q_lengths and offset come from the cache: leave them out");
-        return;
-    }
+    if (by_place)
+        heed__poison(b, HEED_ERR_SPEC,
+                     "kv_cache: %s goes by the places of keys, and in a ring they lie in no order", by_place);
     spec->in.lengths = cache->lengths;
     spec->in.q_lengths = cache->new_lengths;
     if (cache->mask.id) {
         spec->in.mask = spec->in.mask.id ? heed_and(b, spec->in.mask, cache->mask) : cache->mask;
-        spec->mask.causal = false; /* keys lie in no order; the mask says it */
+        spec->mask.causal = false; /* the mask says it */
     } else {
         spec->in.offset = cache->start;
         spec->mask.causal = true;
     }
+}
+
+/* Rows turn where they are new: once each, and by their true positions. */
+static void kv_cache_turn(heed_builder *b, const heed_kv_cache *cache, heed_attention_spec *spec,
+                          heed_value *q, heed_value *k)
+{
+    const rope_attrs a = heed__rope_attrs(spec, i64_min(heed_dim(b, *q, -1), heed_dim(b, *k, -1)));
+
+    *q = heed__rope(b, *q, cache->start, &a);
+    *k = heed__rope(b, *k, cache->start, &a);
+    spec->position.rope.on = false;
+}
+
+heed_attended heed__kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, heed_value q, heed_value k,
+                                    heed_value v, const heed_attention_spec *spec)
+{
+    heed_attention_spec s = spec ? *spec : (heed_attention_spec){ 0 };
+
+    if (s.in.q2.id || s.in.k2.id)
+        heed__poison(b, HEED_ERR_SPEC,
+                     "kv_cache: k2 needs a place of its own: heed_kv_cache_append it and heed_kv_cache_see");
+    if (s.position.rope.on)
+        kv_cache_turn(b, cache, &s, &q, &k);
+    kv_cache_append(b, cache, &k, &v);
+    heed_kv_cache_see(b, cache, &s);
+    return heed_attention(b, q, k, v, &s);
+}
+
+heed_attended heed_kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, const char *name,
+                                   heed_value q, heed_value k, heed_value v, const heed_attention_spec *spec)
+{
+    heed_attended a;
+
+    heed_scope_push(b, name);
+    a = heed__kv_cache_attend(b, cache, q, k, v, spec);
+    heed_scope_pop(b);
+    return a;
 }
 
 /* ---- between runs ---- */

@@ -147,13 +147,10 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
         p.k = add_row(b, "bias_k", p.k);
         p.v = add_row(b, "bias_v", p.v);
     }
-    if (o->cache) {
-        heed__kv_cache_append(b, o->cache, &p.k, &p.v);
-        heed_kv_cache_see(b, o->cache, &spec);
-    }
     spec.combine.dropout.p = o->dropout;
     spec.combine.dropout.name = "dropout";
-    a = heed_attention(b, p.q, p.k, p.v, &spec);
+    a = o->cache ? heed__kv_cache_attend(b, o->cache, p.q, p.k, p.v, &spec)
+                 : heed_attention(b, p.q, p.k, p.v, &spec);
     heed_tap(b, "weights", a.weights);
     if (weights)
         *weights = a.weights;
