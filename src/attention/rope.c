@@ -136,6 +136,14 @@ static const op_sample rope_samples[] = {
     SAMPLE_END,
 };
 
+rope_attrs heed__rope_attrs(const heed_attention_spec *s, int64_t width)
+{
+    return (rope_attrs){ .base = s->position.rope.base.set ? (double)s->position.rope.base.value : 10000,
+                         .dims = s->position.rope.dims.set ? s->position.rope.dims.value : width,
+                         .interleaved = s->position.rope.interleaved,
+                         .factor = s->position.rope.factor.set ? (double)s->position.rope.factor.value : 1 };
+}
+
 heed_value heed__rope(heed_builder *b, heed_value x, heed_value offset, const rope_attrs *a)
 {
     return heed__node(b, &heed__op_rope, a, (heed_value[]){ x, offset }, offset.id ? 2 : 1);
