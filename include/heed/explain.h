@@ -152,7 +152,8 @@ typedef enum heed_explain_format {
     HEED_EXPLAIN_PNG = 0, /**< the maps over the picture, side by side */
     HEED_EXPLAIN_SVG,
     HEED_EXPLAIN_HTML,    /**< one self-contained page: grid of layers and heads, numbers, deletion curves */
-    HEED_EXPLAIN_NPZ,     /**< an array for each attention under its path, f32 [1, heads, queries, keys] */
+    HEED_EXPLAIN_NPZ,     /**< an array for each attention under its path, f32 [1, heads, queries, keys]; of an edited
+                               model HEED_NPZ_EDITS besides */
     HEED_EXPLAIN_JSON,
     HEED_EXPLAIN_FORMATS
 } heed_explain_format;

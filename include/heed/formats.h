@@ -68,6 +68,7 @@ HEED_MUST_CHECK HEED_API heed_status heed_npz_write(heed_context *ctx, const cha
 /* ---- edits as text ---- */
 
 #define HEED_EDITS_MOST 1000
+#define HEED_NPZ_EDITS "heed.edits" /**< array of an NPZ file that was made by an edited model: u8, the edits as UTF-8, a line each */
 
 /** Edits (heed/edit.h) read from texts, and the records that they take. A text is PATH:SELECTION:KIND, or PATH:KIND:
  *
