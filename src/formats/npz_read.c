@@ -130,7 +130,7 @@ heed_status heed__npz_read(heed_tensor *out, heed_context *ctx, arena *a, const 
     heed__text_init(&words, ctx->heap, 0);
     STEP(heed__file_read(&file, ctx, path, ctx->limits.file_bytes, err));
     STEP(npz_open(&z, &file, path, err));
-    for (int64_t i = 0; names[i] && at < 0; i++)
+    for (int64_t i = 0; names[i] && at < 0 && !words.failed; i++)
         at = npz_find(z, &words, names[i]);
     if (words.failed) {
         st = heed__fail_memory(err, 0);
