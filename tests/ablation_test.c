@@ -278,6 +278,51 @@ static void without_labels_the_loss_is_of_what_the_model_says(void **state)
     heed_model_free(t.m);
 }
 
+/* x [1,4] as four heads of one token and one number; a second attention is subtracted. */
+static heed_value differential(heed_builder *b, const heed_value *in, const void *config)
+{
+    static float numbers[16] = { 1, -1, 2, 0.5f, 0.25f, 0.5f, -0.5f, 1, 0.5f };
+    const heed_value x = heed_reshape(b, in[0], 4, (const int64_t[]){ 1, 4, 1, 1 }),
+                     other = heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_F32, 1, 4, 1, 1), numbers });
+    heed_attended a;
+
+    (void)config;
+    heed_scope_push(b, "attn");
+    a = heed_attention(b, x, x, x,
+                       &(heed_attention_spec){ .in.q2 = other,
+                                               .in.k2 = other,
+                                               .in.lambda = heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_F32, 4), numbers + 4 }) });
+    heed_scope_pop(b);
+    return heed_reshape(b, a.out, 2, (const int64_t[]){ 1, 4 });
+}
+
+/* One key, so both weights are 1 and the answer of head h is (1 - lambda_h) x_h: zero without it. */
+static void heads_of_differential_attention_are_zeroed_in_both_parts(void **state)
+{
+    const scratch *s = *state;
+    static const double left[4] = { 0.75, 0.5, 1.5, 0 };
+    float x[4] = { 1, 2, -1, 3 };
+    const int64_t label = 1;
+    heed_ablation *a = NULL;
+    heed_model *m = NULL;
+
+    TOY_OK(heed_model_new(&m, s->ctx, differential, NULL, NULL, TOY_ERR));
+    TOY_OK(heed_ablate(&a, m, (heed_tensor){ HEED_TYPE(HEED_F32, 1, 4), x }, &label, TOY_ERR));
+    assert_int_equal(a->n, 4);
+    assert_true(fabs(a->loss_without_all - log(4)) < 1e-6);
+    for (int64_t i = 0; i < a->n; i++) {
+        double sum = 0, logit[4];
+
+        for (int64_t h = 0; h < 4; h++) {
+            logit[h] = h == a->heads[i].head ? 0 : left[h] * (double)x[h];
+            sum += exp(logit[h]);
+        }
+        assert_true(fabs(a->heads[i].loss - (log(sum) - logit[label])) < 1e-6);
+    }
+    heed_ablation_free(s->ctx, a);
+    heed_model_free(m);
+}
+
 /* ---- refusals, memory ---- */
 
 static heed_value no_attention(heed_builder *b, const heed_value *in, const void *config)
@@ -375,6 +420,7 @@ int main(void)
         FACT(an_effect_is_what_the_edit_of_that_head_does),
         FACT(edits_of_the_model_stay_while_heads_are_zeroed),
         FACT(without_labels_the_loss_is_of_what_the_model_says),
+        FACT(heads_of_differential_attention_are_zeroed_in_both_parts),
         FACT(what_cannot_be_ablated_is_refused_with_a_sentence),
         FACT(every_allocation_may_fail),
     };

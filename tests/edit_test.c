@@ -422,6 +422,139 @@ static void a_factor_is_read_from_an_input_at_each_run(void **state)
     heed_model_free(m);
 }
 
+/* ---- every variant of the operator ---- */
+
+/* A variant of attention of x [B,12] as q [B,2,3,2], with keys and values of their own. */
+typedef struct variant {
+    const char *name;
+    void (*set)(heed_builder *b, heed_attention_spec *spec, int64_t batch);
+    bool gated; /* out is not w v alone */
+} variant;
+
+static heed_value numbers(heed_builder *b, int rank, const int64_t *dims, double least)
+{
+    static float from[64];
+
+    for (int i = 0; i < 64; i++)
+        from[i] = (float)(least + 0.4 * (1 + sin(i * 1.7)));
+    return heed_constant(b, (heed_tensor){ heed_type_of(HEED_F32, rank, dims), from });
+}
+#define NUMBERS_OF(least, ...) \
+    numbers(b, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (const int64_t[]){ __VA_ARGS__ }, least)
+
+#define SETS(name, ...)                                                                                      \
+    static void set_##name(heed_builder *b, heed_attention_spec *s, int64_t batch)                           \
+    {                                                                                                        \
+        (void)b;                                                                                             \
+        (void)batch;                                                                                         \
+        __VA_ARGS__;                                                                                         \
+    }
+SETS(nothing, (void)s)
+SETS(causal, s->mask.causal = true)
+SETS(window, s->mask.window.on = true; s->mask.window.left = 1; s->mask.window.right = 0)
+SETS(lengths, int64_t two[] = { 2, 3 }; s->in.lengths = heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_I64, batch), two }))
+SETS(alibi, s->position.alibi = true)
+SETS(rope, s->position.rope.on = true)
+SETS(softcap, s->softcap = 1)
+SETS(sink, s->in.sink = NUMBERS_OF(0, H))
+SETS(sparsemax, s->normaliser.kind = HEED_NORMALISER_SPARSEMAX)
+SETS(entmax, s->normaliser.kind = HEED_NORMALISER_ENTMAX15)
+SETS(sigmoid, s->normaliser.kind = HEED_NORMALISER_SIGMOID)
+SETS(topk, s->normaliser.kind = HEED_NORMALISER_TOPK; s->normaliser.k = 2)
+SETS(span, s->normaliser.kind = HEED_NORMALISER_ADAPTIVE_SPAN; s->in.span = NUMBERS_OF(1, H))
+SETS(linear, s->normaliser.kind = HEED_NORMALISER_LINEAR)
+SETS(cosine, s->score.kind = HEED_SCORE_COSINE)
+SETS(distance, s->score.kind = HEED_SCORE_NEG_DISTANCE)
+SETS(talking, s->in.talk_pre = NUMBERS_OF(0.1, H, H); s->in.talk_post = NUMBERS_OF(-0.5, H, H))
+SETS(differential, s->in.q2 = NUMBERS_OF(-1, 2, H, T, D); s->in.k2 = NUMBERS_OF(-0.7, 2, H, T, D); s->in.lambda = NUMBERS_OF(0.2, H))
+SETS(gate, s->in.gate = NUMBERS_OF(-1, 1, H, 1, D))
+SETS(shaw, s->in.shaw_k = NUMBERS_OF(0, 3, D); s->in.shaw_v = NUMBERS_OF(0, 3, D))
+
+static const variant variants[] = {
+    { "plain", set_nothing, false },       { "causal", set_causal, false },
+    { "window", set_window, false },       { "lengths", set_lengths, false },
+    { "alibi", set_alibi, false },         { "rope", set_rope, false },
+    { "softcap", set_softcap, false },     { "sink", set_sink, false },
+    { "sparsemax", set_sparsemax, false }, { "entmax15", set_entmax, false },
+    { "sigmoid", set_sigmoid, false },     { "topk", set_topk, false },
+    { "span", set_span, false },           { "linear", set_linear, false },
+    { "cosine", set_cosine, false },       { "distance", set_distance, false },
+    { "talking", set_talking, false },     { "differential", set_differential, false },
+    { "gate", set_gate, true },            { "shaw", set_shaw, true },
+};
+
+static heed_value of_variant(heed_builder *b, const heed_value *in, const void *config)
+{
+    const variant *v = config;
+    const int64_t batch = heed_dim(b, in[0], 0);
+    const heed_value x = heed_reshape(b, in[0], 4, (const int64_t[]){ batch, H, T, D });
+    heed_attention_spec spec = { .mask.causal = false };
+    heed_attended a;
+
+    v->set(b, &spec, batch);
+    heed_scope_push(b, "attn");
+    if (spec.normaliser.kind != HEED_NORMALISER_LINEAR)
+        spec.probe.received = true;
+    a = heed_attention(b, heed_mul_scalar(b, x, 1.5), x, x, &spec);
+    heed_tap(b, "weights", a.weights);
+    if (a.received.id)
+        heed_tap(b, "received", a.received);
+    heed_scope_pop(b);
+    return heed_reshape(b, a.out, 2, (const int64_t[]){ batch, WIDTH });
+}
+
+/* The result is that of the edited weights, which are those that are reported and probed. */
+static void assert_variant(heed_context *ctx, const variant *v, const heed_edit *edit, by_hand *hand)
+{
+    const heed_type type = HEED_TYPE(HEED_F32, 2, H, T, T);
+    float plain_w[2 * CELLS], w[2 * CELLS], y[2 * WIDTH], before[2 * WIDTH], received[2 * H * T];
+    double want[2 * CELLS], seen[2 * CELLS], out[2 * WIDTH];
+    heed_model *m = NULL;
+
+    TOY_OK(heed_model_new(&m, ctx, of_variant, v, NULL, TOY_ERR));
+    run(m, 2, WIDTH, before, "attn.weights", type, plain_w);
+    for (int64_t i = 0; i < 2 * CELLS; i++)
+        want[i] = !edit->head.on || i / (T * T) % H == edit->head.first ? hand((double)plain_w[i], i) : (double)plain_w[i];
+    memcpy(seen, want, sizeof seen);
+    for (int64_t i = 0; strcmp(v->name, "lengths") == 0 && i < CELLS; i++)
+        seen[i] = i % T == 2 ? 0 : seen[i]; /* the value beyond the length is not read, whatever its weight */
+    multiply(out, seen, 2);
+    TOY_OK(heed_model_edit(m, edit, 1, TOY_ERR));
+    run(m, 2, WIDTH, y, "attn.weights", type, w);
+    assert_close(w, want, 2 * CELLS);
+    if (!v->gated)
+        assert_close(y, out, 2 * WIDTH);
+    assert_memory_not_equal(y, before, sizeof y);
+    if (strcmp(v->name, "linear") != 0) {
+        run(m, 2, WIDTH, y, "attn.received", HEED_TYPE(HEED_F32, 2, H, T), received);
+        for (int i = 0; i < 2 * H * T; i++) {
+            double sum = 0;
+
+            for (int row = 0; row < T; row++)
+                sum += want[(i / T * T + row) * T + i % T];
+            assert_true(fabs((double)received[i] - sum) < 2e-6);
+        }
+    }
+    heed_model_free(m);
+}
+
+static void edits_reach_every_variant_of_the_operator(void **state)
+{
+    const scratch *s = *state;
+
+    paint(record, CELLS);
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++)
+        for (int k = 0; k < 2 * N_KINDS; k++) {
+            heed_edit e = kinds[k / 2].edit;
+
+            e.at = k % 2 ? "attn" : "attn.weights";
+            e.tensor = (heed_tensor){ HEED_TYPE(HEED_F32, 1, H, T, T), record };
+            if (k % 2)
+                e.head = (heed_edit_range)HEED_EDIT_ONLY(1);
+            assert_variant(s->ctx, &variants[i], &e, kinds[k / 2].hand);
+        }
+}
+
 /* ---- refusals ---- */
 
 static void assert_refused(heed_model *m, heed_edit e, heed_status code, const char *words)
@@ -465,7 +598,7 @@ static void what_cannot_be_edited_is_refused_with_a_sentence(void **state)
     assert_refused(m, (heed_edit){ .at = at, .key = HEED_EDIT_RANGE(2, 1) }, HEED_ERR_USAGE, "has 3 keys: key=2-1");
     assert_refused(m, (heed_edit){ .at = at, .key = HEED_EDIT_ONLY(-1) }, HEED_ERR_USAGE, "key=-1--1");
     assert_refused(p, (heed_edit){ .at = "hidden.out", .head = HEED_EDIT_ONLY(0) }, HEED_ERR_USAGE,
-                   "hidden.out is no attention, so there is no head to choose");
+                   "hidden.out has 2 sizes; heads, rows and keys are of values with four");
     assert_refused(p, (heed_edit){ .at = "square" }, HEED_ERR_SPEC, "nothing reads square");
     assert_refused(m, (heed_edit){ .at = "layer.0.attn.lse" }, HEED_ERR_SPEC, "nothing reads layer.0.attn.lse");
     assert_refused(m, (heed_edit){ .at = at, .kind = HEED_EDIT_SCALE, .number = NAN }, HEED_ERR_NUMERIC, "must be finite");
@@ -628,6 +761,7 @@ int main(void)
         FACT(attentions_without_a_tap_are_known_by_their_scope),
         FACT(a_record_of_one_sample_serves_a_batch),
         FACT(a_factor_is_read_from_an_input_at_each_run),
+        FACT(edits_reach_every_variant_of_the_operator),
         FACT(what_cannot_be_edited_is_refused_with_a_sentence),
         FACT(gradients_taken_before_an_edit_are_refused),
         FACT(an_edit_is_read_and_written_in_one_form),

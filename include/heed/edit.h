@@ -39,22 +39,25 @@ typedef struct heed_edit_range {
 typedef struct heed_edit {
     const char *at;      /**< a tap ("encoder.0.out"), or an attention by its tap or its scope ("encoder.1.attn.weights",
                               "encoder.1.attn"; "encoder.1.attn#2" for the second in one scope): its weights
-                              [B,H,rows,keys] as they are multiplied by v, before dropout */
+                              [B,H,rows,keys] as they are reported and multiplied by v, before dropout; those of
+                              differential attention after the difference, those of talking heads after the mixing, if
+                              they are tapped */
     heed_edit_kind kind;
-    heed_edit_range head, row, key; /**< of the weights of an attention: a query, a key; only what lies in all three is
-                                         edited. Not for other taps */
+    heed_edit_range head, row, key; /**< axes 1, 2 and 3 of a value with four sizes, above all of weights: only what lies
+                                         in all three is edited */
     double number;       /**< SCALE, SET, ADD; finite */
     heed_tensor tensor;  /**< TAKE: of the value's dtype; of its sizes, or with 1 in place of some, or what one sample
                               of a batch has. Copied into the graph */
     const char *from;    /**< TAKE: where the tensor is from, for people (may be NULL). FACTOR: the name of the input,
-                              which has the value's dtype and [H] numbers, one for each head, for weights, [1] for
-                              any other tap. Such inputs stand behind the graph's own, in the order of the edits */
+                              which has the value's dtype and a number for each head, [H], for a value with four
+                              sizes, [1] for any other. Such inputs stand behind the graph's own, in the order of the
+                              edits */
 } heed_edit;
 
 /** A new graph in which everything that reads the named values, its outputs and taps too, reads the edited ones. Edits of
  *  one value are applied in their order. Weights are not made to sum to one again: a head whose weights are zeroed gives
  *  zeros, a key that is zeroed leaves the others as they are (to mask a key and share its weight among the rest, a model
- *  has masks). An attention whose weights are edited is opened into products and a softmax of their own, so its numbers
+ *  has masks). Rows of k and v beyond the lengths stay unread, whatever weight they are given. An attention whose weights are edited is opened into products and a softmax of their own, so its numbers
  *  may differ from the closed one in the last bits, as kernels do, even by a factor of 1; other nodes stay. With n 0 the
  *  graph is a copy.
  *

@@ -11,6 +11,7 @@
 #include "base/sizes.h"
 #include "base/sort.h"
 #include "explain/explain.h"
+#include "passes/edit.h"
 #include "passes/passes.h"
 #include "train/mirror.h"
 
@@ -23,7 +24,7 @@ struct ablation_inside {
 
 /* One attention whose heads are zeroed in turn. */
 typedef struct ablation_factor {
-    const char *path, *at, *input; /* in the arena */
+    const char *path, *input; /* in the arena */
     int64_t heads;
     float *f; /* [heads], in the arena */
 } ablation_factor;
@@ -54,7 +55,43 @@ static void ablation_release(ablating *x)
 
 /* ---- which heads there are ---- */
 
-/* Attentions that the result depends on; a tap alone does not count. */
+static void ablation_set(ablating *x, float to)
+{
+    for (int64_t i = 0; i < x->n_factors; i++)
+        for (int64_t h = 0; h < x->factors[i].heads; h++)
+            x->factors[i].f[h] = to;
+}
+
+/* Is the node an attention that the result depends on? A tap alone does not count, and of differential attention, whose heads
+ * are zeroed in both its parts, neither does the second part. */
+static bool ablation_counts(const heed_graph *g, const bool *live, uint32_t i)
+{
+    uint32_t second;
+
+    if (!live[i] || heed__edit_slot(&g->nodes[i]) < 0)
+        return false;
+    for (uint32_t k = 0; k < i; k++)
+        if (heed__edit_slot(&g->nodes[k]) >= 0 && heed__edit_partner(g, k, &second) && second == i)
+            return false;
+    return true;
+}
+
+static heed_status ablation_add(ablating *x, uint32_t i, heed_error *err)
+{
+    const node *attention = &x->plain->nodes[i];
+    ablation_factor *f = &x->factors[x->n_factors];
+
+    f->heads = heed__value(x->plain, heed__out(attention, heed__edit_slot(attention)))->type.dims[1];
+    f->path = heed__attention_path(x->arena, x->plain, i);
+    f->input = heed__arena_format(x->arena, "heed.ablation.%lld", (long long)x->n_factors);
+    f->f = heed__arena_alloc(x->arena, (size_t)f->heads, sizeof *f->f);
+    if (!f->path || !f->input || !f->f)
+        return heed__fail_memory(err, 0);
+    x->n_heads += f->heads;
+    x->n_factors++;
+    return HEED_OK;
+}
+
 static heed_status ablation_find(ablating *x, heed_error *err)
 {
     const heed_graph *g = x->plain;
@@ -67,30 +104,16 @@ static heed_status ablation_find(ablating *x, heed_error *err)
     bare.n_taps = 0;
     heed__live_nodes(&bare, live);
     for (uint32_t i = 0; i < g->n_nodes; i++)
-        n += live[i] && g->nodes[i].op == &heed__op_attention;
+        n += ablation_counts(g, live, i);
     if (n == 0)
         return heed__fail(err, HEED_ERR_SPEC, "ablation: it zeroes heads, and this model has no attention");
     x->factors = heed__arena_alloc(x->arena, (size_t)n, sizeof *x->factors);
     if (!x->factors)
         return heed__fail_memory(err, (uint64_t)n * sizeof *x->factors);
-    for (uint32_t i = 0; i < g->n_nodes; i++) {
-        const node *attention = &g->nodes[i];
-        ablation_factor *f = &x->factors[x->n_factors];
-
-        if (!live[i] || attention->op != &heed__op_attention)
-            continue;
-        f->heads = heed__value(g, heed__out(attention, AT_GET_WEIGHTS))->type.dims[1];
-        f->path = heed__attention_path(x->arena, g, i);
-        f->at = f->path ? heed__arena_format(x->arena, "%s.weights", f->path) : NULL;
-        f->input = heed__arena_format(x->arena, "heed.ablation.%lld", (long long)x->n_factors);
-        f->f = heed__arena_alloc(x->arena, (size_t)f->heads, sizeof *f->f);
-        if (!f->at || !f->input || !f->f)
-            return heed__fail_memory(err, 0);
-        for (int64_t h = 0; h < f->heads; h++)
-            f->f[h] = 1;
-        x->n_heads += f->heads;
-        x->n_factors++;
-    }
+    for (uint32_t i = 0; i < g->n_nodes; i++)
+        if (ablation_counts(g, live, i))
+            TRY(ablation_add(x, i, err));
+    ablation_set(x, 1);
     return HEED_OK;
 }
 
@@ -109,7 +132,7 @@ static heed_status ablation_edit(ablating *x, heed_error *err)
         edits[i] = of_model[i];
     for (int64_t i = 0; i < x->n_factors; i++)
         edits[n + i] = (heed_edit){
-            .at = x->factors[i].at, .kind = HEED_EDIT_FACTOR, .from = x->factors[i].input
+            .at = x->factors[i].path, .kind = HEED_EDIT_FACTOR, .from = x->factors[i].input
         };
     return heed_graph_edit(&x->graph, x->plain, edits, n + (int)x->n_factors, err);
 }
@@ -172,13 +195,6 @@ static heed_status ablation_labels(ablating *x, const int64_t *labels, heed_erro
                               (long long)i, (long long)x->labels[i], (long long)classes - 1);
     }
     return HEED_OK;
-}
-
-static void ablation_set(ablating *x, float to)
-{
-    for (int64_t i = 0; i < x->n_factors; i++)
-        for (int64_t h = 0; h < x->factors[i].heads; h++)
-            x->factors[i].f[h] = to;
 }
 
 static bool ablation_before(const void *items, uint32_t a, uint32_t b)

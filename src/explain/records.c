@@ -13,6 +13,7 @@
 #include "attention/attention.h"
 #include "base/error.h"
 #include "explain/explain.h"
+#include "passes/edit.h"
 #include "passes/passes.h"
 
 #include <stdio.h>
@@ -163,7 +164,7 @@ const char *heed__attention_path(arena *a, const heed_graph *g, uint32_t index)
     int64_t nth = 1;
 
     for (uint32_t i = 0; i < index; i++)
-        nth += g->nodes[i].op == &heed__op_attention && strcmp(g->nodes[i].path, scope) == 0;
+        nth += heed__edit_slot(&g->nodes[i]) >= 0 && strcmp(g->nodes[i].path, scope) == 0;
     scope = *scope ? scope : "attention";
     return nth == 1 ? heed__arena_string(a, scope) : heed__arena_format(a, "%s#%lld", scope, (long long)nth);
 }

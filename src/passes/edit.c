@@ -8,7 +8,14 @@
  * A value in the middle of the graph needs nothing but a second look at the map from old values to new ones: from its
  * node on the map holds the edited value, and whatever is copied later reads that. The weights of an attention are in
  * the middle of a node. So the attention is opened first, and no other node: each value that is edited is made an output,
- * opening moves that name to the value inside, and that is where the edit begins. */
+ * opening moves that name to the value inside, and that is where the edit begins.
+ *
+ * Two places of the operator need more. Probes that take a second pass (pooled, received, mean) make their own weights: of an
+ * edited attention they are taken from the edited ones. And differential attention never has its weights as a value that is
+ * read, w = w1 - lambda w2, out = w1 v - lambda w2 v: an edit of w is one of w1 and one of w2 with the same effect,
+ *   zero, scale, factor   the same of both
+ *   set, take             that of w1, and w2 = 0
+ *   add                   that of w1 alone */
 
 #include "attention/attention.h"
 #include "base/error.h"
@@ -23,17 +30,27 @@
 #define WEIGHTS ".weights"
 #define NAMES_SHOWN 280 /* bytes of names in a message, about */
 #define NO_NODE UINT32_MAX
+#define LINEAR_WEIGHTS 1 /* output of linear_attention */
 
 /* Where one edit acts. */
 typedef struct edit_place {
     const heed_edit *edit;
-    heed_value value;   /* in the graph that is looked at */
-    uint32_t attention; /* index of its node in the graph that came in; NO_NODE: the value is no weights */
-    heed_type type;     /* of the value */
-    heed_value factor;  /* input of HEED_EDIT_FACTOR, in the new graph */
+    heed_edit_kind kind; /* the edit's, or, at w2, what goes with it */
+    heed_value value;    /* in the graph that is looked at */
+    uint32_t attention;  /* index of its node in the graph that came in; NO_NODE: the value is no weights */
+    heed_type type;      /* of the value */
+    heed_value factor;   /* input of HEED_EDIT_FACTOR, in the new graph */
+    bool second;         /* w2 of the place before */
 } edit_place;
 
 /* ---- names ---- */
+
+int heed__edit_slot(const node *n)
+{
+    return n->op == &heed__op_attention          ? (int)AT_GET_WEIGHTS
+           : n->op == &heed__op_linear_attention ? LINEAR_WEIGHTS
+                                                 : -1;
+}
 
 /* A tap may show weights under other sizes, [B,T] of [B,1,1,T]: back to the attention that makes them. */
 static bool edit_is_weights(const heed_graph *g, heed_value *v, uint32_t *attention)
@@ -45,11 +62,39 @@ static bool edit_is_weights(const heed_graph *g, heed_value *v, uint32_t *attent
         at = n->in[0];
         n = heed__maker(g, at);
     }
-    if (n->op != &heed__op_attention || at.id != heed__out(n, AT_GET_WEIGHTS).id)
+    if (heed__edit_slot(n) < 0 || at.id != heed__out(n, heed__edit_slot(n)).id)
         return false;
     *v = at;
     *attention = (uint32_t)(n - g->nodes);
     return true;
+}
+
+/* x - lambda y of weights: those of differential attention. */
+static bool edit_is_difference(const heed_graph *g, heed_value v, uint32_t *first, uint32_t *second)
+{
+    const node *sub = heed__maker(g, v), *mul;
+    heed_value x, y;
+
+    if (sub->op != &heed__op_sub)
+        return false;
+    x = sub->in[0];
+    mul = heed__maker(g, sub->in[1]);
+    if (mul->op != &heed__op_mul)
+        return false;
+    y = mul->in[1];
+    return edit_is_weights(g, &x, first) && edit_is_weights(g, &y, second) &&
+           strcmp(g->nodes[*first].path, g->nodes[*second].path) == 0;
+}
+
+bool heed__edit_partner(const heed_graph *g, uint32_t first, uint32_t *second)
+{
+    uint32_t other;
+
+    for (uint32_t i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].op == &heed__op_sub && edit_is_difference(g, heed__out(&g->nodes[i], 0), &other, second) &&
+            other == first)
+            return true;
+    return false;
 }
 
 /* Is this node the attention that is called so: by its scope, or scope#2 when it is the second there? */
@@ -60,10 +105,10 @@ static bool edit_is_called(const heed_graph *g, uint32_t i, const char *name, si
     char number[32] = "";
     int64_t nth = 1;
 
-    if (g->nodes[i].op != &heed__op_attention || n > size || memcmp(scope, name, n) != 0)
+    if (heed__edit_slot(&g->nodes[i]) < 0 || n > size || memcmp(scope, name, n) != 0)
         return false;
     for (uint32_t j = 0; j < i; j++)
-        nth += g->nodes[j].op == &heed__op_attention && strcmp(g->nodes[j].path, g->nodes[i].path) == 0;
+        nth += heed__edit_slot(&g->nodes[j]) >= 0 && strcmp(g->nodes[j].path, g->nodes[i].path) == 0;
     if (nth > 1)
         heed__format(number, sizeof number, "#%lld", (long long)nth);
     return size - n == strlen(number) && memcmp(name + n, number, size - n) == 0;
@@ -75,7 +120,7 @@ static int64_t edit_names(const heed_graph *g, const char **names)
     int64_t count = 0;
 
     for (uint32_t i = 0; i < g->n_nodes; i++)
-        if (g->nodes[i].op == &heed__op_attention)
+        if (heed__edit_slot(&g->nodes[i]) >= 0)
             names[count++] = *g->nodes[i].path ? g->nodes[i].path : "attention";
     for (uint32_t i = 0; i < g->n_taps; i++) {
         heed_value v = g->taps[i].value;
@@ -120,40 +165,77 @@ static heed_status edit_unknown(const heed_graph *g, const char *at, heed_error 
     return st;
 }
 
-/* A tap of that very name; an attention's tap by its scope, or its scope by its tap; an attention without a tap. */
+static bool edit_find_tap(edit_place *p, const heed_graph *g, const char *name, const char *end)
+{
+    const size_t n = strlen(name);
+
+    for (uint32_t i = 0; i < g->n_taps; i++)
+        if (strncmp(g->taps[i].name, name, n) == 0 && strcmp(g->taps[i].name + n, end) == 0) {
+            p->value = g->taps[i].value;
+            edit_is_weights(g, &p->value, &p->attention);
+            return true;
+        }
+    return false;
+}
+
+/* A tap of that name; the tap that shows an attention's weights, by its scope; an attention by its scope, or by a tap that it
+ * has not. */
 static heed_status edit_find(edit_place *p, const heed_graph *g, heed_error *err)
 {
     const char *at = p->edit->at ? p->edit->at : "";
     const size_t size = strlen(at), end = strlen(WEIGHTS);
     const size_t stem = size > end && strcmp(at + size - end, WEIGHTS) == 0 ? size - end : size;
 
+    p->kind = p->edit->kind;
     p->attention = NO_NODE;
-    for (uint32_t i = 0; i < g->n_taps; i++)
-        if (strcmp(g->taps[i].name, at) == 0) {
-            p->value = g->taps[i].value;
-            edit_is_weights(g, &p->value, &p->attention);
-            return HEED_OK;
-        }
+    if (edit_find_tap(p, g, at, "") || edit_find_tap(p, g, at, WEIGHTS))
+        return HEED_OK;
     for (uint32_t i = 0; i < g->n_nodes; i++)
         if (edit_is_called(g, i, at, stem)) {
-            p->value = heed__out(&g->nodes[i], AT_GET_WEIGHTS);
+            p->value = heed__out(&g->nodes[i], heed__edit_slot(&g->nodes[i]));
             p->attention = i;
             return HEED_OK;
         }
     return edit_unknown(g, at, err);
 }
 
+/* The place, and, in differential attention, w2 behind it; returns how many. */
+static int edit_split(edit_place *p, const heed_graph *g)
+{
+    static const heed_edit_kind with[HEED_EDIT_KINDS] = {
+        [HEED_EDIT_SCALE] = HEED_EDIT_SCALE, [HEED_EDIT_FACTOR] = HEED_EDIT_FACTOR, /* and zero with the others */
+    };
+    uint32_t first = p->attention, second;
+
+    if (first == NO_NODE ? !edit_is_difference(g, p->value, &first, &second)
+                         : strchr(p->edit->at, '#') || !heed__edit_partner(g, first, &second))
+        return 1;
+    p->attention = first;
+    p->value = heed__out(&g->nodes[first], heed__edit_slot(&g->nodes[first]));
+    if (p->kind == HEED_EDIT_ADD)
+        return 1;
+    p[1] = *p;
+    p[1].second = true;
+    p[1].attention = second;
+    p[1].value = heed__out(&g->nodes[second], heed__edit_slot(&g->nodes[second]));
+    p[1].kind = with[p->kind];
+    return 2;
+}
+
 /* ---- what is asked is possible ---- */
 
-static heed_status edit_check_range(const edit_place *p, const char *word, const heed_edit_range *r, int64_t size,
+static heed_status edit_check_range(const edit_place *p, int axis, const char *word, const heed_edit_range *r,
                                     heed_error *err)
 {
+    const int64_t size = p->type.rank == 4 ? p->type.dims[axis] : 0;
+
     if (!r->on)
         return HEED_OK;
-    if (p->attention == NO_NODE)
+    if (p->type.rank != 4)
         return heed__fail_at(err, HEED_ERR_USAGE, p->edit->at,
-                             "edit: %.100s is no attention, so there is no %s to choose: leave %s= out", p->edit->at,
-                             word, word);
+                             "edit: %.100s has %d sizes; heads, rows and keys are of values with four, weights above "
+                             "all: leave %s= out",
+                             p->edit->at, p->type.rank, word);
     if (r->first < 0 || r->last < r->first || r->last >= size)
         return heed__fail_at(err, HEED_ERR_USAGE, p->edit->at,
                              "edit: %.100s has %lld %ss: %s=%lld-%lld is not within 0-%lld", p->edit->at,
@@ -214,7 +296,7 @@ static heed_status edit_check_tensor(const edit_place *p, heed_error *err)
 /* A gradient made beforehand computes the weights again from q and k, and would not see the edit. */
 static heed_status edit_check_gradient(const edit_place *p, const heed_graph *g, heed_error *err)
 {
-    if (p->attention == NO_NODE)
+    if (p->attention == NO_NODE || g->nodes[p->attention].op != &heed__op_attention)
         return HEED_OK;
     for (uint32_t i = 0; i < g->n_nodes; i++)
         if (g->nodes[i].op == &heed__op_attention_grad &&
@@ -229,7 +311,6 @@ static heed_status edit_check_gradient(const edit_place *p, const heed_graph *g,
 static heed_status edit_check(edit_place *p, const heed_graph *g, heed_error *err)
 {
     const heed_edit *e = p->edit;
-    const bool weights = p->attention != NO_NODE;
     char shown[160];
 
     p->type = heed__value(g, p->value)->type;
@@ -241,14 +322,14 @@ static heed_status edit_check(edit_place *p, const heed_graph *g, heed_error *er
         return heed__fail_at(err, HEED_ERR_DTYPE, e->at, "edit: %.100s is %s; only f32 and f64 can be edited", e->at,
                              shown);
     }
-    TRY(edit_check_range(p, "head", &e->head, weights ? p->type.dims[1] : 0, err));
-    TRY(edit_check_range(p, "row", &e->row, weights ? p->type.dims[2] : 0, err));
-    TRY(edit_check_range(p, "key", &e->key, weights ? p->type.dims[3] : 0, err));
+    TRY(edit_check_range(p, 1, "head", &e->head, err));
+    TRY(edit_check_range(p, 2, "row", &e->row, err));
+    TRY(edit_check_range(p, 3, "key", &e->key, err));
     if ((e->kind == HEED_EDIT_SCALE || e->kind == HEED_EDIT_SET || e->kind == HEED_EDIT_ADD) && !isfinite(e->number))
         return heed__fail_at(err, HEED_ERR_NUMERIC, e->at, "edit: %.100s: the number must be finite", e->at);
     if (e->kind == HEED_EDIT_FACTOR && (!e->from || !*e->from))
         return heed__fail_at(err, HEED_ERR_USAGE, e->at, "edit: %.100s: a factor needs the name of its input", e->at);
-    if (e->kind == HEED_EDIT_TAKE)
+    if (p->kind == HEED_EDIT_TAKE)
         TRY(edit_check_tensor(p, err));
     return edit_check_gradient(p, g, err);
 }
@@ -268,7 +349,36 @@ static bool edit_stays(const void *user, const heed_graph *g, const node *n)
     return g != o->g || !o->opened[n - g->nodes];
 }
 
-/* A copy whose last outputs are the values of the places, in their order. */
+/* The value that output i of the last n names. */
+static heed_value edit_named(const heed_graph *g, int n, int i)
+{
+    return g->outputs[g->n_outputs - (uint32_t)(n - i)].value;
+}
+
+/* Does the node probe the weights of that attention, by a second pass over the same inputs? */
+static bool edit_probes(const node *n, const node *attention)
+{
+    if (n->op != &heed__op_attention_probe || attention->op != &heed__op_attention)
+        return false;
+    for (int i = 0; i < AT_INPUTS; i++)
+        if ((i < n->n_in ? n->in[i].id : 0) != (i < attention->n_in ? attention->in[i].id : 0))
+            return false;
+    return true;
+}
+
+/* The same probes, of weights w. */
+static void edit_probe(rewrite *r, const node *n, heed_value w)
+{
+    const attention_attrs *a = n->attrs;
+
+    heed__enter_path(r->b, n->path);
+    r->map[heed__out(n, AT_GET_POOLED).id] = heed__probe_pooled(r->b, w, a->pooled_q, a->pooled_k);
+    r->map[heed__out(n, AT_GET_RECEIVED).id] = heed__probe_received(r->b, w);
+    r->map[heed__out(n, AT_GET_MEAN).id] = heed__probe_mean(r->b, w);
+    heed__set_path(r->b, NULL);
+}
+
+/* A copy whose last outputs are the values of the places, in their order, and in which nothing else makes their weights. */
 static heed_status edit_name_values(heed_graph **out, const heed_graph *g, const edit_place *places, int n,
                                     heed_error *err)
 {
@@ -276,8 +386,17 @@ static heed_status edit_name_values(heed_graph **out, const heed_graph *g, const
     rewrite r;
 
     TRY(heed__rewrite_begin(&r, g, err));
-    for (uint32_t i = 0; i < g->n_nodes; i++) /* all, so that nodes keep their numbers */
-        heed__copy_node(r.b, &g->nodes[i], r.map);
+    for (uint32_t i = 0; i < g->n_nodes; i++) {
+        const edit_place *of = NULL;
+
+        for (int k = 0; k < n && !of; k++)
+            if (places[k].attention != NO_NODE && edit_probes(&g->nodes[i], &g->nodes[places[k].attention]))
+                of = &places[k];
+        if (of)
+            edit_probe(&r, &g->nodes[i], r.map[of->value.id]);
+        else
+            heed__copy_node(r.b, &g->nodes[i], r.map);
+    }
     heed__rewrite_names(&r);
     for (int i = 0; i < n; i++) {
         heed__format(name, sizeof name, "heed.edit.%d", i);
@@ -289,19 +408,22 @@ static heed_status edit_name_values(heed_graph **out, const heed_graph *g, const
 /* The same graph with the attentions of the places opened; their values are those inside. */
 static heed_status edit_open(heed_graph **out, const heed_graph *g, edit_place *places, int n, heed_error *err)
 {
-    bool *opened = heed__alloc(g->ctx->heap, (size_t)g->n_nodes + 1, sizeof *opened);
     heed_graph *named = NULL;
+    bool *opened = NULL;
     heed_status st;
 
-    if (!opened)
-        return heed__fail_memory(err, g->n_nodes);
     STEP(edit_name_values(&named, g, places, n, err));
+    opened = heed__alloc(g->ctx->heap, (size_t)named->n_nodes + 1, sizeof *opened);
+    if (!opened) {
+        st = heed__fail_memory(err, named->n_nodes);
+        goto done;
+    }
     for (int i = 0; i < n; i++)
         if (places[i].attention != NO_NODE)
-            opened[places[i].attention] = true;
+            opened[heed__value(named, edit_named(named, n, i))->node] = true;
     STEP(heed__pass_open(out, named, edit_stays, &(const edit_opening){ named, opened }, err));
     for (int i = 0; i < n; i++)
-        places[i].value = (*out)->outputs[(*out)->n_outputs - (uint32_t)(n - i)].value;
+        places[i].value = edit_named(*out, n, i);
 done:
     heed_graph_free(named);
     heed__release(g->ctx->heap, opened);
@@ -330,7 +452,7 @@ static heed_value edit_selected(heed_builder *b, const edit_place *p)
     heed_value keep = { 0 };
 
     for (int i = 0; i < 3; i++) {
-        const heed_value one = edit_along(b, i + 1, ranges[i], p->attention != NO_NODE ? p->type.dims[i + 1] : 0);
+        const heed_value one = edit_along(b, i + 1, ranges[i], p->type.rank == 4 ? p->type.dims[i + 1] : 0);
 
         keep = keep.id && one.id ? heed_and(b, keep, one) : keep.id ? keep : one;
     }
@@ -345,11 +467,17 @@ static heed_value edit_taken(heed_builder *b, const edit_place *p)
     return heed_broadcast(b, heed_constant(b, t), p->type.rank, p->type.dims);
 }
 
+/* As many factors as there are heads; one for a value without. */
+static int64_t edit_factors(const edit_place *p)
+{
+    return p->type.rank == 4 ? p->type.dims[1] : 1;
+}
+
 static heed_value edit_factor(heed_builder *b, const edit_place *p, heed_value x)
 {
-    const int64_t heads[4] = { 1, p->attention != NO_NODE ? p->type.dims[1] : 1, 1, 1 };
+    const int64_t heads[4] = { 1, edit_factors(p), 1, 1 };
 
-    return heed_mul(b, x, heed_reshape(b, p->factor, p->attention != NO_NODE ? 4 : 0, heads));
+    return heed_mul(b, x, heed_reshape(b, p->factor, p->type.rank == 4 ? 4 : 0, heads));
 }
 
 static heed_value edit_apply(heed_builder *b, const edit_place *p, heed_value x)
@@ -358,7 +486,7 @@ static heed_value edit_apply(heed_builder *b, const edit_place *p, heed_value x)
     const heed_value keep = edit_selected(b, p);
     heed_value to = { 0 };
 
-    switch (e->kind) {
+    switch (p->kind) {
     case HEED_EDIT_ZERO:
         to = heed__zeros(b, &p->type);
         break;
@@ -424,12 +552,15 @@ static void edit_inputs(rewrite *r, edit_place *places, int n)
     for (uint32_t i = 0; i < r->from->n_nodes; i++)
         if (heed__is_leaf(&r->from->nodes[i], &heed__op_input))
             heed__copy_node(r->b, &r->from->nodes[i], r->map);
-    for (int i = 0; i < n; i++)
-        if (places[i].edit->kind == HEED_EDIT_FACTOR)
-            places[i].factor = heed_input(
-                r->b, places[i].edit->from,
-                heed_type_of(places[i].type.dtype, 1,
-                             &(const int64_t){ places[i].attention != NO_NODE ? places[i].type.dims[1] : 1 }));
+    for (int i = 0; i < n; i++) {
+        const int64_t factors = edit_factors(&places[i]);
+
+        if (places[i].kind != HEED_EDIT_FACTOR)
+            continue;
+        places[i].factor = places[i].second ? places[i - 1].factor
+                                            : heed_input(r->b, places[i].edit->from,
+                                                         heed_type_of(places[i].type.dtype, 1, &factors));
+    }
 }
 
 static void edit_nodes(rewrite *r, const edit_place *places, int n)
@@ -472,19 +603,21 @@ heed_status heed_graph_edit(heed_graph **out, const heed_graph *g, const heed_ed
     edit_place *places;
     heed_graph *opened = NULL;
     heed_status st;
+    int count = 0;
 
     if (n < 1)
         return heed__graph_copy(out, g, err);
-    places = heed__alloc(g->ctx->heap, (size_t)n, sizeof *places);
+    places = heed__alloc(g->ctx->heap, 2 * (size_t)n, sizeof *places);
     if (!places)
-        return heed__fail_memory(err, (uint64_t)n * sizeof *places);
+        return heed__fail_memory(err, 2 * (uint64_t)n * sizeof *places);
     for (int i = 0; i < n; i++) {
-        places[i].edit = &edits[i];
-        STEP(edit_find(&places[i], g, err));
-        STEP(edit_check(&places[i], g, err));
+        places[count].edit = &edits[i];
+        STEP(edit_find(&places[count], g, err));
+        for (int end = count + edit_split(&places[count], g); count < end; count++)
+            STEP(edit_check(&places[count], g, err));
     }
-    STEP(edit_open(&opened, g, places, n, err));
-    st = edit_rewrite(out, opened, places, n, err);
+    STEP(edit_open(&opened, g, places, count, err));
+    st = edit_rewrite(out, opened, places, count, err);
 done:
     heed_graph_free(opened);
     heed__release(g->ctx->heap, places);

@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/text.h"
+#include "graph/graph.h"
 #include <heed/edit.h>
 
 /* Reads PATH:SELECTION:KIND; SELECTION may be left out. What is made lies in the arena. Of a TAKE `from` is the file that is
@@ -15,5 +16,11 @@ void heed__edit_print(text *t, const heed_edit *e);
 
 /* A copy that borrows nothing. */
 heed_status heed__edit_copy(heed_edit *out, arena *a, const heed_edit *e, heed_error *err);
+
+/* The output of a node that is the weights of an attention; -1: it is none. */
+int heed__edit_slot(const node *n);
+
+/* Is the node the first of two attentions whose difference is taken? Then *second is the other. */
+bool heed__edit_partner(const heed_graph *g, uint32_t first, uint32_t *second);
 
 #endif
