@@ -20,7 +20,15 @@
  * from two channels of token 0. One head of all, chosen by the seed, carries the bit at A there, one the bit at B. Every
  * other head looks at A or B as sharply as they do, but carries noise, to channels that are not read; three hundredths of it
  * reaches the answer, so that no head is without any effect. */
-enum { TOKENS = 10, WIDTH = 32, HEADS = 8, BLOCKS = 2, ALL = BLOCKS * HEADS, DEPTH = WIDTH / HEADS, CLASSES = 4 };
+enum {
+    TOKENS = 10,
+    WIDTH = 32,
+    HEADS = 8,
+    BLOCKS = 2,
+    ALL = BLOCKS * HEADS,
+    DEPTH = WIDTH / HEADS,
+    CLASSES = 4
+};
 enum { AT_A, AT_B, BIT, ASKS, NOISE, ANSWER_A = 8, ANSWER_B, REST }; /* channels; noise is 4 .. 7 */
 enum { SAMPLES = 64, SEEDS = 20, LENGTH = TOKENS * WIDTH };
 #define LEAK 0.03f
@@ -90,7 +98,8 @@ static void plant(heed_model *m, const int needed[2], uint32_t seed)
             const int n = block * HEADS + h;
 
             if (n == needed[0] || n == needed[1])
-                plant_head(in_proj, out_proj, h, n == needed[0] ? AT_A : AT_B, n == needed[0] ? ANSWER_A : ANSWER_B, &state);
+                plant_head(in_proj, out_proj, h, n == needed[0] ? AT_A : AT_B,
+                           n == needed[0] ? ANSWER_A : ANSWER_B, &state);
             else
                 plant_head(in_proj, out_proj, h, drawn(&state) & 1 ? AT_A : AT_B, 0, &state);
         }
@@ -110,7 +119,8 @@ static void samples(float *x, int64_t *labels, uint32_t seed)
     memset(x, 0, SAMPLES * LENGTH * sizeof *x);
     for (int i = 0; i < SAMPLES; i++) {
         float *at = x + i * LENGTH;
-        const int a = 1 + (int)(drawn(&state) % (TOKENS - 1)), b = 1 + (a + (int)(drawn(&state) % (TOKENS - 2))) % (TOKENS - 1);
+        const int a = 1 + (int)(drawn(&state) % (TOKENS - 1)),
+                  b = 1 + (a + (int)(drawn(&state) % (TOKENS - 2))) % (TOKENS - 1);
 
         for (int t = 0; t < TOKENS; t++) {
             at[t * WIDTH + BIT] = t == 0 ? 0 : drawn(&state) & 1 ? 1.0f : -1.0f;
@@ -201,9 +211,10 @@ static void of_a_model_that_needs_two_heads_it_names_these_two(void **state)
         both = (number_of(&a->heads[0]) == t.needed[0] && number_of(&a->heads[1]) == t.needed[1]) ||
                (number_of(&a->heads[0]) == t.needed[1] && number_of(&a->heads[1]) == t.needed[0]);
         named += both && a->heads[1].effect > 20 * fabs(a->heads[2].effect) && a->heads[1].effect > 0.3;
-        printf("seed %2u: needed %2d %2d, named %2d %2d, effects %.3f %.3f, the next %.4f; loss %.3f, %.3f without any\n",
-               (unsigned)seed, t.needed[0], t.needed[1], number_of(&a->heads[0]), number_of(&a->heads[1]),
-               a->heads[0].effect, a->heads[1].effect, a->heads[2].effect, a->loss, a->loss_without_all);
+        printf(
+            "seed %2u: needed %2d %2d, named %2d %2d, effects %.3f %.3f, the next %.4f; loss %.3f, %.3f without any\n",
+            (unsigned)seed, t.needed[0], t.needed[1], number_of(&a->heads[0]), number_of(&a->heads[1]),
+            a->heads[0].effect, a->heads[1].effect, a->heads[2].effect, a->loss, a->loss_without_all);
         heed_ablation_free(ctx, a);
         heed_model_free(t.m);
     }
@@ -248,7 +259,8 @@ static void edits_of_the_model_stay_while_heads_are_zeroed(void **state)
     heed_edit edit;
 
     open_task(&t, s->ctx, 5);
-    edit = (heed_edit){ .at = t.needed[0] / HEADS ? "block.1" : "block.0", .head = HEED_EDIT_ONLY(t.needed[0] % HEADS) };
+    edit = (heed_edit){ .at = t.needed[0] / HEADS ? "block.1" : "block.0",
+                        .head = HEED_EDIT_ONLY(t.needed[0] % HEADS) };
     TOY_OK(heed_model_edit(t.m, &edit, 1, TOY_ERR));
     TOY_OK(heed_ablate(&a, t.m, batch_of(&t), t.labels, TOY_ERR));
     assert_true(fabs(a->loss - loss_of(&t, NULL)) < 1e-6);
@@ -271,7 +283,8 @@ static void without_labels_the_loss_is_of_what_the_model_says(void **state)
     TOY_OK(heed_ablate(&b, t.m, batch_of(&t), NULL, TOY_ERR));
     assert_memory_equal(a->labels, b->labels, SAMPLES * sizeof *a->labels);
     for (int64_t i = 0; i < a->n; i++)
-        assert_true(a->heads[i].effect == b->heads[i].effect && number_of(&a->heads[i]) == number_of(&b->heads[i]));
+        assert_true(a->heads[i].effect == b->heads[i].effect &&
+                    number_of(&a->heads[i]) == number_of(&b->heads[i]));
     heed_ablation_free(s->ctx, a);
     heed_ablation_free(s->ctx, b);
     heed_ablation_free(s->ctx, NULL);
@@ -288,10 +301,12 @@ static heed_value differential(heed_builder *b, const heed_value *in, const void
 
     (void)config;
     heed_scope_push(b, "attn");
-    a = heed_attention(b, x, x, x,
-                       &(heed_attention_spec){ .in.q2 = other,
-                                               .in.k2 = other,
-                                               .in.lambda = heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_F32, 4), numbers + 4 }) });
+    a = heed_attention(
+        b, x, x, x,
+        &(heed_attention_spec){ .in.q2 = other,
+                                .in.k2 = other,
+                                .in.lambda =
+                                    heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_F32, 4), numbers + 4 }) });
     heed_scope_pop(b);
     return heed_reshape(b, a.out, 2, (const int64_t[]){ 1, 4 });
 }
@@ -335,17 +350,20 @@ static heed_value no_attention(heed_builder *b, const heed_value *in, const void
 static heed_value unread(heed_builder *b, const heed_value *in, const void *config)
 {
     (void)config;
-    heed_multihead_attention(b, "attn", heed_reshape(b, in[0], 3, (const int64_t[]){ 1, 2, 2 }), 1, NULL, NULL);
+    heed_multihead_attention(b, "attn", heed_reshape(b, in[0], 3, (const int64_t[]){ 1, 2, 2 }), 1, NULL,
+                             NULL);
     return heed_linear(b, "fc", in[0], 3, NULL);
 }
 
 static heed_value of_rank_three(heed_builder *b, const heed_value *in, const void *config)
 {
     (void)config;
-    return heed_multihead_attention(b, "attn", heed_reshape(b, in[0], 3, (const int64_t[]){ 1, 2, 2 }), 1, NULL, NULL);
+    return heed_multihead_attention(b, "attn", heed_reshape(b, in[0], 3, (const int64_t[]){ 1, 2, 2 }), 1,
+                                    NULL, NULL);
 }
 
-static void assert_refused(heed_model *m, heed_tensor x, const int64_t *labels, heed_status code, const char *words)
+static void assert_refused(heed_model *m, heed_tensor x, const int64_t *labels, heed_status code,
+                           const char *words)
 {
     heed_ablation *a = NULL;
     heed_error err = { 0 };
@@ -363,7 +381,8 @@ static void what_cannot_be_ablated_is_refused_with_a_sentence(void **state)
     float x[4] = { 1, 2, 3, 4 };
     const heed_tensor small = { HEED_TYPE(HEED_F32, 1, 4), x };
     heed_build_fn *const builds[] = { no_attention, unread, of_rank_three };
-    static const char *const words[] = { "this model has no attention", "this model has no attention", "only a classifier does" };
+    static const char *const words[] = { "this model has no attention", "this model has no attention",
+                                         "only a classifier does" };
     heed_tensor batch;
 
     for (int i = 0; i < 3; i++) {

@@ -53,7 +53,8 @@ static heed_value projected(heed_builder *b, const heed_value *in, const void *c
 
     (void)config;
     return heed_reshape(b,
-                        heed_multihead_attention(b, "mha", heed_reshape(b, in[0], 3, (const int64_t[]){ batch, T, 4 }),
+                        heed_multihead_attention(b, "mha",
+                                                 heed_reshape(b, in[0], 3, (const int64_t[]){ batch, T, 4 }),
                                                  H, NULL, NULL),
                         2, (const int64_t[]){ batch, WIDTH });
 }
@@ -69,7 +70,8 @@ static heed_value untapped(heed_builder *b, const heed_value *in, const void *co
     x = heed_attention(b, x, x, x, NULL).out;
     x = heed_attention(b, x, x, x, NULL).out;
     heed_scope_pop(b);
-    return heed_attention_pool(b, "pool", heed_reshape(b, x, 3, (const int64_t[]){ batch, T, 4 }), (heed_value){ 0 });
+    return heed_attention_pool(b, "pool", heed_reshape(b, x, 3, (const int64_t[]){ batch, T, 4 }),
+                               (heed_value){ 0 });
 }
 
 /* ---- running ---- */
@@ -89,7 +91,8 @@ static heed_model *open_model(heed_context *ctx, heed_build_fn *build)
 }
 
 /* The result [batch, width] of painted inputs, and, with a tap, its value. */
-static void run(heed_model *m, int64_t batch, int64_t width, float *y, const char *tap, heed_type type, float *value)
+static void run(heed_model *m, int64_t batch, int64_t width, float *y, const char *tap, heed_type type,
+                float *value)
 {
     float x[4 * WIDTH];
     const heed_tensor in = { HEED_TYPE(HEED_F32, batch, WIDTH), x };
@@ -102,7 +105,8 @@ static void run(heed_model *m, int64_t batch, int64_t width, float *y, const cha
 
 static void run_attention(heed_model *m, int64_t batch, float *y, float *weights)
 {
-    run(m, batch, WIDTH, y, weights ? "layer.0.attn.weights" : NULL, HEED_TYPE(HEED_F32, batch, H, T, T), weights);
+    run(m, batch, WIDTH, y, weights ? "layer.0.attn.weights" : NULL, HEED_TYPE(HEED_F32, batch, H, T, T),
+        weights);
 }
 
 /* out = w v, in double; v is the painted input. */
@@ -207,7 +211,8 @@ static const struct {
 
 static void an_edit_of_weights_is_what_it_is_by_hand_on_every_level(void **state)
 {
-    static const heed_isa levels[] = { HEED_ISA_PORTABLE, HEED_ISA_X86_64_V3, HEED_ISA_X86_64_V4, HEED_ISA_NEON };
+    static const heed_isa levels[] = { HEED_ISA_PORTABLE, HEED_ISA_X86_64_V3, HEED_ISA_X86_64_V4,
+                                       HEED_ISA_NEON };
     static const char *const names[] = { "layer.0.attn", "layer.0.attn.weights" };
     static const struct {
         heed_edit_range head, row, key;
@@ -222,7 +227,8 @@ static void an_edit_of_weights_is_what_it_is_by_hand_on_every_level(void **state
     for (size_t level = 0; level < sizeof levels / sizeof *levels; level++) {
         heed_context *ctx = NULL;
 
-        if (heed_context_new(&ctx, &(heed_context_opts){ .isa = levels[level], .threads = 2 }, NULL) != HEED_OK)
+        if (heed_context_new(&ctx, &(heed_context_opts){ .isa = levels[level], .threads = 2 }, NULL) !=
+            HEED_OK)
             continue;
         for (int k = 0; k < N_KINDS; k++)
             for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
@@ -360,7 +366,8 @@ static void attentions_without_a_tap_are_known_by_their_scope(void **state)
 
     run(m, 1, 4, y[4], NULL, HEED_TYPE(HEED_F32, 1), NULL);
     for (int i = 0; i < 4; i++) {
-        TOY_OK(heed_model_edit(m, &(const heed_edit){ .at = names[i], .key = HEED_EDIT_ONLY(1) }, 1, TOY_ERR));
+        TOY_OK(
+            heed_model_edit(m, &(const heed_edit){ .at = names[i], .key = HEED_EDIT_ONLY(1) }, 1, TOY_ERR));
         run(m, 1, 4, y[i], NULL, HEED_TYPE(HEED_F32, 1), NULL);
         assert_memory_not_equal(y[i], y[4], sizeof y[4]);
     }
@@ -403,7 +410,8 @@ static void a_factor_is_read_from_an_input_at_each_run(void **state)
     paint(x, 2 * WIDTH);
     TOY_OK(heed_model_graph(m, &type, 1, HEED_EVAL, &g, TOY_ERR));
     TOY_OK(heed_graph_edit(
-        &edited, g, &(const heed_edit){ .at = "layer.0.attn", .kind = HEED_EDIT_FACTOR, .from = "factor" }, 1, TOY_ERR));
+        &edited, g, &(const heed_edit){ .at = "layer.0.attn", .kind = HEED_EDIT_FACTOR, .from = "factor" }, 1,
+        TOY_ERR));
     TOY_OK(heed_plan_new(&p, s->ctx, edited, NULL, TOY_ERR));
     assert_int_equal(heed_plan_inputs(p), 2);
     assert_string_equal(heed_plan_input_name(p, 1), "factor");
@@ -439,8 +447,9 @@ static heed_value numbers(heed_builder *b, int rank, const int64_t *dims, double
         from[i] = (float)(least + 0.4 * (1 + sin(i * 1.7)));
     return heed_constant(b, (heed_tensor){ heed_type_of(HEED_F32, rank, dims), from });
 }
-#define NUMBERS_OF(least, ...) \
-    numbers(b, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (const int64_t[]){ __VA_ARGS__ }, least)
+#define NUMBERS_OF(least, ...)                                                                               \
+    numbers(b, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)),                                  \
+            (const int64_t[]){ __VA_ARGS__ }, least)
 
 #define SETS(name, ...)                                                                                      \
     static void set_##name(heed_builder *b, heed_attention_spec *s, int64_t batch)                           \
@@ -452,7 +461,8 @@ static heed_value numbers(heed_builder *b, int rank, const int64_t *dims, double
 SETS(nothing, (void)s)
 SETS(causal, s->mask.causal = true)
 SETS(window, s->mask.window.on = true; s->mask.window.left = 1; s->mask.window.right = 0)
-SETS(lengths, int64_t two[] = { 2, 3 }; s->in.lengths = heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_I64, batch), two }))
+SETS(lengths, int64_t two[] = { 2, 3 };
+     s->in.lengths = heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_I64, batch), two }))
 SETS(alibi, s->position.alibi = true)
 SETS(rope, s->position.rope.on = true)
 SETS(softcap, s->softcap = 1)
@@ -466,21 +476,32 @@ SETS(linear, s->normaliser.kind = HEED_NORMALISER_LINEAR)
 SETS(cosine, s->score.kind = HEED_SCORE_COSINE)
 SETS(distance, s->score.kind = HEED_SCORE_NEG_DISTANCE)
 SETS(talking, s->in.talk_pre = NUMBERS_OF(0.1, H, H); s->in.talk_post = NUMBERS_OF(-0.5, H, H))
-SETS(differential, s->in.q2 = NUMBERS_OF(-1, 2, H, T, D); s->in.k2 = NUMBERS_OF(-0.7, 2, H, T, D); s->in.lambda = NUMBERS_OF(0.2, H))
+SETS(differential, s->in.q2 = NUMBERS_OF(-1, 2, H, T, D); s->in.k2 = NUMBERS_OF(-0.7, 2, H, T, D);
+     s->in.lambda = NUMBERS_OF(0.2, H))
 SETS(gate, s->in.gate = NUMBERS_OF(-1, 1, H, 1, D))
 SETS(shaw, s->in.shaw_k = NUMBERS_OF(0, 3, D); s->in.shaw_v = NUMBERS_OF(0, 3, D))
 
 static const variant variants[] = {
-    { "plain", set_nothing, false },       { "causal", set_causal, false },
-    { "window", set_window, false },       { "lengths", set_lengths, false },
-    { "alibi", set_alibi, false },         { "rope", set_rope, false },
-    { "softcap", set_softcap, false },     { "sink", set_sink, false },
-    { "sparsemax", set_sparsemax, false }, { "entmax15", set_entmax, false },
-    { "sigmoid", set_sigmoid, false },     { "topk", set_topk, false },
-    { "span", set_span, false },           { "linear", set_linear, false },
-    { "cosine", set_cosine, false },       { "distance", set_distance, false },
-    { "talking", set_talking, false },     { "differential", set_differential, false },
-    { "gate", set_gate, true },            { "shaw", set_shaw, true },
+    { "plain", set_nothing, false },
+    { "causal", set_causal, false },
+    { "window", set_window, false },
+    { "lengths", set_lengths, false },
+    { "alibi", set_alibi, false },
+    { "rope", set_rope, false },
+    { "softcap", set_softcap, false },
+    { "sink", set_sink, false },
+    { "sparsemax", set_sparsemax, false },
+    { "entmax15", set_entmax, false },
+    { "sigmoid", set_sigmoid, false },
+    { "topk", set_topk, false },
+    { "span", set_span, false },
+    { "linear", set_linear, false },
+    { "cosine", set_cosine, false },
+    { "distance", set_distance, false },
+    { "talking", set_talking, false },
+    { "differential", set_differential, false },
+    { "gate", set_gate, true },
+    { "shaw", set_shaw, true },
 };
 
 static heed_value of_variant(heed_builder *b, const heed_value *in, const void *config)
@@ -514,7 +535,8 @@ static void assert_variant(heed_context *ctx, const variant *v, const heed_edit 
     TOY_OK(heed_model_new(&m, ctx, of_variant, v, NULL, TOY_ERR));
     run(m, 2, WIDTH, before, "attn.weights", type, plain_w);
     for (int64_t i = 0; i < 2 * CELLS; i++)
-        want[i] = !edit->head.on || i / (T * T) % H == edit->head.first ? hand((double)plain_w[i], i) : (double)plain_w[i];
+        want[i] = !edit->head.on || i / (T * T) % H == edit->head.first ? hand((double)plain_w[i], i)
+                                                                        : (double)plain_w[i];
     memcpy(seen, want, sizeof seen);
     for (int64_t i = 0; strcmp(v->name, "lengths") == 0 && i < CELLS; i++)
         seen[i] = i % T == 2 ? 0 : seen[i]; /* the value beyond the length is not read, whatever its weight */
@@ -583,36 +605,48 @@ static heed_value half_weights(heed_builder *b, const heed_value *in, const void
 static void what_cannot_be_edited_is_refused_with_a_sentence(void **state)
 {
     const scratch *s = *state;
-    heed_model *m = open_model(s->ctx, attention), *p = open_model(s->ctx, plain), *h = open_model(s->ctx, half_weights);
+    heed_model *m = open_model(s->ctx, attention), *p = open_model(s->ctx, plain),
+               *h = open_model(s->ctx, half_weights);
     float numbers[WIDTH] = { 0 };
     const char *at = "layer.0.attn";
 
-    assert_refused(m, (heed_edit){ .at = "layer.0.atn" }, HEED_ERR_USAGE,
-                   "no tap or attention \"layer.0.atn\" in this model: did you mean layer.0.attn? it has layer.0.attn, "
-                   "layer.0.attn.lse");
+    assert_refused(
+        m, (heed_edit){ .at = "layer.0.atn" }, HEED_ERR_USAGE,
+        "no tap or attention \"layer.0.atn\" in this model: did you mean layer.0.attn? it has layer.0.attn, "
+        "layer.0.attn.lse");
     assert_refused(m, (heed_edit){ .at = "layer.0.attn#2" }, HEED_ERR_USAGE, "did you mean layer.0.attn?");
     assert_refused(m, (heed_edit){ .at = NULL }, HEED_ERR_USAGE, "no tap or attention \"\"");
     assert_refused(m, (heed_edit){ .at = at, .head = HEED_EDIT_ONLY(2) }, HEED_ERR_USAGE,
                    "layer.0.attn has 2 heads: head=2-2 is not within 0-1");
-    assert_refused(m, (heed_edit){ .at = at, .row = HEED_EDIT_RANGE(1, 3) }, HEED_ERR_USAGE, "has 3 rows: row=1-3");
-    assert_refused(m, (heed_edit){ .at = at, .key = HEED_EDIT_RANGE(2, 1) }, HEED_ERR_USAGE, "has 3 keys: key=2-1");
+    assert_refused(m, (heed_edit){ .at = at, .row = HEED_EDIT_RANGE(1, 3) }, HEED_ERR_USAGE,
+                   "has 3 rows: row=1-3");
+    assert_refused(m, (heed_edit){ .at = at, .key = HEED_EDIT_RANGE(2, 1) }, HEED_ERR_USAGE,
+                   "has 3 keys: key=2-1");
     assert_refused(m, (heed_edit){ .at = at, .key = HEED_EDIT_ONLY(-1) }, HEED_ERR_USAGE, "key=-1--1");
     assert_refused(p, (heed_edit){ .at = "hidden.out", .head = HEED_EDIT_ONLY(0) }, HEED_ERR_USAGE,
                    "hidden.out has 2 sizes; heads, rows and keys are of values with four");
     assert_refused(p, (heed_edit){ .at = "square" }, HEED_ERR_SPEC, "nothing reads square");
-    assert_refused(m, (heed_edit){ .at = "layer.0.attn.lse" }, HEED_ERR_SPEC, "nothing reads layer.0.attn.lse");
-    assert_refused(m, (heed_edit){ .at = at, .kind = HEED_EDIT_SCALE, .number = NAN }, HEED_ERR_NUMERIC, "must be finite");
-    assert_refused(m, (heed_edit){ .at = at, .kind = (heed_edit_kind)9 }, HEED_ERR_USAGE, "no edit of kind 9");
-    assert_refused(m, (heed_edit){ .at = at, .kind = HEED_EDIT_FACTOR }, HEED_ERR_USAGE, "the name of its input");
-    assert_refused(m, (heed_edit){ .at = at, .kind = HEED_EDIT_TAKE, .tensor.type.rank = 4 }, HEED_ERR_SHAPE, "f32 [1,2,3,3]");
+    assert_refused(m, (heed_edit){ .at = "layer.0.attn.lse" }, HEED_ERR_SPEC,
+                   "nothing reads layer.0.attn.lse");
+    assert_refused(m, (heed_edit){ .at = at, .kind = HEED_EDIT_SCALE, .number = NAN }, HEED_ERR_NUMERIC,
+                   "must be finite");
+    assert_refused(m, (heed_edit){ .at = at, .kind = (heed_edit_kind)9 }, HEED_ERR_USAGE,
+                   "no edit of kind 9");
+    assert_refused(m, (heed_edit){ .at = at, .kind = HEED_EDIT_FACTOR }, HEED_ERR_USAGE,
+                   "the name of its input");
+    assert_refused(m, (heed_edit){ .at = at, .kind = HEED_EDIT_TAKE, .tensor.type.rank = 4 }, HEED_ERR_SHAPE,
+                   "f32 [1,2,3,3]");
     assert_refused(m,
                    (heed_edit){ .at = at,
                                 .kind = HEED_EDIT_TAKE,
                                 .from = "other.npz",
                                 .tensor = { HEED_TYPE(HEED_F32, 1, 2, 3, 2), numbers } },
-                   HEED_ERR_SHAPE, "is f32 [1,2,3,3]; f32 [1,2,3,2], which it is to take from other.npz, does not fit");
+                   HEED_ERR_SHAPE,
+                   "is f32 [1,2,3,3]; f32 [1,2,3,2], which it is to take from other.npz, does not fit");
     assert_refused(m,
-                   (heed_edit){ .at = at, .kind = HEED_EDIT_TAKE, .tensor = { HEED_TYPE(HEED_I32, 1, 1, 1, 1), numbers } },
+                   (heed_edit){ .at = at,
+                                .kind = HEED_EDIT_TAKE,
+                                .tensor = { HEED_TYPE(HEED_I32, 1, 1, 1, 1), numbers } },
                    HEED_ERR_DTYPE, "i32 [1,1,1,1]");
     assert_refused(h, (heed_edit){ .at = "half" }, HEED_ERR_DTYPE, "half is f16 [1,2,3,3]; only f32 and f64");
     heed_model_free(m);
@@ -646,12 +680,10 @@ static void gradients_taken_before_an_edit_are_refused(void **state)
 static void an_edit_is_read_and_written_in_one_form(void **state)
 {
     const scratch *s = *state;
-    static const char *const same[] = { "encoder.1.attn:head=3:zero",
-                                        "encoder.0.attn:head=1,row=0:scale=0.5",
-                                        "a:row=0-4,key=7:set=-2",
-                                        "encoder.0.out:add=0.1",
-                                        "encoder.0.attn:take=C:\\records\\a=b.npz",
-                                        "pool#2:key=1-2:take=x:y" };
+    static const char *const same[] = {
+        "encoder.1.attn:head=3:zero", "encoder.0.attn:head=1,row=0:scale=0.5",    "a:row=0-4,key=7:set=-2",
+        "encoder.0.out:add=0.1",      "encoder.0.attn:take=C:\\records\\a=b.npz", "pool#2:key=1-2:take=x:y"
+    };
     heed_edit e;
     arena a;
 

@@ -48,7 +48,8 @@ static void a_header_is_a_dictionary_of_three_keys_in_any_order(void **state)
 
     heed__arena_init(&a, s->ctx->heap);
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        const size_t n = file_of(file, good[i].dictionary, (size_t)good[i].count * heed_dtype_size(good[i].dtype));
+        const size_t n =
+            file_of(file, good[i].dictionary, (size_t)good[i].count * heed_dtype_size(good[i].dtype));
         cursor c = heed__cursor(file, n);
         heed_tensor t;
 
@@ -90,13 +91,20 @@ static void a_header_that_breaks_a_rule_is_refused_by_it(void **state)
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (1 2)}", HEED_ERR_FORMAT, "no tuple" },
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", HEED_ERR_FORMAT, "no number" },
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (1,,)}", HEED_ERR_FORMAT, "no number" },
-        { "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", HEED_ERR_LIMIT, "too large" },
-        { "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 3)}", HEED_ERR_LIMIT, "too large together" },
-        { "{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1)}", HEED_ERR_LIMIT, "more than 8" },
-        { "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", HEED_ERR_FORMAT, "not as many as the shape says" },
-        { "{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}", HEED_ERR_FORMAT, "not as many as the shape says" },
-        { "{'descr': '<f4', 'fortran_order': False, 'shape': (0,)}", HEED_ERR_FORMAT, "not as many as the shape says" },
-        { "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,)}", HEED_ERR_FORMAT, "not as many" },
+        { "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", HEED_ERR_LIMIT,
+          "too large" },
+        { "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 3)}", HEED_ERR_LIMIT,
+          "too large together" },
+        { "{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1)}", HEED_ERR_LIMIT,
+          "more than 8" },
+        { "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", HEED_ERR_FORMAT,
+          "not as many as the shape says" },
+        { "{'descr': '<f8', 'fortran_order': False, 'shape': (1,)}", HEED_ERR_FORMAT,
+          "not as many as the shape says" },
+        { "{'descr': '<f4', 'fortran_order': False, 'shape': (0,)}", HEED_ERR_FORMAT,
+          "not as many as the shape says" },
+        { "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,)}", HEED_ERR_FORMAT,
+          "not as many" },
     };
 #undef REST
     const scratch *s = *state;
@@ -144,7 +152,8 @@ static void every_part_of_a_file_is_refused(void **state)
 
 /* ---- archives ---- */
 
-static heed_status read_one(heed_tensor *out, scratch *s, arena *a, const char *file, const char *name, heed_error *err)
+static heed_status read_one(heed_tensor *out, scratch *s, arena *a, const char *file, const char *name,
+                            heed_error *err)
 {
     return heed__npz_read(out, s->ctx, a, scratch_path(s, file), (const char *const[]){ name, NULL }, err);
 }
@@ -174,7 +183,8 @@ static void what_was_written_comes_back(void **state)
     TOY_OK(read_one(&t, s, &a, "two.npz", "block.0", TOY_ERR));
     assert_int_equal(t.type.rank, 2);
     assert_memory_equal(t.data, six, sizeof six);
-    TOY_OK(heed__npz_read(&t, s->ctx, &a, scratch_path(s, "two.npz"), (const char *const[]){ "no", "kept", NULL }, TOY_ERR));
+    TOY_OK(heed__npz_read(&t, s->ctx, &a, scratch_path(s, "two.npz"),
+                          (const char *const[]){ "no", "kept", NULL }, TOY_ERR));
     assert_int_equal(t.type.dtype, HEED_BOOL);
     assert_memory_equal(t.data, truth, sizeof truth);
     assert_int_equal(read_one(&t, s, &a, "two.npz", "block", &err), HEED_ERR_USAGE);

@@ -131,9 +131,8 @@ static heed_status ablation_edit(ablating *x, heed_error *err)
     for (int i = 0; i < n; i++)
         edits[i] = of_model[i];
     for (int64_t i = 0; i < x->n_factors; i++)
-        edits[n + i] = (heed_edit){
-            .at = x->factors[i].path, .kind = HEED_EDIT_FACTOR, .from = x->factors[i].input
-        };
+        edits[n + i] =
+            (heed_edit){ .at = x->factors[i].path, .kind = HEED_EDIT_FACTOR, .from = x->factors[i].input };
     return heed_graph_edit(&x->graph, x->plain, edits, n + (int)x->n_factors, err);
 }
 
@@ -147,8 +146,9 @@ static heed_status ablation_plan(ablating *x, const heed_tensor *input, heed_err
     TRY(heed_session_add(x->session, x->plan, &x->id, err));
     y = heed_plan_output_type(x->plan, 0);
     if (y.dtype != HEED_F32 || y.rank != 2 || y.dims[0] != input->type.dims[0] || y.dims[1] < 1)
-        return heed__fail(err, HEED_ERR_SPEC,
-                          "ablation: the model must give f32 [samples, classes], which only a classifier does");
+        return heed__fail(
+            err, HEED_ERR_SPEC,
+            "ablation: the model must give f32 [samples, classes], which only a classifier does");
     x->logits = (heed_tensor){ y, heed__arena_alloc(x->arena, (size_t)heed_type_count(&y), sizeof(float)) };
     x->row = heed__arena_alloc(x->arena, (size_t)y.dims[1], sizeof *x->row);
     x->labels = heed__arena_alloc(x->arena, (size_t)y.dims[0], sizeof *x->labels);
@@ -189,9 +189,11 @@ static heed_status ablation_labels(ablating *x, const int64_t *labels, heed_erro
     const int64_t samples = x->logits.type.dims[0], classes = x->logits.type.dims[1];
 
     for (int64_t i = 0; i < samples; i++) {
-        x->labels[i] = labels ? labels[i] : heed__largest((const float *)x->logits.data + i * classes, classes);
+        x->labels[i] =
+            labels ? labels[i] : heed__largest((const float *)x->logits.data + i * classes, classes);
         if (x->labels[i] < 0 || x->labels[i] >= classes)
-            return heed__fail(err, HEED_ERR_USAGE, "ablation: sample %lld: there is no class %lld: classes are 0 to %lld",
+            return heed__fail(err, HEED_ERR_USAGE,
+                              "ablation: sample %lld: there is no class %lld: classes are 0 to %lld",
                               (long long)i, (long long)x->labels[i], (long long)classes - 1);
     }
     return HEED_OK;
@@ -204,7 +206,8 @@ static bool ablation_before(const void *items, uint32_t a, uint32_t b)
     return e[a].effect > e[b].effect || (!(e[a].effect < e[b].effect) && a < b);
 }
 
-static heed_status ablation_rank(heed_ablation *out, ablating *x, const heed_head_effect *all, heed_error *err)
+static heed_status ablation_rank(heed_ablation *out, ablating *x, const heed_head_effect *all,
+                                 heed_error *err)
 {
     heed_head_effect *ranked = heed__arena_alloc(x->arena, (size_t)x->n_heads, sizeof *ranked);
     uint32_t *order = heed__arena_alloc(x->arena, 2 * (size_t)x->n_heads, sizeof *order);
@@ -237,7 +240,8 @@ static heed_status ablation_heads(heed_ablation *out, ablating *x, heed_error *e
     return ablation_rank(out, x, all, err);
 }
 
-heed_status heed_ablate(heed_ablation **out, heed_model *m, heed_tensor x, const int64_t *labels, heed_error *err)
+heed_status heed_ablate(heed_ablation **out, heed_model *m, heed_tensor x, const int64_t *labels,
+                        heed_error *err)
 {
     heed_context *ctx = heed_model_context(m);
     ablating a = { .ctx = ctx, .model = m };
@@ -245,7 +249,8 @@ heed_status heed_ablate(heed_ablation **out, heed_model *m, heed_tensor x, const
     heed_status st;
 
     if (x.type.dtype != HEED_F32 || x.type.rank < 1 || heed_type_count(&x.type) < 1 || !x.data)
-        return heed__fail(err, HEED_ERR_SHAPE, "ablation: x must be f32 [samples, ...], at least one, with its data");
+        return heed__fail(err, HEED_ERR_SHAPE,
+                          "ablation: x must be f32 [samples, ...], at least one, with its data");
     made = heed__alloc(ctx->heap, 1, sizeof *made);
     if (!made)
         return heed__fail_memory(err, sizeof *made);

@@ -30,8 +30,8 @@ static heed_status edits_take(heed_edits *e, heed_edit *edit, heed_error *err)
         return heed__fail_memory(err, n);
     if (tap)
         other[n - end] = 0;
-    return heed__npz_read(&edit->tensor, e->ctx, &e->arena, edit->from, (const char *const[]){ edit->at, other, NULL },
-                          err);
+    return heed__npz_read(&edit->tensor, e->ctx, &e->arena, edit->from,
+                          (const char *const[]){ edit->at, other, NULL }, err);
 }
 
 heed_status heed_edits_open(heed_edits **out, heed_context *ctx, const char *const *texts, heed_error *err)

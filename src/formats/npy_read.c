@@ -19,7 +19,7 @@ static const struct npy_dtype {
     const char *name;
     heed_dtype dtype;
 } npy_names[] = {
-    { "<f4", HEED_F32 }, { "<f8", HEED_F64 }, { "<f2", HEED_F16 }, { "<i8", HEED_I64 },
+    { "<f4", HEED_F32 }, { "<f8", HEED_F64 }, { "<f2", HEED_F16 },  { "<i8", HEED_I64 },
     { "<i4", HEED_I32 }, { "|u1", HEED_U8 },  { "|b1", HEED_BOOL },
 };
 
@@ -128,7 +128,8 @@ static int npy_pair(cursor *c, heed_type *t)
     if (strcmp(key, "fortran_order") != 0)
         heed__cursor_fail(c, HEED_ERR_FORMAT, "the header has a key that is none of NPY");
     else if (heed__literal(c, "True"))
-        heed__cursor_fail(c, HEED_ERR_FORMAT, "the array is in Fortran's order; save numpy.ascontiguousarray of it");
+        heed__cursor_fail(c, HEED_ERR_FORMAT,
+                          "the array is in Fortran's order; save numpy.ascontiguousarray of it");
     else if (!heed__literal(c, "False"))
         heed__cursor_fail(c, HEED_ERR_FORMAT, "fortran_order is neither True nor False");
     return KEY_ORDER;
@@ -155,7 +156,8 @@ static heed_type npy_dictionary(cursor *c)
     }
     npy_space(c);
     if (seen != KEY_ALL || heed__cursor_left(c) > 0)
-        heed__cursor_fail(c, HEED_ERR_FORMAT, "the header has descr, fortran_order and shape, and nothing else");
+        heed__cursor_fail(c, HEED_ERR_FORMAT,
+                          "the header has descr, fortran_order and shape, and nothing else");
     return t;
 }
 

@@ -12,8 +12,8 @@
 
 #ifndef HEED_HAVE_NPZ
 
-heed_status heed__npz_read(heed_tensor *out, heed_context *ctx, arena *a, const char *path, const char *const *names,
-                           heed_error *err)
+heed_status heed__npz_read(heed_tensor *out, heed_context *ctx, arena *a, const char *path,
+                           const char *const *names, heed_error *err)
 {
     (void)out;
     (void)ctx;
@@ -94,16 +94,16 @@ static heed_status npz_bytes(uint8_t **data, size_t *size, zip_t *z, zip_int64_t
     if (zip_stat_index(z, (zip_uint64_t)at, 0, &s) != 0 || !(s.valid & ZIP_STAT_SIZE))
         return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: an entry has no size", path);
     if (s.size > ctx->limits.file_bytes || s.size > SIZE_MAX)
-        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: an array is larger than the limit of %llu bytes", path,
-                             (unsigned long long)ctx->limits.file_bytes);
+        return heed__fail_at(err, HEED_ERR_LIMIT, path, "%s: an array is larger than the limit of %llu bytes",
+                             path, (unsigned long long)ctx->limits.file_bytes);
     bytes = heed__alloc(ctx->heap, (size_t)s.size, 1);
     if (!bytes)
         return heed__fail_memory(err, s.size);
     f = zip_fopen_index(z, (zip_uint64_t)at, 0);
     /* one byte more than there is: at the end libzip compares the CRC */
     if (!f || zip_fread(f, bytes, s.size) != (zip_int64_t)s.size || zip_fread(f, &extra, 1) != 0)
-        st = heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: an array cannot be read out of the archive: %s", path,
-                           f ? zip_file_strerror(f) : zip_strerror(z));
+        st = heed__fail_at(err, HEED_ERR_FORMAT, path, "%s: an array cannot be read out of the archive: %s",
+                           path, f ? zip_file_strerror(f) : zip_strerror(z));
     if (f)
         (void)zip_fclose(f);
     if (st != HEED_OK) {
@@ -115,8 +115,8 @@ static heed_status npz_bytes(uint8_t **data, size_t *size, zip_t *z, zip_int64_t
     return HEED_OK;
 }
 
-heed_status heed__npz_read(heed_tensor *out, heed_context *ctx, arena *a, const char *path, const char *const *names,
-                           heed_error *err)
+heed_status heed__npz_read(heed_tensor *out, heed_context *ctx, arena *a, const char *path,
+                           const char *const *names, heed_error *err)
 {
     file_bytes file = { .size = 0 };
     zip_t *z = NULL;

@@ -91,8 +91,8 @@ bool heed__edit_partner(const heed_graph *g, uint32_t first, uint32_t *second)
     uint32_t other;
 
     for (uint32_t i = 0; i < g->n_nodes; i++)
-        if (g->nodes[i].op == &heed__op_sub && edit_is_difference(g, heed__out(&g->nodes[i], 0), &other, second) &&
-            other == first)
+        if (g->nodes[i].op == &heed__op_sub &&
+            edit_is_difference(g, heed__out(&g->nodes[i], 0), &other, second) && other == first)
             return true;
     return false;
 }
@@ -156,7 +156,8 @@ static heed_status edit_unknown(const heed_graph *g, const char *at, heed_error 
     if (list.failed)
         st = heed__fail_memory(err, 0);
     else if (count == 0)
-        heed__fail(err, st, "edit: there is no \"%s\" in this model, whose layers name no value inside", shown);
+        heed__fail(err, st, "edit: there is no \"%s\" in this model, whose layers name no value inside",
+                   shown);
     else
         heed__fail(err, st, "edit: there is no tap or attention \"%s\" in this model%s%s%s it has %s", shown,
                    near ? ": did you mean " : ";", near ? near : "", near ? "?" : "", list.data);
@@ -203,7 +204,8 @@ static heed_status edit_find(edit_place *p, const heed_graph *g, heed_error *err
 static int edit_split(edit_place *p, const heed_graph *g)
 {
     static const heed_edit_kind with[HEED_EDIT_KINDS] = {
-        [HEED_EDIT_SCALE] = HEED_EDIT_SCALE, [HEED_EDIT_FACTOR] = HEED_EDIT_FACTOR, /* and zero with the others */
+        [HEED_EDIT_SCALE] = HEED_EDIT_SCALE,
+        [HEED_EDIT_FACTOR] = HEED_EDIT_FACTOR, /* and zero with the others */
     };
     uint32_t first = p->attention, second;
 
@@ -232,10 +234,11 @@ static heed_status edit_check_range(const edit_place *p, int axis, const char *w
     if (!r->on)
         return HEED_OK;
     if (p->type.rank != 4)
-        return heed__fail_at(err, HEED_ERR_USAGE, p->edit->at,
-                             "edit: %.100s has %d sizes; heads, rows and keys are of values with four, weights above "
-                             "all: leave %s= out",
-                             p->edit->at, p->type.rank, word);
+        return heed__fail_at(
+            err, HEED_ERR_USAGE, p->edit->at,
+            "edit: %.100s has %d sizes; heads, rows and keys are of values with four, weights above "
+            "all: leave %s= out",
+            p->edit->at, p->type.rank, word);
     if (r->first < 0 || r->last < r->first || r->last >= size)
         return heed__fail_at(err, HEED_ERR_USAGE, p->edit->at,
                              "edit: %.100s has %lld %ss: %s=%lld-%lld is not within 0-%lld", p->edit->at,
@@ -283,14 +286,15 @@ static heed_status edit_check_tensor(const edit_place *p, heed_error *err)
     heed_type as;
 
     if (heed_type_count(t) < 0 || (heed_type_count(t) > 0 && !e->tensor.data))
-        return heed__fail_at(err, HEED_ERR_USAGE, e->at, "edit: %.100s: take needs a tensor with its data", e->at);
+        return heed__fail_at(err, HEED_ERR_USAGE, e->at, "edit: %.100s: take needs a tensor with its data",
+                             e->at);
     if (t->dtype == p->type.dtype && edit_fits(&as, &p->type, t))
         return HEED_OK;
     edit_shown_type(has, t);
     edit_shown_type(wants, &p->type);
     return heed__fail_at(err, t->dtype == p->type.dtype ? HEED_ERR_SHAPE : HEED_ERR_DTYPE, e->at,
-                         "edit: %.100s is %s; %s, which it is to take%s%.100s, does not fit", e->at, wants, has,
-                         e->from ? " from " : "", e->from ? e->from : "");
+                         "edit: %.100s is %s; %s, which it is to take%s%.100s, does not fit", e->at, wants,
+                         has, e->from ? " from " : "", e->from ? e->from : "");
 }
 
 /* A gradient made beforehand computes the weights again from q and k, and would not see the edit. */
@@ -301,10 +305,11 @@ static heed_status edit_check_gradient(const edit_place *p, const heed_graph *g,
     for (uint32_t i = 0; i < g->n_nodes; i++)
         if (g->nodes[i].op == &heed__op_attention_grad &&
             g->nodes[i].in[AT_OUT].id == heed__out(&g->nodes[p->attention], AT_GET_OUT).id)
-            return heed__fail_at(err, HEED_ERR_SPEC, p->edit->at,
-                                 "edit: %.100s: this graph has gradients of the attention already: edit the graph "
-                                 "before they are taken",
-                                 p->edit->at);
+            return heed__fail_at(
+                err, HEED_ERR_SPEC, p->edit->at,
+                "edit: %.100s: this graph has gradients of the attention already: edit the graph "
+                "before they are taken",
+                p->edit->at);
     return HEED_OK;
 }
 
@@ -319,16 +324,18 @@ static heed_status edit_check(edit_place *p, const heed_graph *g, heed_error *er
                              (int)e->kind);
     if (p->type.dtype != HEED_F32 && p->type.dtype != HEED_F64) {
         edit_shown_type(shown, &p->type);
-        return heed__fail_at(err, HEED_ERR_DTYPE, e->at, "edit: %.100s is %s; only f32 and f64 can be edited", e->at,
-                             shown);
+        return heed__fail_at(err, HEED_ERR_DTYPE, e->at, "edit: %.100s is %s; only f32 and f64 can be edited",
+                             e->at, shown);
     }
     TRY(edit_check_range(p, 1, "head", &e->head, err));
     TRY(edit_check_range(p, 2, "row", &e->row, err));
     TRY(edit_check_range(p, 3, "key", &e->key, err));
-    if ((e->kind == HEED_EDIT_SCALE || e->kind == HEED_EDIT_SET || e->kind == HEED_EDIT_ADD) && !isfinite(e->number))
+    if ((e->kind == HEED_EDIT_SCALE || e->kind == HEED_EDIT_SET || e->kind == HEED_EDIT_ADD) &&
+        !isfinite(e->number))
         return heed__fail_at(err, HEED_ERR_NUMERIC, e->at, "edit: %.100s: the number must be finite", e->at);
     if (e->kind == HEED_EDIT_FACTOR && (!e->from || !*e->from))
-        return heed__fail_at(err, HEED_ERR_USAGE, e->at, "edit: %.100s: a factor needs the name of its input", e->at);
+        return heed__fail_at(err, HEED_ERR_USAGE, e->at, "edit: %.100s: a factor needs the name of its input",
+                             e->at);
     if (p->kind == HEED_EDIT_TAKE)
         TRY(edit_check_tensor(p, err));
     return edit_check_gradient(p, g, err);
@@ -406,7 +413,8 @@ static heed_status edit_name_values(heed_graph **out, const heed_graph *g, const
 }
 
 /* The same graph with the attentions of the places opened; their values are those inside. */
-static heed_status edit_open(heed_graph **out, const heed_graph *g, edit_place *places, int n, heed_error *err)
+static heed_status edit_open(heed_graph **out, const heed_graph *g, edit_place *places, int n,
+                             heed_error *err)
 {
     heed_graph *named = NULL;
     bool *opened = NULL;
@@ -514,7 +522,8 @@ static heed_value edit_apply(heed_builder *b, const edit_place *p, heed_value x)
 /* ---- the pass ---- */
 
 /* Does anything but a tap read the value? live: by node, of the graph without its taps. */
-static heed_status edit_check_read(const heed_graph *g, const edit_place *p, const bool *live, heed_error *err)
+static heed_status edit_check_read(const heed_graph *g, const edit_place *p, const bool *live,
+                                   heed_error *err)
 {
     bool read = false;
 
@@ -527,7 +536,8 @@ static heed_status edit_check_read(const heed_graph *g, const edit_place *p, con
         read = read || g->assigns[i].value.id == p->value.id;
     return read ? HEED_OK
                 : heed__fail_at(err, HEED_ERR_SPEC, p->edit->at,
-                                "edit: nothing reads %.100s, so an edit of it would change nothing", p->edit->at);
+                                "edit: nothing reads %.100s, so an edit of it would change nothing",
+                                p->edit->at);
 }
 
 static heed_status edit_check_all_read(const heed_graph *g, const edit_place *places, int n, heed_error *err)
@@ -598,7 +608,8 @@ static heed_status edit_rewrite(heed_graph **out, const heed_graph *opened, edit
     return heed__rewrite_end(&r, out, err);
 }
 
-heed_status heed_graph_edit(heed_graph **out, const heed_graph *g, const heed_edit *edits, int n, heed_error *err)
+heed_status heed_graph_edit(heed_graph **out, const heed_graph *g, const heed_edit *edits, int n,
+                            heed_error *err)
 {
     edit_place *places;
     heed_graph *opened = NULL;

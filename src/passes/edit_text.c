@@ -23,9 +23,12 @@ static const struct edit_word {
     edit_argument argument;
     bool hidden; /* not for people: its graph needs a program that knows the input */
 } edit_words[HEED_EDIT_KINDS] = {
-    [HEED_EDIT_ZERO] = { "zero", ARGUMENT_NONE, false },    [HEED_EDIT_SCALE] = { "scale", ARGUMENT_NUMBER, false },
-    [HEED_EDIT_SET] = { "set", ARGUMENT_NUMBER, false },    [HEED_EDIT_ADD] = { "add", ARGUMENT_NUMBER, false },
-    [HEED_EDIT_TAKE] = { "take", ARGUMENT_NAME, false },    [HEED_EDIT_FACTOR] = { "factor", ARGUMENT_NAME, true },
+    [HEED_EDIT_ZERO] = { "zero", ARGUMENT_NONE, false },
+    [HEED_EDIT_SCALE] = { "scale", ARGUMENT_NUMBER, false },
+    [HEED_EDIT_SET] = { "set", ARGUMENT_NUMBER, false },
+    [HEED_EDIT_ADD] = { "add", ARGUMENT_NUMBER, false },
+    [HEED_EDIT_TAKE] = { "take", ARGUMENT_NAME, false },
+    [HEED_EDIT_FACTOR] = { "factor", ARGUMENT_NAME, true },
 };
 
 static const char *const edit_axes[] = { "head", "row", "key" };
@@ -54,7 +57,8 @@ static bool edit_read_range(heed_edit_range *out, arena *a, char *value)
     return out->first <= out->last;
 }
 
-static heed_status edit_read_selection(heed_edit *out, arena *a, char *part, const char *words, heed_error *err)
+static heed_status edit_read_selection(heed_edit *out, arena *a, char *part, const char *words,
+                                       heed_error *err)
 {
     while (part) {
         char *comma = strchr(part, ','), *is = NULL;
@@ -69,17 +73,19 @@ static heed_status edit_read_selection(heed_edit *out, arena *a, char *part, con
             if (strcmp(part, edit_axes[i]) == 0)
                 range = edit_range(out, i);
         if (!range || !is)
-            return heed__fail(err, HEED_ERR_USAGE,
-                              "--edit %.200s: \"%.60s\" chooses nothing: head=3, row=0-4 and key=7 do, with commas "
-                              "between",
-                              words, part);
+            return heed__fail(
+                err, HEED_ERR_USAGE,
+                "--edit %.200s: \"%.60s\" chooses nothing: head=3, row=0-4 and key=7 do, with commas "
+                "between",
+                words, part);
         if (range->on)
             return heed__fail(err, HEED_ERR_USAGE, "--edit %.200s: %s= stands twice", words, part);
         if (!edit_read_range(range, a, is + 1))
-            return heed__fail(err, HEED_ERR_USAGE,
-                              "--edit %.200s: %s= takes a number from 0 on, or two with a dash between, the smaller "
-                              "first",
-                              words, part);
+            return heed__fail(
+                err, HEED_ERR_USAGE,
+                "--edit %.200s: %s= takes a number from 0 on, or two with a dash between, the smaller "
+                "first",
+                words, part);
         part = comma ? comma + 1 : NULL;
     }
     return HEED_OK;
@@ -100,16 +106,16 @@ static heed_status edit_read_kind(heed_edit *out, arena *a, char *part, const ch
             if (!edit_words[i].hidden)
                 names[n++] = edit_words[i].name;
         near = heed__nearest(part, names);
-        return heed__fail(err, HEED_ERR_USAGE,
-                          "--edit %.200s: \"%.60s\" is no edit%s%s%s it is " KIND_WORDS, words, part,
-                          near ? ": did you mean " : ";", near ? near : "", near ? "?" : "");
+        return heed__fail(err, HEED_ERR_USAGE, "--edit %.200s: \"%.60s\" is no edit%s%s%s it is " KIND_WORDS,
+                          words, part, near ? ": did you mean " : ";", near ? near : "", near ? "?" : "");
     }
     out->kind = (heed_edit_kind)kind;
     if (!is != (edit_words[kind].argument == ARGUMENT_NONE) || (is && !is[1]))
         return heed__fail(err, HEED_ERR_USAGE, "--edit %.200s: %s takes %s", words, part,
-                          edit_words[kind].argument == ARGUMENT_NONE     ? "no value"
-                          : edit_words[kind].argument == ARGUMENT_NUMBER ? "a number: scale=0.5, say"
-                                                                         : "the name of an NPZ file: take=record.npz");
+                          edit_words[kind].argument == ARGUMENT_NONE ? "no value"
+                          : edit_words[kind].argument == ARGUMENT_NUMBER
+                              ? "a number: scale=0.5, say"
+                              : "the name of an NPZ file: take=record.npz");
     if (edit_words[kind].argument == ARGUMENT_NAME)
         out->from = is + 1;
     else if (is && heed__field_set(edit_number, &out->number, is + 1, a, NULL, NULL) != HEED_OK)
@@ -137,10 +143,11 @@ heed_status heed__edit_parse(heed_edit *out, arena *a, const char *words, heed_e
         return heed__fail_memory(err, strlen(words));
     part = strchr(path, ':');
     if (!part || part == path)
-        return heed__fail(err, HEED_ERR_USAGE,
-                          "--edit %.200s: an edit is PATH:SELECTION:KIND or PATH:KIND, encoder.1.attn:head=3:zero, "
-                          "say; KIND is " KIND_WORDS,
-                          words);
+        return heed__fail(
+            err, HEED_ERR_USAGE,
+            "--edit %.200s: an edit is PATH:SELECTION:KIND or PATH:KIND, encoder.1.attn:head=3:zero, "
+            "say; KIND is " KIND_WORDS,
+            words);
     *part++ = 0;
     next = strchr(part, ':');
     if (next && !edit_is_kind(part)) {

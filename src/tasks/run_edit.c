@@ -38,6 +38,7 @@ heed_status heed__run_unedited(const heed_run *r, const char *what, heed_error *
 {
     if (heed_model_edits(r->model, NULL) == 0)
         return HEED_OK;
-    return heed__fail(err, HEED_ERR_USAGE, "%s is of a run as it was trained, and this one is edited (%s): take the edits away",
+    return heed__fail(err, HEED_ERR_USAGE,
+                      "%s is of a run as it was trained, and this one is edited (%s): take the edits away",
                       what, heed_model_edit_text(r->model, 0));
 }
