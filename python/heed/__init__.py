@@ -11,12 +11,15 @@ docs/python.md is the manual.
 from . import _c
 from ._attention import Attended, attend
 from ._library import KINDS, Context, Error, default_context, lib, text
+from ._runs import open_run as open
+from ._runs import Evaluation, Explanation, Predictions, Run, metrics, train
 
 __version__ = _c.HEED_VERSION
 version = __version__
 
 globals().update({k.__name__: k for k in KINDS.values()})
-__all__ = ["Attended", "Context", "Error", "attend", "default_context", "features", "version"]
+__all__ = ["Attended", "Context", "Error", "Evaluation", "Explanation", "Predictions", "Run", "attend", "default_context", "features",
+           "metrics", "open", "train", "version"]
 __all__ += [k.__name__ for k in KINDS.values()]
 
 

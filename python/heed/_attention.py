@@ -69,6 +69,19 @@ class Call:
     def forward(self, weights):
         return self.run(("forward", weights), self.problem.forward(("weights",) if weights else ()), {})
 
+    def can_pool(self):
+        return "pooled" in _plans.ATTENDED
+
+    def pooled(self, a, c):
+        """Means of the first sequence's weights over blocks a x c, made inside the operator."""
+        spec = dict(self.spec, probe={"pooled": [a, c]})
+        problem = _plans.Problem(self.problem.shapes, spec, json.dumps(spec, sort_keys=True, default=plain))
+        key, self.problem = self.problem, problem
+        try:
+            return self.run(("pooled",), problem.only("pooled"), {})["pooled"][0]
+        finally:
+            self.problem = key
+
     def gradient(self, upstream):
         by = [n for n in self.problem.names if self.arrays[n].dtype == FLOAT]
         given = tuple(n for n in _plans.UPSTREAM if n in upstream)

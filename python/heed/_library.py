@@ -42,6 +42,8 @@ KINDS = {
 
 
 def error(code, text, path=""):
+    if path and path not in text:
+        text += " (%s)" % path
     e = KINDS.get(code, Error)(text)
     e.code, e.path = code, path
     return e

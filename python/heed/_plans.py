@@ -119,6 +119,12 @@ class Problem:
                     lib.heed_output(b, name.encode(), value)
         return build
 
+    def only(self, name):
+        """Build function of one output alone."""
+        def build(b):
+            lib.heed_output(b, name.encode(), getattr(self.attention(b)[1], name))
+        return build
+
     def gradient(self, given, by):
         """Build function of d_NAME for NAME in `by`, from d_out, d_weights and d_lse in `given`: forward and gradient in one go."""
         def build(b):

@@ -40,9 +40,13 @@ def refuse(text):
     raise error("HEED_ERR_SPEC", "attention: " + text)
 
 
-def unknown(path, name, known):
+def not_known(path, name, known):
     near = difflib.get_close_matches(str(name), list(known), 1, 0.5)
-    refuse("%s%s is not known%s" % (path, name, "; did you mean %s?" % near[0] if near else ": it is one of " + ", ".join(known)))
+    return "%s%s is not known%s" % (path, name, "; did you mean %s?" % near[0] if near else ": it is one of " + ", ".join(known))
+
+
+def unknown(path, name, known):
+    refuse(not_known(path, name, known))
 
 
 def number(path, value, whole):
@@ -153,8 +157,8 @@ def is_tensor(value):
 
 def merge(spec, names):
     """Splits keyword arguments into (spec, tensors): window=[4, 0] is {"mask": {"window": [4, 0]}}, lengths=[3, 5] a tensor."""
-    spec = {k: dict(v) if isinstance(v, dict) else v for k, v in (spec or {}).items()}
-    tensors = {}
+    tensors = {k: v for k, v in (spec or {}).items() if k in TENSORS and is_tensor(v)}
+    spec = {k: dict(v) if isinstance(v, dict) else v for k, v in (spec or {}).items() if k not in tensors}
     for name, value in names.items():
         if value is None:
             continue
