@@ -211,7 +211,7 @@ def split(spec, tensors, probe):
     spec = {k: v for k, v in (spec or {}).items()}
     if probe is not None:
         spec["probe"] = probes(probe)
-    if spec.get("probe") is None:
+    if not spec.get("probe"):
         spec.pop("probe", None)
     combine = spec.get("combine")
     if isinstance(combine, dict) and combine.get("dropout") is not None:
