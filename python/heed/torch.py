@@ -8,6 +8,8 @@
     with heed.torch.watch(probe="entropy") as seen:              # every attention of the model
         model(**inputs)
 
+    heed.torch.convert(model)                                    # every torch.nn.MultiheadAttention of a model
+
 Tensors are read and written where they lie when they are float32 and dense; nothing of size T x T is made unless it is asked for.
 """
 import contextlib
@@ -16,6 +18,7 @@ import threading
 import types
 
 import torch
+from torch import nn
 
 from . import _c, _plans, _spec
 from ._attention import plain
@@ -148,7 +151,20 @@ def watch(probe=None, weights=False):
         stack.remove(w)
 
 
-# ---- transformers ----
+def _watched(module, q, k, v, spec, names, weights, probe=None):
+    """The attention of a layer: (out, seen), with what is asked for and what watches want."""
+    stack = getattr(_watching, "stack", [])
+    probe = dict(_spec.probes(names.pop("probe", None)) or {}, **probe or {})
+    for w in stack:
+        probe.update(w.probe or {})
+    out, seen = attention(q, k, v, spec, probe=probe, weights=weights or any(w.weights for w in stack),
+                          **{n: x for n, x in names.items() if x is not None})
+    for w in stack:
+        w.entries.append(types.SimpleNamespace(module=module, layer=getattr(module, "layer_idx", None), **vars(seen)))
+    return out, seen
+
+
+# ---- masks of PyTorch and transformers ----
 
 def _keep_and_bias(mask):
     """(bool mask, bias) of an attention mask: a bool one keeps where true; one of floats is added, and forbids where it is very
@@ -160,6 +176,75 @@ def _keep_and_bias(mask):
         return keep, None
     return keep, torch.where(keep, mask, torch.zeros((), dtype=mask.dtype))
 
+
+# ---- torch.nn ----
+
+class MultiheadAttention(nn.MultiheadAttention):
+    """torch.nn.MultiheadAttention on heed: the same parameters, arguments and results. Weights cost memory where need_weights
+    asks for them. With bias_k, bias_v or add_zero_attn it is PyTorch's own."""
+
+    def forward(self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None, average_attn_weights=True,
+                is_causal=False):
+        if self.bias_k is not None or self.add_zero_attn:
+            return super().forward(query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+        batched = query.dim() == 3
+        if not batched:
+            query, key, value = (x.unsqueeze(0) for x in (query, key, value))
+            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+        elif not self.batch_first:
+            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        e, h = self.embed_dim, self.num_heads
+        names = self._masks(query.shape, key.shape, key_padding_mask, attn_mask, is_causal)
+        if self._qkv_same_embed_dim:
+            maps = self.in_proj_weight.split(e)
+        else:
+            maps = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.split(e)
+        q, k, v = (nn.functional.linear(x, m, b).unflatten(-1, (h, e // h)).transpose(1, 2)
+                   for x, m, b in zip((query, key, value), maps, biases))
+        if self.training and self.dropout:
+            names["dropout"] = {"p": float(self.dropout)}
+        mean = need_weights and average_attn_weights and "mean" in _plans.ATTENDED
+        out, seen = _watched(self, q, k, v, {}, names, need_weights and not mean, {"mean": True} if mean else None)
+        out = self.out_proj(out.transpose(1, 2).flatten(2))
+        weights = None
+        if need_weights:
+            weights = seen.mean if mean else seen.weights.mean(1) if average_attn_weights else seen.weights
+        if not batched:
+            return out.squeeze(0), None if weights is None else weights.squeeze(0)
+        return out if self.batch_first else out.transpose(0, 1), weights
+
+    def _masks(self, q_shape, k_shape, padding, mask, is_causal):
+        """PyTorch's masks, in which True forbids and numbers are added, as heed's, in which true keeps."""
+        b, tq, tk = q_shape[0], q_shape[1], k_shape[1]
+        names = {"causal": bool(is_causal) and mask is not None and tq == tk}
+        keep = bias = None
+        if mask is not None and not names["causal"]:
+            mask = ~mask if mask.dtype == torch.bool else mask
+            keep, bias = _keep_and_bias(mask.reshape(b, self.num_heads, tq, tk) if mask.dim() == 3 else mask[None, None])
+        if padding is not None:
+            alone, added = _keep_and_bias((~padding if padding.dtype == torch.bool else padding)[:, None, None, :])
+            keep = alone if keep is None else keep & alone
+            bias = added if bias is None else bias if added is None else bias + added
+        return dict(names, mask=keep, bias=bias)
+
+
+def convert(model):
+    """Makes every torch.nn.MultiheadAttention of a model run on heed, those inside TransformerEncoder and its like among them.
+    Parameters stay what they are. Gives their number; `watch` sees them."""
+    n = 0
+    for module in model.modules():
+        if type(module) is nn.MultiheadAttention:
+            module.__class__ = MultiheadAttention
+            n += 1
+        elif isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0             # the fused layer of evaluation has an attention of its own
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+    return n
+
+
+# ---- transformers ----
 
 def _forward(more, module, query, key, value, attention_mask=None, scaling=None, dropout=0.0, is_causal=None, softcap=None,
              position_bias=None, s_aux=None, **kwargs):
@@ -184,18 +269,10 @@ def _forward(more, module, query, key, value, attention_mask=None, scaling=None,
         names["dropout"] = {"p": float(dropout)}
     for name, x in more.items():
         names[name] = x(module) if callable(x) else x
-    stack = getattr(_watching, "stack", [])
-    probe = dict(_spec.probes(names.pop("probe", None)) or {})
-    for w in stack:
-        probe.update(w.probe or {})
     asked = kwargs.get("output_attentions")
     if asked is None:
         asked = getattr(getattr(module, "config", None), "output_attentions", False)
-    weights = bool(asked) or any(w.weights for w in stack)
-    out, seen = attention(query, key, value, spec, probe=probe, weights=weights,
-                          **{n: x for n, x in names.items() if x is not None})
-    for w in stack:
-        w.entries.append(types.SimpleNamespace(module=module, layer=getattr(module, "layer_idx", None), **vars(seen)))
+    out, seen = _watched(module, query, key, value, spec, names, bool(asked))
     return out.transpose(1, 2).contiguous(), getattr(seen, "weights", None)
 
 

@@ -125,6 +125,58 @@ def what_cannot_be_served_is_refused():
         g.sum().backward()
 
 
+@test
+def multihead_attention_of_torch_nn_gives_the_same_on_heed():
+    torch.manual_seed(0)
+    forbidden = torch.rand(5, 7) < 0.3
+    forbidden[:, 0] = False
+    padding = torch.arange(7) >= torch.tensor([7, 4, 6])[:, None]
+    added = torch.randn(5, 7).masked_fill(forbidden, float("-inf"))
+    for batch_first in (True, False):
+        for masks in ({}, {"attn_mask": forbidden}, {"key_padding_mask": padding}, {"attn_mask": added},
+                      {"attn_mask": forbidden, "key_padding_mask": padding}):
+            for average in (True, False):
+                torch.manual_seed(2)
+                m = nn.MultiheadAttention(16, 4, batch_first=batch_first, kdim=6, vdim=5)
+                q, k, v = random(3, 5, 16), random(3, 7, 6), random(3, 7, 5)
+                args = [q, k, v] if batch_first else [x.transpose(0, 1) for x in (q, k, v)]
+                want, w = m(*args, average_attn_weights=average, **masks)
+                want.square().sum().backward()
+                grads = [x.grad.clone() for x in (q, k, v, m.q_proj_weight)]
+                for x in (q, k, v, m.q_proj_weight):
+                    x.grad = None
+                assert ht.convert(m) == 1
+                got, seen = m(*args, average_attn_weights=average, **masks)
+                got.square().sum().backward()
+                close(got, want)
+                close(seen.detach(), w.detach())
+                for a, b in zip((q, k, v, m.q_proj_weight), grads):
+                    close(a.grad, b, atol=1e-4)
+    m = nn.MultiheadAttention(16, 4)
+    x = random(5, 16)
+    want = m(x, x, x)
+    ht.convert(m)
+    close(m(x, x, x)[0], want[0])
+
+
+@test
+def an_encoder_of_torch_nn_runs_on_heed_in_training_and_evaluation():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0, batch_first=True)
+    model = nn.TransformerEncoder(layer, 3)
+    x, padding = random(2, 6, 16), torch.arange(6) >= torch.tensor([6, 4])[:, None]
+    causal = nn.Transformer.generate_square_subsequent_mask(6)
+    want = [model(x), model(x, mask=causal, is_causal=True), model(x, src_key_padding_mask=padding)]
+    assert ht.convert(model) == 3
+    for mode in (model.train, model.eval):
+        mode()
+        with ht.watch(weights=True) as seen, torch.no_grad():
+            close(model(x), want[0])
+            close(model(x, mask=causal, is_causal=True), want[1])
+            close(model(x, src_key_padding_mask=padding)[~padding], want[2][~padding])
+        assert len(seen) == 9 and not seen[3].weights.triu(1).any() and not seen[8].weights[1, :, :, 4:].any()
+
+
 class Layer(nn.Module):
     """A pre-norm encoder layer whose attention is a function."""
 
