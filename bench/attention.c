@@ -71,15 +71,15 @@ static void measure(heed_isa isa, const shape *s, int rounds)
                     .q_step = s->d,
                     .k_step = s->d,
                     .v_step = s->d,
-                    .tq = s->t,
-                    .tk = s->t,
                     .dk = s->d,
                     .dv = s->d,
-                    .group = 1,
-                    .length = s->t,
-                    .q_length = s->t,
-                    .causal = s->causal,
+                    .mask = { .tq = s->t,
+                              .tk = s->t,
+                              .length = s->t,
+                              .q_length = s->t,
+                              .causal = s->causal },
                     .scale = 1 / sqrtf((float)s->d),
+                    .temperature = 1,
                     .drops = s->dropout > 0,
                     .threshold = (uint32_t)(s->dropout * 0x1p32f),
                     .kept = 1 / (1 - s->dropout),
@@ -96,10 +96,8 @@ static void measure(heed_isa isa, const shape *s, int rounds)
                                                          .lse = lse + i * s->t,
                                                          .dout = dout + i * n,
                                                          .dout_step = s->d,
-                                                         .dq = dq + i * n,
-                                                         .dk = dk + i * n,
-                                                         .dv = dv + i * n },
-                                  scratch);
+                                                         .dq = dq + i * n },
+                                  1, dk + i * n, dv + i * n, scratch);
             }
             if (part == 0)
                 middle = now();

@@ -1,64 +1,79 @@
-/* attention: out = w v,  w = softmax over kept keys of z,  z = scale q k^T.
+/* attention: the core of the operator (attention.h has its formula, heed/attention.h the whole).
  *
- *   q [B,Hq,Tq,D], k [B,Hkv,Tk,D], v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv], lse [B,Hq,Tq], weights [B,Hq,Tq,Tk]
+ *   q [B,Hq,Tq,D], k [B,Hkv,Tk,D], v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv], lse [B,Hq,Tq], rel_sums, weights, probes
  *
- * Query head h uses key head h / (Hq/Hkv). Key j is kept by query i when all that is given agrees:
- *   lengths j < lengths[b] · q_lengths i < q_lengths[b] · causal j <= i + offset · mask[b,h,i,j]
- * A row that keeps nothing has zeros, lse = -inf and no gradient. Rows beyond the lengths are replaced by
- * zeros before anything reads them, so they may hold anything. lse = ln sum e^z. Dropout acts on what is
- * multiplied by v, never on weights or lse.
+ * A row that keeps nothing has zeros, lse = -inf and no gradient. Rows beyond the lengths are replaced by zeros before anything
+ * reads them, so they may hold anything. Dropout acts on what is multiplied by v, never on weights, lse or probes.
  *
  * Vaswani 2017; grouped heads: Shazeer 2019, Ainslie 2023. */
 
-#include "attention/attention.h"
+#include "attention/compose.h"
 
 #include <math.h>
 
-#define SCORE_WORDS "scaled_dot|dot"
-
-static const op_slot attention_in[] = { ATTENTION_SLOTS, SLOT_END };
-static const op_slot attention_out[] = {
-    { .name = "out" }, { .name = "lse" }, { .name = "weights" }, SLOT_END
-};
+static const op_slot attention_in[] = { ATTENTION_INPUTS(ATTENTION_SLOT) SLOT_END };
+#define ATTENTION_OUT(id, text) { .name = text },
+static const op_slot attention_out[] = { ATTENTION_OUTPUTS(ATTENTION_OUT) SLOT_END };
 
 const op_field heed__attention_fields[] = {
-    FIELD_ENUM(attention_attrs, score, SCORE_WORDS),
+    FIELD_ENUM(attention_attrs, score, "dot|additive|neg_sq_distance|neg_distance"),
     FIELD_F64(attention_attrs, scale),
-    FIELD_BOOL(attention_attrs, causal),
+    FIELD_F64(attention_attrs, softcap),
     FIELD_I64(attention_attrs, offset),
+    FIELD_I64(attention_attrs, row_zero),
+    FIELD_BOOL(attention_attrs, rel_sums),
+    FIELD_BOOL(attention_attrs, causal),
+    FIELD_BOOL(attention_attrs, window),
+    FIELD_I64(attention_attrs, left),
+    FIELD_I64(attention_attrs, right),
+    FIELD_I64(attention_attrs, stride),
+    FIELD_I64(attention_attrs, block_q),
+    FIELD_I64(attention_attrs, block_k),
+    FIELD_ENUM(attention_attrs, normaliser,
+               "softmax|sparsemax|entmax15|entmax|sigmoid|topk|hard|adaptive_span"),
+    FIELD_F64(attention_attrs, temperature),
+    FIELD_BOOL(attention_attrs, plus_one),
+    FIELD_I64(attention_attrs, k),
+    FIELD_F64(attention_attrs, alpha),
+    FIELD_F64(attention_attrs, bias),
+    FIELD_F64(attention_attrs, ramp),
     FIELD_F64(attention_attrs, dropout),
     FIELD_I64(attention_attrs, node),
+    FIELD_BOOL(attention_attrs, rows),
+    FIELD_BOOL(attention_attrs, entropy),
+    FIELD_BOOL(attention_attrs, distance),
+    FIELD_I64(attention_attrs, topk),
+    FIELD_I64(attention_attrs, pooled_q),
+    FIELD_I64(attention_attrs, pooled_k),
     FIELD_END,
 };
 
 /* ---- shapes ---- */
 
-static heed_status attention_check_vector(op_infer *t, int slot, const char *name, int64_t n)
+/* The input, if it is given, must have these sizes; -1 stands for 1 or `full`, ANY for whatever is there. */
+enum { ANY = -2 };
+
+static heed_status check_sizes(op_infer *t, int slot, const char *name, int rank, const int64_t *full,
+                               unsigned or_one)
 {
-    if (heed__given(t, slot) && (t->in[slot].rank != 1 || t->in[slot].dims[0] != n))
-        return heed__refuse(t, HEED_ERR_SHAPE, "%s must have %lld elements, one for each sequence", name,
-                            (long long)n);
+    const heed_type *x = slot < t->n_in ? &t->in[slot] : NULL;
+
+    if (!heed__given(t, slot))
+        return HEED_OK;
+    if (x->rank != rank)
+        return heed__refuse(t, HEED_ERR_SHAPE, "%s has rank %d; it must be %d", name, x->rank, rank);
+    for (int i = 0; i < rank; i++)
+        if (full[i] != ANY && x->dims[i] != full[i] && !(or_one >> i & 1 && x->dims[i] == 1))
+            return heed__refuse(t, HEED_ERR_SHAPE, "%s has size %lld on axis %d; it must be %lld%s", name,
+                                (long long)x->dims[i], i, (long long)full[i], or_one >> i & 1 ? " or 1" : "");
     return HEED_OK;
 }
+#define SIZES(slot, name, or_one, ...)                                                                       \
+    TRY(check_sizes(t, slot, name, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)),              \
+                    (int64_t[]){ __VA_ARGS__ }, or_one))
 
-static heed_status attention_check_mask(op_infer *t, const int64_t full[4])
+static heed_status check_core(op_infer *t)
 {
-    const heed_type *m = &t->in[AT_MASK];
-
-    if (m->rank != 4)
-        return heed__refuse(t, HEED_ERR_SHAPE,
-                            "mask has rank %d; it must be 4, each size full or 1 against [B,Hq,Tq,Tk]",
-                            m->rank);
-    for (int i = 0; i < 4; i++)
-        if (m->dims[i] != full[i] && m->dims[i] != 1)
-            return heed__refuse(t, HEED_ERR_SHAPE, "mask has size %lld on axis %d; it must be %lld or 1",
-                                (long long)m->dims[i], i, (long long)full[i]);
-    return HEED_OK;
-}
-
-heed_status heed__attention_check(op_infer *t)
-{
-    const attention_attrs *a = t->attrs;
     const heed_type *q = &t->in[AT_Q], *k = &t->in[AT_K], *v = &t->in[AT_V];
 
     if (q->rank != 4 || k->rank != 4 || v->rank != 4)
@@ -74,32 +89,83 @@ heed_status heed__attention_check(op_infer *t)
     if (k->dims[1] < 1 || q->dims[1] % k->dims[1] != 0)
         return heed__refuse(t, HEED_ERR_SHAPE, "the %lld heads of q are no multiple of the %lld heads of k",
                             (long long)q->dims[1], (long long)k->dims[1]);
-    if (q->dims[3] != k->dims[3] || q->dims[3] < 1)
-        return heed__refuse(
-            t, HEED_ERR_SHAPE, "score %s needs q and k of one width of at least 1, got %lld and %lld",
-            a->score == HEED_SCORE_DOT ? "dot" : "scaled_dot", (long long)q->dims[3], (long long)k->dims[3]);
+    if (q->dims[3] != k->dims[3])
+        return heed__refuse(t, HEED_ERR_SHAPE, "this score needs q and k of one width, got %lld and %lld",
+                            (long long)q->dims[3], (long long)k->dims[3]);
+    return HEED_OK;
+}
+
+static heed_status check_together(op_infer *t, int a, int b, const char *why)
+{
+    return heed__given(t, a) == heed__given(t, b) ? HEED_OK : heed__refuse(t, HEED_ERR_SPEC, "%s", why);
+}
+
+heed_status heed__attention_check(op_infer *t)
+{
+    const attention_attrs *a = t->attrs;
+    const heed_type *q = &t->in[AT_Q], *k = &t->in[AT_K];
+
+    TRY(check_core(t));
+    const int64_t batch = q->dims[0], heads = q->dims[1], tq = q->dims[2], tk = k->dims[2];
+
+    SIZES(AT_LENGTHS, "lengths", 0, batch);
+    SIZES(AT_Q_LENGTHS, "q_lengths", 0, batch);
+    SIZES(AT_OFFSET, "offset", 0, batch);
+    SIZES(AT_MASK, "mask", 15, batch, heads, tq, tk);
+    SIZES(AT_GLOBALS, "globals", 0, ANY);
+    SIZES(AT_Q_SEG, "q_seg", 0, batch, tq);
+    SIZES(AT_K_SEG, "k_seg", 0, batch, tk);
+    SIZES(AT_GRAPH_INDPTR, "graph_indptr", 0, tq + 1);
+    SIZES(AT_GRAPH_INDICES, "graph_indices", 0, ANY);
+    SIZES(AT_BIAS, "bias", 15, batch, heads, tq, tk);
+    SIZES(AT_REL, "rel", 3, batch, heads, i64_max(0, tq + tk - 1));
+    SIZES(AT_ROW_REL, "row_rel", 0, batch, heads, tq, ANY);
+    SIZES(AT_ADD_V, "add_v", 1, heads, q->dims[3]);
+    SIZES(AT_TEMPERATURE, "temperature", 1, heads);
+    SIZES(AT_SINK, "sink", 1, heads);
+    SIZES(AT_SIGMOID_BIAS, "sigmoid_bias", 1, heads);
+    SIZES(AT_ALPHA, "alpha", 1, heads);
+    SIZES(AT_SPAN, "span", 1, heads);
+    SIZES(AT_RNG, "rng", 0, 2);
+    SIZES(AT_DROPOUT_KEEP, "dropout_keep", 0, batch, heads, tq, tk);
+    SIZES(AT_PROBE_ROWS, "probe.rows", 0, ANY);
+    SIZES(AT_PROBE_HEADS, "probe.heads", 0, ANY);
+    if (heed__given(t, AT_BLOCK_KEEP)) {
+        const int64_t nq = i64_ceil_div(tq, i64_max(1, a->block_q)),
+                      nk = i64_ceil_div(tk, i64_max(1, a->block_k));
+
+        if (a->block_q < 1 || a->block_k < 1)
+            return heed__refuse(t, HEED_ERR_SPEC, "mask.block must hold two sizes of at least 1");
+        if (t->in[AT_BLOCK_KEEP].rank == 3)
+            SIZES(AT_BLOCK_KEEP, "block_keep", 0, heads, nq, nk);
+        else
+            SIZES(AT_BLOCK_KEEP, "block_keep", 0, nq, nk);
+    }
+    if (heed__given(t, AT_ROW_REL) && t->in[AT_ROW_REL].dims[3] < 1)
+        return heed__refuse(t, HEED_ERR_SHAPE, "row_rel needs at least one relative position");
+    TRY(check_together(t, AT_Q_SEG, AT_K_SEG, "q_seg and k_seg are given together or not at all"));
+    TRY(check_together(t, AT_GRAPH_INDPTR, AT_GRAPH_INDICES,
+                       "graph_indptr and graph_indices are given together or not at all"));
+    if ((a->score == ATTENTION_ADDITIVE) != heed__given(t, AT_ADD_V))
+        return heed__refuse(t, HEED_ERR_SPEC, "add_v belongs to the additive score, and to no other");
+    if (a->rel_sums && !heed__given(t, AT_ROW_REL))
+        return heed__refuse(t, HEED_ERR_SPEC, "rel_sums need row_rel");
     if (!isfinite(a->scale))
         return heed__refuse(t, HEED_ERR_SPEC, "score.scale must be finite");
     if (!(a->dropout >= 0 && a->dropout < 1))
         return heed__refuse(t, HEED_ERR_SPEC, "combine.dropout.p must be at least 0 and below 1");
-    TRY(attention_check_vector(t, AT_LENGTHS, "lengths", q->dims[0]));
-    TRY(attention_check_vector(t, AT_Q_LENGTHS, "q_lengths", q->dims[0]));
-    TRY(attention_check_vector(t, AT_OFFSET, "offset", q->dims[0]));
-    if (heed__given(t, AT_OFFSET) && !a->causal)
-        return heed__refuse(t, HEED_ERR_SPEC,
-                            "offset is given, but nothing looks at positions: mask.causal is off");
-    if (heed__given(t, AT_MASK))
-        TRY(attention_check_mask(t, (const int64_t[]){ q->dims[0], q->dims[1], q->dims[2], k->dims[2] }));
-    if (heed__given(t, AT_RNG) != (a->dropout > 0) ||
-        (heed__given(t, AT_RNG) && (t->in[AT_RNG].rank != 1 || t->in[AT_RNG].dims[0] != 2)))
+    if ((heed__given(t, AT_RNG) || heed__given(t, AT_DROPOUT_KEEP)) != (a->dropout > 0))
         return heed__refuse(t, HEED_ERR_SHAPE,
-                            "rng must be {seed, step} with combine.dropout.p > 0, and absent without");
+                            "rng {seed, step} or dropout_keep must be given with combine.dropout.p > 0, "
+                            "and neither without");
     return HEED_OK;
 }
 
-int64_t heed__attention_offset(int64_t offset, int64_t tq, int64_t tk)
+int64_t heed__attention_offset(int64_t offset)
 {
-    return i64_max(-tq, i64_min(offset, tk));
+    const int64_t most = (int64_t)1 << 40;
+
+    return i64_max(-most, i64_min(offset, most));
 }
 
 heed_type heed__attention_row_type(const heed_type *q)
@@ -111,261 +177,119 @@ heed_type heed__attention_row_type(const heed_type *q)
     return t;
 }
 
+bool heed__attention_has_lse(const attention_attrs *a)
+{
+    return a->normaliser == HEED_NORMALISER_SOFTMAX || a->normaliser == HEED_NORMALISER_TOPK ||
+           a->normaliser == HEED_NORMALISER_HARD || a->normaliser == HEED_NORMALISER_ADAPTIVE_SPAN;
+}
+
+static heed_type attention_type(heed_dtype dtype, int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    return heed_type_of(dtype, 4, (const int64_t[]){ a, b, c, d });
+}
+
 static heed_status attention_infer(op_infer *t)
 {
+    const attention_attrs *a = t->attrs;
     const heed_type *q = &t->in[AT_Q];
 
     TRY(heed__attention_check(t));
-    t->out[AT_GET_OUT] = t->out[AT_GET_WEIGHTS] = *q;
-    t->out[AT_GET_OUT].dims[3] = t->in[AT_V].dims[3];
-    t->out[AT_GET_WEIGHTS].dims[3] = t->in[AT_K].dims[2];
-    t->out[AT_GET_LSE] = heed__attention_row_type(q);
+    const int64_t batch = q->dims[0], heads = q->dims[1], tq = q->dims[2], tk = t->in[AT_K].dims[2];
+    const bool listed = heed__given(t, AT_PROBE_ROWS), some = heed__given(t, AT_PROBE_HEADS);
+
+    t->out[AT_GET_OUT] = attention_type(q->dtype, batch, heads, tq, t->in[AT_V].dims[3]);
+    t->out[AT_GET_LSE] = t->out[AT_GET_ENTROPY] = t->out[AT_GET_DISTANCE] = heed__attention_row_type(q);
+    t->out[AT_GET_ENTROPY].dims[2] = a->entropy ? tq : 0;
+    t->out[AT_GET_DISTANCE].dims[2] = a->distance ? tq : 0;
+    t->out[AT_GET_REL_SUMS] =
+        attention_type(q->dtype, batch, heads, tq, a->rel_sums ? t->in[AT_ROW_REL].dims[3] : 0);
+    t->out[AT_GET_WEIGHTS] = attention_type(q->dtype, batch, heads, tq, tk);
+    t->out[AT_GET_ROWS] = attention_type(q->dtype, batch, some ? t->in[AT_PROBE_HEADS].dims[0] : heads,
+                                         !a->rows ? 0 : listed ? t->in[AT_PROBE_ROWS].dims[0] : tq, tk);
+    t->out[AT_GET_TOPK_VALUES] = attention_type(q->dtype, batch, heads, tq, a->topk);
+    t->out[AT_GET_TOPK_INDICES] = attention_type(HEED_I64, batch, heads, tq, a->topk);
     return HEED_OK;
-}
-
-/* ---- composed of primitives: the meaning of everything above ---- */
-
-/* 0, 1, ... n-1 along one of four axes. */
-static heed_value attention_positions(heed_builder *b, int axis, int64_t n)
-{
-    int64_t dims[4] = { 1, 1, 1, 1 };
-
-    dims[axis] = n;
-    return heed_iota(b, heed_type_of(HEED_I64, 4, dims), axis);
-}
-
-/* i64 [B] as [B,1,1,1]. */
-static heed_value attention_by_sequence(heed_builder *b, heed_value x)
-{
-    return heed_reshape(b, x, 4, (const int64_t[]){ heed_dim(b, x, 0), 1, 1, 1 });
-}
-
-static heed_value attention_both(heed_builder *b, heed_value x, heed_value y)
-{
-    return x.id && y.id ? heed_and(b, x, y) : x.id ? x : y;
-}
-
-static heed_value attention_zero_unless(heed_builder *b, heed_value keep, heed_value x)
-{
-    return keep.id ? heed_select(b, keep, x, heed_scalar(b, heed_value_type(b, x).dtype, 0)) : x;
-}
-
-/* Key heads as often as query heads use them. */
-static heed_value attention_repeat(heed_builder *b, heed_value x, int64_t heads)
-{
-    const heed_type t = heed_value_type(b, x);
-    const int64_t times = t.dims[1] ? heads / t.dims[1] : 1;
-
-    if (times == 1)
-        return x;
-    x = heed_broadcast(b, heed_unsqueeze(b, x, 2), 5,
-                       (const int64_t[]){ t.dims[0], t.dims[1], times, t.dims[2], t.dims[3] });
-    return heed_reshape(b, x, 4, (const int64_t[]){ t.dims[0], heads, t.dims[2], t.dims[3] });
-}
-
-heed_value heed__attention_rows(heed_builder *b, const attention_parts *p, heed_value x)
-{
-    return attention_zero_unless(b, p->rows, x);
-}
-
-attention_parts heed__attention_parts(op_decompose *d)
-{
-    const attention_attrs *a = d->attrs;
-    heed_builder *b = d->b;
-    heed_value in[AT_INPUTS] = { { 0 } }, keep, within = { 0 };
-    attention_parts p = { .rows = { 0 } };
-
-    for (int i = 0; i < AT_INPUTS && i < d->n_in; i++)
-        in[i] = d->in[i];
-    p.q_type = heed_value_type(b, in[AT_Q]);
-    p.k_type = heed_value_type(b, in[AT_K]);
-    p.v_type = heed_value_type(b, in[AT_V]);
-    p.dtype = heed__sum_dtype(p.q_type.dtype);
-
-    const int64_t heads = p.q_type.dims[1], tq = p.q_type.dims[2], tk = p.k_type.dims[2];
-    const heed_value i = attention_positions(b, 2, tq), j = attention_positions(b, 3, tk);
-    if (in[AT_LENGTHS].id) /* [B,1,Tk,1]: rows of k and v */
-        within = heed_lt(b, attention_positions(b, 2, tk), attention_by_sequence(b, in[AT_LENGTHS]));
-    if (in[AT_Q_LENGTHS].id)
-        p.rows = heed_lt(b, i, attention_by_sequence(b, in[AT_Q_LENGTHS]));
-    p.q = heed__attention_rows(b, &p, heed__as(b, in[AT_Q], p.dtype));
-    p.k = attention_repeat(b, attention_zero_unless(b, within, heed__as(b, in[AT_K], p.dtype)), heads);
-    p.v = attention_repeat(b, attention_zero_unless(b, within, heed__as(b, in[AT_V], p.dtype)), heads);
-    if (tk == 0)
-        return p;
-
-    keep = attention_both(b, in[AT_MASK], p.rows);
-    if (in[AT_LENGTHS].id)
-        keep = attention_both(b, keep, heed_lt(b, j, attention_by_sequence(b, in[AT_LENGTHS])));
-    if (a->causal && in[AT_OFFSET].id)
-        keep =
-            attention_both(b, keep, heed_le(b, j, heed_add(b, i, attention_by_sequence(b, in[AT_OFFSET]))));
-    else if (a->causal)
-        keep = attention_both(
-            b, keep, heed_le(b, j, heed_add_scalar(b, i, (double)heed__attention_offset(a->offset, tq, tk))));
-    p.z = heed_mul_scalar(b, heed_matmul(b, p.q, heed_transpose(b, p.k, 2, 3)), a->scale);
-    if (keep.id)
-        p.z = heed_select(b, keep, p.z, heed_scalar(b, p.dtype, -INFINITY));
-    return p;
-}
-
-heed_value heed__attention_dropout(op_decompose *d, heed_value w)
-{
-    const attention_attrs *a = d->attrs;
-
-    return a->dropout > 0 ? heed__dropout(d->b, w, d->in[AT_RNG], a->dropout, a->node) : w;
-}
-
-/* Nothing to attend to. */
-static void attention_without_keys(op_decompose *d, const attention_parts *p)
-{
-    heed_type out = p->q_type, weights = p->q_type;
-
-    out.dims[3] = p->v_type.dims[3];
-    weights.dims[3] = 0;
-    d->out[AT_GET_OUT] = heed__zeros(d->b, &out);
-    d->out[AT_GET_LSE] = heed_full(d->b, heed__attention_row_type(&p->q_type), -INFINITY);
-    d->out[AT_GET_WEIGHTS] = heed__zeros(d->b, &weights);
 }
 
 static void attention_decompose(op_decompose *d)
 {
-    heed_builder *b = d->b;
-    const attention_parts p = heed__attention_parts(d);
-    heed_value m, none, e, sum, w, lse, out;
-
-    if (p.z.id == 0) {
-        attention_without_keys(d, &p);
-        return;
-    }
-    m = heed_stop_grad(b, heed__max_axis(b, p.z, 3));
-    none = heed_eq(b, m, heed_scalar(b, p.dtype, -INFINITY));
-    m = heed_select(b, none, heed_scalar(b, p.dtype, 0), m);
-    e = heed_exp(b, heed_sub(b, p.z, m));
-    sum = heed_select(b, none, heed_scalar(b, p.dtype, 1), heed__sum_axis(b, e, 3));
-    w = heed_div(b, e, sum);
-    lse = heed_select(b, none, heed_scalar(b, p.dtype, -INFINITY), heed_add(b, m, heed_log(b, sum)));
-    out = heed__attention_rows(b, &p, heed_matmul(b, heed__attention_dropout(d, w), p.v));
-    d->out[AT_GET_OUT] = heed__as(b, out, p.q_type.dtype);
-    d->out[AT_GET_LSE] = heed_squeeze(b, lse, 3);
-    d->out[AT_GET_WEIGHTS] = heed__as(b, w, p.q_type.dtype);
+    heed__attention_compose(d->b, d->attrs, d->in, d->n_in, d->out);
 }
 
 static void attention_gradient(op_grad *g)
 {
-    heed_value in[AT_GRAD_INPUTS] = { { 0 } };
+    static const char *const names[] = { ATTENTION_OUTPUTS(ATTENTION_NAME) };
+    static const int from[] = { ATTENTION_GRADS(ATTENTION_INPUT) };
+    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, din[AT_GRADS];
 
+    for (int i = AT_GET_ROWS; i < AT_OUTPUTS; i++) {
+        const heed_type t = heed_value_type(g->b, g->out[i]);
+
+        if (g->dout[i].id && heed_type_count(&t) > 0)
+            heed__poison(g->b, HEED_ERR_SPEC,
+                         "attention: the probe %s has no gradient: differentiate weights instead", names[i]);
+    }
     for (int i = 0; i < g->n_in; i++)
         in[i] = g->in[i];
-    in[AT_OUT] = g->out[AT_GET_OUT];
     in[AT_LSE] = g->out[AT_GET_LSE];
+    in[AT_OUT] = g->out[AT_GET_OUT];
+    in[AT_REL_SUMS] = g->dout[AT_GET_REL_SUMS].id ? g->out[AT_GET_REL_SUMS] : (heed_value){ 0 };
     in[AT_DOUT] = g->dout[AT_GET_OUT];
     in[AT_DLSE] = g->dout[AT_GET_LSE];
     in[AT_DWEIGHTS] = g->dout[AT_GET_WEIGHTS];
-    heed__nodes(g->b, &heed__op_attention_grad, g->attrs, in, AT_GRAD_INPUTS, g->din);
+    in[AT_DREL_SUMS] = g->dout[AT_GET_REL_SUMS];
+    heed__nodes(g->b, &heed__op_attention_grad, g->attrs, in, AT_GRAD_INPUTS, din);
+    for (int i = 0; i < AT_GRADS; i++)
+        if (from[i] < g->n_in && g->in[from[i]].id)
+            g->din[from[i]] = din[i];
 }
 
 /* ---- building ---- */
 
-heed_attended heed__attention(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS])
+void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
+                          heed_value out[AT_OUTPUTS])
 {
-    heed_value out[AT_OUTPUTS];
     int n = AT_INPUTS;
 
     while (n > AT_V + 1 && in[n - 1].id == 0)
         n--;
     heed__nodes(b, &heed__op_attention, a, in, n, out);
-    return (heed_attended){ .out = out[AT_GET_OUT], .lse = out[AT_GET_LSE], .weights = out[AT_GET_WEIGHTS] };
 }
 
-heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_value v,
-                             const heed_attention_spec *spec)
-{
-    static const heed_attention_spec plain;
-    const heed_attention_spec *s = spec ? spec : &plain;
-    const heed_type tq = heed_value_type(b, q), tk = heed_value_type(b, k);
-    const int64_t width = tk.rank == 4 ? tk.dims[3] : 1;
-    attention_attrs a = { .score = (int)s->score.kind,
-                          .scale = 1,
-                          .causal = s->mask.causal,
-                          .dropout = heed_get_mode(b) == HEED_TRAIN ? s->dropout.p : 0 };
-    heed_value in[AT_INPUTS] = { q, k, v, s->in.lengths, s->in.q_lengths, s->in.mask, s->in.offset };
-
-    if (heed__poisoned(b))
-        return (heed_attended){ { 0 }, { 0 }, { 0 } };
-    if (s->score.kind != HEED_SCORE_SCALED_DOT && s->score.kind != HEED_SCORE_DOT)
-        heed__poison(b, HEED_ERR_SPEC, "attention: score.kind %d is not known: it is scaled_dot or dot",
-                     (int)s->score.kind);
-    if (s->offset.set && s->in.offset.id)
-        heed__poison(b, HEED_ERR_SPEC, "attention: offset is given as a number and as a tensor: give one");
-    if (s->offset.set && !s->mask.causal)
-        heed__poison(b, HEED_ERR_SPEC,
-                     "attention: offset is given, but nothing looks at positions: mask.causal is off");
-    if (!(s->dropout.p >= 0 && s->dropout.p < 1))
-        heed__poison(b, HEED_ERR_SPEC, "attention: dropout.p must be at least 0 and below 1");
-    if (s->dropout.p > 0 && !s->dropout.name)
-        heed__poison(b, HEED_ERR_USAGE,
-                     "attention: dropout.p needs dropout.name, the name of its random numbers");
-    if (s->score.scale.set)
-        a.scale = (double)s->score.scale.value;
-    else if (s->score.kind == HEED_SCORE_SCALED_DOT && width > 0)
-        a.scale = 1 / sqrt((double)width);
-    if (s->offset.set)
-        a.offset = heed__attention_offset(s->offset.value, tq.rank == 4 ? tq.dims[2] : 0,
-                                          tk.rank == 4 ? tk.dims[2] : 0);
-    else if (s->mask.causal && !s->in.offset.id && tq.rank == 4 && tk.rank == 4)
-        a.offset = tk.dims[2] - tq.dims[2];
-    if (a.dropout > 0 && !heed__poisoned(b)) {
-        a.node = heed__random_node(b, s->dropout.name);
-        in[AT_RNG] = heed_rng(b);
-    }
-    if (s->in.lengths.id && tk.rank == 4)
-        in[AT_LENGTHS] = heed__check_range(b, s->in.lengths, tk.dims[2]);
-    if (s->in.q_lengths.id && tq.rank == 4)
-        in[AT_Q_LENGTHS] = heed__check_range(b, s->in.q_lengths, tq.dims[2]);
-    return heed__attention(b, &a, in);
-}
-
-/* Plain, masked in every way, grouped, tiles of keys, wide and odd heads, nothing at all. */
-#define PLAIN                                                                                                \
-    {                                                                                                        \
-        .scale = 0.5                                                                                         \
-    }
-#define BARE ABSENT(), ABSENT(), ABSENT(), ABSENT()
+/* Plain, masked in every way, grouped, tiles of keys, wide and odd heads, nothing at all. Cells beside these are held against
+ * f64 by tests/attention_grid_test.c. */
+#define QKV(b, hq, hk, tq, tk, d, dv)                                                                        \
+    [AT_Q] = DIMS(b, hq, tq, d), [AT_K] = DIMS(b, hk, tk, d), [AT_V] = DIMS(b, hk, tk, dv)
+#define CORE .scale = 0.5, .temperature = 1
 static const op_sample attention_samples[] = {
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) },
-      .attrs = &(const attention_attrs)PLAIN },
-    { .in = { DIMS(2, 4, 3, 5), DIMS(2, 2, 6, 5), DIMS(2, 2, 6, 3) },
-      .attrs = &(const attention_attrs){ .scale = 0.4, .causal = true, .offset = 3 } },
-    { .in = { DIMS(3, 2, 6, 4), DIMS(3, 2, 4, 4), DIMS(3, 2, 4, 4), LENGTHS(4, 3), LENGTHS(6, 3),
-              MASK(3, 1, 6, 4) },
-      .attrs = &(const attention_attrs){ .scale = 0.5, .causal = true, .offset = -1 } },
-    { .in = { DIMS(2, 1, 4, 3), DIMS(2, 1, 5, 3), DIMS(2, 1, 5, 3), ABSENT(), ABSENT(), ABSENT(),
-              LENGTHS(5, 2) },
-      .attrs = &(const attention_attrs){ .scale = 0.5, .causal = true } },
-    { .in = { DIMS(1, 2, 4, 4), DIMS(1, 1, 9, 4), DIMS(1, 1, 9, 4), BARE, RNG() },
-      .attrs = &(const attention_attrs){ .scale = 0.5, .dropout = 0.3, .node = 7 } },
-    { .in = { DIMS(2, 2, 131, 16), DIMS(2, 1, 150, 16), DIMS(2, 1, 150, 20) },
-      .attrs = &(const attention_attrs){ .scale = 0.25, .causal = true, .offset = 19 },
+    { .in = { QKV(2, 2, 2, 5, 7, 4, 4) }, .attrs = &(const attention_attrs){ CORE } },
+    { .in = { QKV(2, 4, 2, 3, 6, 5, 3) },
+      .attrs = &(const attention_attrs){ .scale = 0.4, .temperature = 1, .causal = true, .offset = 3 } },
+    { .in = { QKV(3, 2, 2, 6, 4, 4, 4), [AT_LENGTHS] = LENGTHS(4, 3), [AT_Q_LENGTHS] = LENGTHS(6, 3),
+              [AT_OFFSET] = ABSENT(), [AT_MASK] = MASK(3, 1, 6, 4) },
+      .attrs = &(const attention_attrs){ CORE, .causal = true, .offset = -1 } },
+    { .in = { QKV(2, 1, 1, 4, 5, 3, 3), [AT_LENGTHS] = ABSENT(), [AT_Q_LENGTHS] = ABSENT(),
+              [AT_OFFSET] = LENGTHS(5, 2) },
+      .attrs = &(const attention_attrs){ CORE, .causal = true } },
+    { .in = { QKV(1, 2, 1, 9, 9, 4, 4) },
+      .attrs = &(const attention_attrs){ CORE, .window = true, .left = 2, .right = 1, .stride = 2 } },
+    { .in = { QKV(2, 2, 1, 131, 150, 16, 20) },
+      .attrs = &(const attention_attrs){ .scale = 0.25, .temperature = 1, .causal = true, .offset = 19 },
       .no_numeric = true }, /* several tiles: too slow in f64 */
-    { .in = { DIMS(1, 1, 30, 72), DIMS(1, 1, 67, 72), DIMS(1, 1, 67, 65), LENGTHS(67, 1) },
-      .attrs = &(const attention_attrs){ .scale = 0.1 },
+    { .in = { QKV(1, 1, 1, 30, 67, 72, 65), [AT_LENGTHS] = LENGTHS(67, 1) },
+      .attrs = &(const attention_attrs){ .scale = 0.1, .temperature = 1 },
       .no_numeric = true }, /* wide heads: likewise */
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 8, 4), DIMS(2, 2, 8, 4) },
-      .attrs = &(const attention_attrs)PLAIN,
-      .scale = 1e4 },
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), DIMS(2, 2, 0, 4) },
-      .attrs = &(const attention_attrs)PLAIN },
-    { .in = { DIMS(0, 2, 3, 4), DIMS(0, 2, 5, 4), DIMS(0, 2, 5, 4) },
-      .attrs = &(const attention_attrs)PLAIN },
-    { .in = { DIMS(2, 3, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) },
-      .attrs = &(const attention_attrs)PLAIN,
+    { .in = { QKV(2, 2, 2, 3, 8, 4, 4) }, .attrs = &(const attention_attrs){ CORE }, .scale = 1e4 },
+    { .in = { QKV(2, 2, 2, 3, 0, 4, 4) }, .attrs = &(const attention_attrs){ CORE } },
+    { .in = { QKV(0, 2, 2, 3, 5, 4, 4) }, .attrs = &(const attention_attrs){ CORE } },
+    { .in = { QKV(2, 3, 2, 5, 7, 4, 4) },
+      .attrs = &(const attention_attrs){ CORE },
       .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 3), DIMS(2, 2, 7, 4) },
-      .attrs = &(const attention_attrs)PLAIN,
+    { .in = { [AT_Q] = DIMS(2, 2, 5, 4), [AT_K] = DIMS(2, 2, 7, 3), [AT_V] = DIMS(2, 2, 7, 4) },
+      .attrs = &(const attention_attrs){ CORE },
       .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(2, 2, 5, 4), DIMS(2, 2, 7, 4), DIMS(2, 2, 7, 4) },
-      .attrs = &(const attention_attrs){ .scale = INFINITY },
+    { .in = { QKV(2, 2, 2, 5, 7, 4, 4) },
+      .attrs = &(const attention_attrs){ .scale = INFINITY, .temperature = 1 },
       .refused = HEED_ERR_SPEC },
     SAMPLE_END,
 };
@@ -374,11 +298,14 @@ static const op_sample attention_samples[] = {
 static bool attention_onnx_accepts(const onnx_emit *e)
 {
     const attention_attrs *a = e->attrs;
-    bool plain = !a->causal && e->in[AT_Q].dims[1] == e->in[AT_K].dims[1] && e->in[AT_K].dims[2] > 0 &&
-                 !e->want[AT_GET_LSE];
+    bool plain = !a->causal && !a->window && !a->stride && a->score == ATTENTION_DOT && a->softcap == 0 &&
+                 a->temperature == 1 && a->normaliser == HEED_NORMALISER_SOFTMAX && !a->plus_one &&
+                 e->in[AT_Q].dims[1] == e->in[AT_K].dims[1] && e->in[AT_K].dims[2] > 0;
 
     for (int i = AT_V + 1; i < e->n_in; i++)
         plain = plain && e->in[i].rank < 0;
+    for (int i = 0; i < AT_OUTPUTS; i++)
+        plain = plain && (i == AT_GET_OUT || i == AT_GET_WEIGHTS || !e->want[i]);
     return plain;
 }
 

@@ -1,45 +1,82 @@
-/* Fused softmax attention of one head, f32; one table per instruction level. Pointers, sizes and steps, no
- * graph word.
+/* Fused attention of one query head, f32; one table per instruction level. Pointers, sizes and steps, no graph word.
  *
- * Keys come in tiles of 64 that begin at multiples of 64 from key 0, and every number of a row is a chain
- * over keys in rising order. So a row's bytes depend on its own query and on the keys it keeps: not on the
- * number of queries, on its neighbours, on what lies behind the lengths or on the thread. */
+ *   z_ij = cap(scale raw(q_i, k_j) + row_rel[i, clip(j - p + row_zero)] + rel[j - i + tq - 1] + bias_ij) / temperature
+ *   w    = normalise(z over kept keys),   out_i = sum_j drop(w)_ij v_j
+ *
+ * Keys come in tiles of 64 that begin at multiples of 64 from key 0, and every number of a row is a chain over keys in rising
+ * order. So a row's bytes depend on its own query and on the keys it keeps: not on the number of queries, on its neighbours, on
+ * what lies behind the lengths or on the thread. */
 #ifndef CPU_ATTENTION_H
 #define CPU_ATTENTION_H
 
-#include <heed/base.h>
+#include "cpu/attention_mask.h"
 
 #define ATTENTION_ROWS 128 /* queries of one call of forward: packing a tile of keys is shared by so many */
 
-/* Heads that share one key head; `group` of them. Steps are floats (mask: bytes) from one row, or one head,
- * to the next. */
+enum attention_head_score { HEAD_DOT, HEAD_ADDITIVE, HEAD_SQ_DISTANCE, HEAD_DISTANCE };
+enum attention_head_normaliser {
+    HEAD_SOFTMAX,
+    HEAD_SIGMOID,
+    HEAD_TOPK,   /* `k` largest; hard: k = 1, without gradient to z */
+    HEAD_ENTMAX, /* `alpha`; sparsemax is 2 */
+    HEAD_SPAN
+};
+
+/* One query head with its key head. Steps are floats (bool masks: bytes) from one row to the next; the last axis is dense. */
 typedef struct attention_head {
     const float *q, *k, *v;
-    int64_t q_step, k_step, v_step, q_head;
-    int64_t tq, tk, dk, dv, group;
-    int64_t length, q_length; /* keys and queries that count; those beyond are never read */
-    int64_t offset;           /* causal: query i keeps keys j <= i + offset */
-    bool causal;
-    const bool *mask; /* NULL: all are kept */
-    int64_t mask_row, mask_key, mask_head;
-    float scale;
-    bool drops; /* dropout of the weights: kept where the word at (row + i, j) is at least `threshold` */
+    int64_t q_step, k_step, v_step;
+    int64_t dk, dv;
+    attention_mask mask; /* tq, tk, lengths and offset are here */
+
+    enum attention_head_score score;
+    const float *add_v;                /* additive: dk numbers */
+    float scale, softcap, temperature; /* softcap 0: none */
+    const float *bias;                 /* NULL: none; bias[i bias_row + j bias_key], bias_key 0 or 1 */
+    int64_t bias_row, bias_key;
+    const float *rel;     /* NULL: none; tq + tk - 1 numbers */
+    const float *row_rel; /* NULL: none; [tq, row_size] */
+    int64_t row_size, row_zero;
+
+    enum attention_head_normaliser normaliser;
+    bool has_sink;
+    float sink; /* softmax: e^sink is added to the denominator */
+    float sigmoid_bias, alpha, span, ramp;
+    int64_t k_most; /* topk */
+    bool hard;
+
+    bool
+        drops; /* dropout of the weights: kept where the word at (row + i, j) is at least `threshold`, or keep is true */
     uint32_t threshold, row;
     float kept; /* 1 / (1 - p) */
     uint64_t seed;
     uint32_t step, node;
+    const bool *dropout_keep; /* NULL: drawn; [tq, tk] */
 } attention_head;
 
 /* Where results go: dense, of this head; each may be NULL. */
 typedef struct attention_result {
-    float *out, *lse, *weights;
+    float *out, *lse; /* [tq, dv], [tq] */
+    float *weights;   /* [tq, tk] */
+    float *entropy, *distance;
+    float *topk_values; /* [tq, topk] */
+    int64_t *topk_indices, topk;
+    /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed */
+    float *rows;
+    const int64_t *row_list;
+    int64_t n_rows;
 } attention_result;
 
-/* What backward is given and where it goes, dense but for dout; each of dlse, dq, dk and dv may be NULL. */
+/* What backward is given of one query head, and where its own results go: dense but for dout. Each of dlse and the results may
+ * be NULL. Those of numbers shared by heads and sequences are this head's alone: the caller adds them up in a fixed order. */
 typedef struct attention_upstream {
     const float *out, *lse, *dout, *dlse;
-    int64_t dout_step, dout_head;
-    float *dq, *dk, *dv;
+    int64_t dout_step;
+    float *dq;
+    float *dbias;           /* dbias[i bias_row + j bias_key] += dz; zeroed or holding earlier sums */
+    float *drel, *drow_rel; /* tq + tk - 1; [tq, row_size]: zeroed before */
+    float *dadd_v;          /* dk; zeroed before */
+    float *dtemperature, *dsink, *dsigmoid_bias, *dalpha, *dspan; /* one number each, zeroed before */
 } attention_upstream;
 
 typedef struct attention_ops {
@@ -47,15 +84,16 @@ typedef struct attention_ops {
     size_t (*forward_bytes)(int64_t dk, int64_t dv);
     size_t (*backward_bytes)(int64_t dk, int64_t dv, int64_t rows); /* rows: group * tq */
 
-    /* Queries [begin, end) of the first head of the group, at most ATTENTION_ROWS. Asking for weights
-     * changes no bit of out. */
+    /* Queries [begin, end), at most ATTENTION_ROWS. Asking for more results changes no bit of the others. */
     void (*forward)(const attention_head *h, const attention_result *to, int64_t begin, int64_t end,
                     void *const scratch[4]);
 
-    /* All heads of the group:  with p = exp(scale q k - lse) over kept keys,
-     *   ds = p (dropped dout v - sum dout out + dlse),
-     *   dq = scale ds k,  dk = scale ds^T q,  dv = dropped p^T dout. */
-    void (*backward)(const attention_head *h, const attention_upstream *u, void *const scratch[4]);
+    /* The query heads that share one key head, `group` of them, heads[g] with upstream[g]; dk [tk,dk] and dv [tk,dv] of the key
+     * head, or NULL.  With p = e^(z - lse) over kept keys,
+     *   dz = p (dropped dout v - sum dout out + dlse),
+     *   dq = scale dz k,  dk = scale dz^T q,  dv = dropped p^T dout. */
+    void (*backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                     float *dk, float *dv, void *const scratch[4]);
 } attention_ops;
 
 /* The table of a level, NULL when it is not built in. */

@@ -104,7 +104,8 @@ typedef struct op_kernel {
     const char *name;
     enum kernel_layout layout;
     int64_t chunk;
-    bool (*accepts)(const op_call *c);
+    bool (*accepts)(const op_call *c);          /* NULL: always */
+    const char *(*refuses)(const op_call *c);   /* in place of accepts: NULL, or what it does not serve, as a clause */
     int64_t (*count)(const op_call *c);
     int64_t (*chunk_of)(const op_call *c);
     size_t (*scratch)(const op_call *c);
@@ -114,13 +115,14 @@ typedef struct op_kernel {
     size_t (*partial)(const op_call *c); /* bytes a chunk for sums across chunks, zeroed before run */
     void (*run)(const op_call *c, int64_t begin, int64_t end);
     void (*finish)(const op_call *c);    /* after all chunks: adds partials in chunk order */
-    unsigned dense_in;                   /* bits of inputs that must be DENSE whatever `layout` says */
+    uint64_t dense_in;                   /* bits of inputs that must be DENSE whatever `layout` says */
 } op_kernel;
 #define KERNEL_END { .name = NULL }
 
 /* A bad value in data (an index out of range): the lowest item wins and the session returns it after the step. The op says
  * OP_FAULTS. */
 void heed__fault(const op_call *c, int64_t item, heed_status code, int64_t value);
+void heed__fault_number(const op_call *c, int64_t item, heed_status code, double value);
 
 /* A view op aliases its input: from the input's strides, the output's, and how many elements further it begins. False: this layout
  * cannot be aliased and is copied first. */
@@ -135,6 +137,7 @@ typedef enum sample_fill {
     FILL_MASK,     /* bool, about 3 in 4 true */
     FILL_DISTINCT, /* well separated numbers, so that no tie or kink is near */
     FILL_UNIT,     /* open interval (-0.9, 0.9) */
+    FILL_ALPHA,    /* 1.1 .. 2 */
     FILL_RNG,      /* {seed, step} of random ops */
     FILL_PROBABILITY /* rows along the last axis sum to one */
 } sample_fill;
@@ -156,14 +159,20 @@ typedef struct sample_in {
 #define ABSENT() { .rank = -1, .given = true }
 #define RNG() { .rank = 1, .dims = { 2 }, .dtype = HEED_I64, .fill = FILL_RNG, .given = true }
 
+#define SAMPLE_IN_MAX 12
 typedef struct op_sample {
-    sample_in in[16]; /* ends at the first that is not given */
+    sample_in in[SAMPLE_IN_MAX]; /* ends at the first that is not given */
+    const sample_in *all;        /* in place of `in` where there are more; ends likewise */
     const void *attrs;
     double scale;        /* multiplies normal fills; 0: 1. Anything else skips numeric gradients */
     heed_status refused; /* the builder must refuse with this code */
     bool no_numeric;     /* has kinks where it is sampled: skip numeric gradients, and why stands in a comment */
 } op_sample;
 #define SAMPLE_END { .attrs = NULL }
+static inline const sample_in *heed__sample_inputs(const op_sample *s)
+{
+    return s->all ? s->all : s->in;
+}
 
 /* ---- the table of an op ---- */
 enum op_flags {

@@ -144,8 +144,8 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
         p.k = add_row(b, "bias_k", p.k);
         p.v = add_row(b, "bias_v", p.v);
     }
-    spec.dropout.p = o->dropout;
-    spec.dropout.name = "dropout";
+    spec.combine.dropout.p = o->dropout;
+    spec.combine.dropout.name = "dropout";
     a = heed_attention(b, p.q, p.k, p.v, &spec);
     heed_tap(b, "weights", a.weights);
     if (weights)

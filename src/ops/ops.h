@@ -54,6 +54,9 @@ heed_value heed__norm_over(heed_builder *b, const op_def *op, const void *attrs,
 /* Dropout whose node number is given (ops/dropout.c): several nodes may share their bits. rng is {seed, step}. */
 heed_value heed__dropout(heed_builder *b, heed_value x, heed_value stream, double p, int64_t number);
 
+/* [(alpha - 1) z - tau]+^(1/(alpha - 1)) along the last axis (ops/entmax.c); alpha broadcasts to z's rows, 1.01 .. 2. */
+heed_value heed__entmax(heed_builder *b, heed_value z, heed_value alpha);
+
 /* Zeros of a type (a broadcast scalar constant). */
 heed_value heed__zeros(heed_builder *b, const heed_type *type);
 

@@ -17,12 +17,16 @@ const op_kernel *heed__plan_kernel(const op_def *op, const op_call *c, heed_kern
     const op_kernel *last = NULL;
 
     for (const op_kernel *k = op->cpu; k && k->name; k++) {
-        if (!k->accepts || k->accepts(c)) {
+        const char *why = k->refuses ? k->refuses(c) : NULL;
+
+        if (!why && (!k->accepts || k->accepts(c))) {
             if (kernels == HEED_KERNELS_FAST)
                 return k;
             last = k;
         } else if (passed) {
             heed__text_add(passed, "%s%s", passed->size ? ", " : "", k->name);
+            if (why)
+                heed__text_add(passed, " (%s)", why);
         }
     }
     return last;

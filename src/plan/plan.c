@@ -297,7 +297,7 @@ static heed_status plan_node(planner *w, const node *n, heed_error *err)
         operands[i] = (operand){ .storage = NO_STORAGE, .view.type.rank = -1 };
         if (n->in[i].id)
             TRY(fitting(w, &operands[i], n->in[i],
-                        i < 32 && kernel->dense_in >> i & 1 ? DENSE : kernel->layout, n->path, err));
+                        i < 64 && kernel->dense_in >> i & 1 ? DENSE : kernel->layout, n->path, err));
     }
     TRY(new_step(p, &s, n->op, kernel, n->attrs, n->path, n->n_in, n->n_out, err));
     s->passed_over = made.passed_over;

@@ -10,13 +10,15 @@
 #include "session/weights.h"
 
 #include <stdatomic.h>
+#include <math.h>
+#include <math.h>
 #include <string.h>
 
 struct op_fault {
     _Atomic int64_t item; /* lowest so far; INT64_MAX: none */
     atomic_flag lock;
     heed_status code;
-    int64_t value;
+    double value;
 };
 
 /* A plan's operands with their memory. */
@@ -227,6 +229,11 @@ void heed_session_remove(heed_session *s, int id)
 
 void heed__fault(const op_call *c, int64_t item, heed_status code, int64_t value)
 {
+    heed__fault_number(c, item, code, (double)value);
+}
+
+void heed__fault_number(const op_call *c, int64_t item, heed_status code, double value)
+{
     op_fault *f = c->fault;
 
     if (!f)
@@ -344,8 +351,8 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
             return heed__fail_at(err, s->fault.code, t->path, "%s: element %lld is NaN or infinite",
                                  t->op->name, (long long)item);
         return heed__fail_at(err, s->fault.code, t->path,
-                             "%s: element %lld has the value %lld, which is out of range", t->op->name,
-                             (long long)item, (long long)s->fault.value);
+                             "%s: element %lld has the value %.*g, which is out of range", t->op->name,
+                             (long long)item, floor(s->fault.value) == s->fault.value ? 17 : 7, s->fault.value);
     }
     return HEED_OK;
 }

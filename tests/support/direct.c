@@ -141,7 +141,7 @@ bool direct_accepts(const sampled *s, const op_kernel *k, const direct_opts *o, 
     for (int i = 0; i < n_out; i++)
         out_view[i] = heed__view(NULL, &out[i]);
     c = direct_call(s, o, in_view, out_view, n_out);
-    return !k->accepts || k->accepts(&c);
+    return (!k->refuses || !k->refuses(&c)) && (!k->accepts || k->accepts(&c));
 }
 
 bool direct_may_overwrite(const op_def *op, int out, int in)

@@ -350,7 +350,7 @@ static void check_repeated(harness *h, harness_row *row, int index)
         int repeats = 1 << i;
 
         sampled_open(&s, row->op, index);
-        if (s.type[i].rank < 1 || s.type[i].dims[0] < 2 || s.sample->in[i].fill == FILL_RNG || s.sample->in[i].fill == FILL_DISTINCT) {
+        if (s.type[i].rank < 1 || s.type[i].dims[0] < 2 || s.given[i].fill == FILL_RNG || s.given[i].fill == FILL_DISTINCT) {
             sampled_close(&s);
             continue;
         }
@@ -718,7 +718,7 @@ static void check_zero(harness *h, harness_row *row, int index)
     n = s.n;
     sampled_close(&s);
     for (int i = 0; i < n; i++)
-        for (int a = 0; a < row->op->samples[index].in[i].rank; a++)
+        for (int a = 0; a < heed__sample_inputs(&row->op->samples[index])[i].rank; a++)
             for (int everywhere = 0; everywhere < 2; everywhere++)
                 for (int order = 0; order < 2; order++) {
                     char what[80];
@@ -727,10 +727,10 @@ static void check_zero(harness *h, harness_row *row, int index)
                     snprintf(what, sizeof what, "with size 0 of axis %d of input %d%s: result ", a, i, everywhere ? " and its equals" : "");
                     sampled_open(&s, row->op, index);
                     size = s.type[i].dims[a];
-                    if (s.sample->in[i].fill != FILL_RNG) {
+                    if (s.given[i].fill != FILL_RNG) {
                         s.type[i].dims[a] = 0;
                         for (int j = 0; j < n && everywhere; j++)
-                            for (int k = 0; k < s.type[j].rank && s.sample->in[j].fill != FILL_RNG; k++)
+                            for (int k = 0; k < s.type[j].rank && s.given[j].fill != FILL_RNG; k++)
                                 if (s.type[j].dims[k] == size)
                                     s.type[j].dims[k] = 0;
                         sampled_fill(&s);
@@ -757,7 +757,7 @@ static bool index_slot(const sampled *s, int i)
     for (int k = 0; index_meant[k]; k++)
         if (strcmp(index_meant[k], s->op->name) == 0)
             return false;
-    return s->type[i].rank >= 0 && slot && slot->dtypes == I64_ONLY && s->sample->in[i].fill == FILL_INDEX && heed_type_count(&s->type[i]) > 0;
+    return s->type[i].rank >= 0 && slot && slot->dtypes == I64_ONLY && s->given[i].fill == FILL_INDEX && heed_type_count(&s->type[i]) > 0;
 }
 
 /* No kernel leaves its operands, even when nobody listens to its fault. */
@@ -823,7 +823,7 @@ static void check_index(harness *h, harness_row *row, sampled *s)
 {
     for (int i = 0; i < s->n; i++)
         if (index_slot(s, i)) {
-            index_try(h, row, s, i, (double)s->sample->in[i].n);
+            index_try(h, row, s, i, (double)s->given[i].n);
             index_try(h, row, s, i, -1);
             index_try(h, row, s, i, 1e15);
             index_try(h, row, s, i, -1e15);

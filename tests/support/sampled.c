@@ -17,7 +17,7 @@ int sampled_count(const op_def *op)
 {
     int n = 0;
 
-    while (op->samples && (op->samples[n].in[0].given || op->samples[n].attrs || op->samples[n].refused))
+    while (op->samples && (op->samples[n].in[0].given || op->samples[n].all || op->samples[n].attrs || op->samples[n].refused))
         n++;
     return n;
 }
@@ -37,7 +37,7 @@ bool sampled_tested(const sampled *s, int i)
 {
     const op_slot *slot = sampled_slot(s->op, i);
 
-    return s->type[i].rank >= 0 && s->sample->in[i].dtype == HEED_F32 && (!slot || !slot->dtypes || slot->dtypes & DTYPE_BIT(HEED_F64));
+    return s->type[i].rank >= 0 && s->given[i].dtype == HEED_F32 && (!slot || !slot->dtypes || slot->dtypes & DTYPE_BIT(HEED_F64));
 }
 
 bool sampled_any_tested(const sampled *s)
@@ -150,6 +150,9 @@ static void sampled_numbers(double *x, const heed_type *type, const sample_in *i
         case FILL_UNIT:
             x[i] = 0.9 * (2 * (double)heed__unit(w[2]) - 1);
             break;
+        case FILL_ALPHA:
+            x[i] = 1.1 + 0.9 * (double)heed__unit(w[2]);
+            break;
         case FILL_RNG:
             x[i] = i ? 3 : 20261;
             break;
@@ -194,10 +197,10 @@ void sampled_fill(sampled *s)
         snprintf(path, sizeof path, "sample.%d", i);
         r = heed__rng(SAMPLED_SEED, (uint32_t)s->index, path);
         s->x[i] = trial_memory((size_t)heed_type_count(&s->type[i]), sizeof(double));
-        sampled_numbers(s->x[i], &s->type[i], &s->sample->in[i], scale, &r);
+        sampled_numbers(s->x[i], &s->type[i], &s->given[i], scale, &r);
         if (sampled_repeats(s, i))
             sampled_repeat(s->x[i], &s->type[i]);
-        for (int64_t k = 0; s->sample->in[i].dtype == HEED_F32 && k < heed_type_count(&s->type[i]); k++)
+        for (int64_t k = 0; s->given[i].dtype == HEED_F32 && k < heed_type_count(&s->type[i]); k++)
             s->x[i][k] = sampled_round(sampled_tested(s, i) ? s->rounded : HEED_F32, s->x[i][k]);
     }
 }
@@ -205,10 +208,11 @@ void sampled_fill(sampled *s)
 void sampled_open(sampled *s, const op_def *op, int index)
 {
     *s = (sampled){ .op = op, .sample = &op->samples[index], .index = index, .dtype = HEED_F32, .rounded = HEED_F32 };
-    while (s->n < SAMPLED_IN && s->sample->in[s->n].given)
+    s->given = heed__sample_inputs(s->sample);
+    while (s->n < (s->sample->all ? SAMPLED_IN : SAMPLE_IN_MAX) && s->given[s->n].given)
         s->n++;
     for (int i = 0; i < s->n; i++) {
-        const sample_in *in = &s->sample->in[i];
+        const sample_in *in = &s->given[i];
 
         s->type[i] = (heed_type){ .dtype = in->dtype, .rank = in->rank };
         memcpy(s->type[i].dims, in->dims, sizeof in->dims);

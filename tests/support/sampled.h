@@ -6,7 +6,7 @@
 #include "graph/op.h"
 #include "support/trial.h"
 
-#define SAMPLED_IN 12
+#define SAMPLED_IN 40
 
 /* How an input reaches the op. The numbers are the same; what lies between them is NaN, or an index that is out of range. */
 typedef enum arrival {
@@ -29,6 +29,7 @@ typedef struct sampled {
     int repeats;          /* bit i: input i is one row, repeated along axis 0, and arrives as a broadcast view */
 
     int n;
+    const sample_in *given;
     heed_type type[SAMPLED_IN]; /* rank -1: absent */
     double *x[SAMPLED_IN];
 

@@ -1,0 +1,15 @@
+/* The functions that one level's table of attention kernels is made of; cpu/attention.h says what they do. */
+#ifndef CPU_LEVEL_ATTENTION_LEVEL_H
+#define CPU_LEVEL_ATTENTION_LEVEL_H
+
+#include "cpu/attention.h"
+#include "cpu/vec.h"
+
+size_t LEVEL_NAME(attention_forward_bytes)(int64_t dk, int64_t dv);
+size_t LEVEL_NAME(attention_backward_bytes)(int64_t dk, int64_t dv, int64_t rows);
+void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_result *to, int64_t begin,
+                                   int64_t end, void *const scratch[4]);
+void LEVEL_NAME(attention_backward)(const attention_head *heads, const attention_upstream *upstream,
+                                    int64_t group, float *dk, float *dv, void *const scratch[4]);
+
+#endif

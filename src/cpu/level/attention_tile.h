@@ -1,0 +1,344 @@
+/* What the attention kernels of one instruction level share: products in registers, packing, dropout, masks as lanes.
+ *
+ * One micro-kernel serves all products:  C += A B  with A(i, k) = a[64 i + k] (ROW) or a[64 k + i] (COLUMN: A is read
+ * transposed). What stands on the left lies in panels, rows of 64 floats, so that the distance between rows is a constant;
+ * wider matrices are several panels one after another.
+ *
+ * Each lane is a chain of its own in rising k, so heights and widths of register tiles change no bit. */
+#ifndef CPU_LEVEL_ATTENTION_TILE_H
+#define CPU_LEVEL_ATTENTION_TILE_H
+
+#include "cpu/attention.h"
+#include "cpu/level/gemm_kernel.h"
+#include "cpu/level/math.h"
+#include "cpu/level/philox.h"
+#include "cpu/vec.h"
+
+#define PANEL ATTENTION_TILE /* floats of a row of a panel; keys of a tile; queries of a block of backward */
+#define TILE_FLOATS (PANEL * PANEL)
+#define MINUS_INF (-__builtin_inff())
+
+static inline int64_t panels(int64_t n)
+{
+    return kernel_ceil(n, PANEL);
+}
+
+/* Where part t begins when n things are cut into parts whose sizes differ by one at most. */
+static inline int64_t part_begin(int64_t n, int64_t parts, int64_t t)
+{
+    return t * (n / parts) + kernel_min(t, n % parts);
+}
+
+/* n rounded up to whole vectors. */
+static inline int64_t whole_vectors(int64_t n)
+{
+    return kernel_ceil(n, VL) * VL;
+}
+
+/* ---- C += A B in registers ---- */
+
+typedef struct product_args {
+    const float *a, *b;
+    float *c;
+    int64_t b_step, c_step, k;
+    bool add;
+} product_args;
+
+typedef void product_fn(const product_args *p);
+
+static inline __attribute__((always_inline)) void product_tile(const bool column, const int h, const int w,
+                                                               const product_args *p)
+{
+    const float *a = p->a, *b = p->b;
+    float *const c = p->c;
+    const int64_t b_step = p->b_step, c_step = p->c_step;
+    vf r[32];
+
+    if (p->add) {
+        UNROLL for (int i = 0; i < h; i++)
+        {
+            UNROLL for (int v = 0; v < w; v++) r[i * w + v] = vload(c + i * c_step + v * VL);
+        }
+    } else {
+        UNROLL for (int i = 0; i < h * w; i++) r[i] = (vf){ 0 };
+    }
+    for (int64_t k = p->k; k > 0; k--) {
+        vf y[4];
+
+        UNROLL for (int v = 0; v < w; v++) y[v] = vload(b + v * VL);
+        UNROLL for (int i = 0; i < h; i++)
+        {
+            const vf x = vsplat(column ? a[i] : a[i * PANEL]);
+
+            UNROLL for (int v = 0; v < w; v++) r[i * w + v] = vfma(x, y[v], r[i * w + v]);
+        }
+        a += column ? PANEL : 1;
+        b += b_step;
+    }
+    UNROLL for (int i = 0; i < h; i++)
+    {
+        UNROLL for (int v = 0; v < w; v++) vstore(c + i * c_step + v * VL, r[i * w + v]);
+    }
+}
+
+#define PRODUCT(w, column, h)                                                                                \
+    static void product_##w##_##column##_##h(const product_args *p)                                          \
+    {                                                                                                        \
+        product_tile(column, h, w, p);                                                                       \
+    }
+#define PRODUCT_NAME(w, column, h) product_##w##_##column##_##h,
+
+#define UP_TO_4(X, w, f) X(w, f, 1) X(w, f, 2) X(w, f, 3) X(w, f, 4)
+#define UP_TO_6(X, w, f) UP_TO_4(X, w, f) X(w, f, 5) X(w, f, 6)
+#define UP_TO_7(X, w, f) UP_TO_6(X, w, f) X(w, f, 7)
+#define UP_TO_8(X, w, f) UP_TO_7(X, w, f) X(w, f, 8)
+#define UP_TO_12(X, w, f) UP_TO_8(X, w, f) X(w, f, 9) X(w, f, 10) X(w, f, 11) X(w, f, 12)
+#define UP_TO_14(X, w, f) UP_TO_12(X, w, f) X(w, f, 13) X(w, f, 14)
+
+/* How high a register tile of w vectors may be: accumulators, w vectors of B and one of A fill the
+ * registers. */
+#if LEVEL == 4
+#define WIDTH 4
+#define WIDTHS(W) W(UP_TO_14, 1) W(UP_TO_14, 2) W(UP_TO_8, 3) W(UP_TO_7, 4)
+static const int product_height[WIDTH + 1] = { 0, 14, 14, 8, 7 };
+#define GROUP 28 /* queries whose scores are made and used together: they stay in L1 */
+#elif LEVEL == 5
+#define WIDTH 4
+#define WIDTHS(W) W(UP_TO_14, 1) W(UP_TO_12, 2) W(UP_TO_8, 3) W(UP_TO_6, 4)
+static const int product_height[WIDTH + 1] = { 0, 14, 12, 8, 6 };
+#define GROUP 24
+#elif LEVEL == 3
+#define WIDTH 2
+#define WIDTHS(W) W(UP_TO_12, 1) W(UP_TO_6, 2)
+static const int product_height[WIDTH + 1] = { 0, 12, 6 };
+#define GROUP 24
+#else
+#define WIDTH 2
+#define WIDTHS(W) W(UP_TO_8, 1) W(UP_TO_4, 2)
+static const int product_height[WIDTH + 1] = { 0, 8, 4 };
+#define GROUP 24
+#endif
+
+#define DEFINE(heights, w) heights(PRODUCT, w, 0) heights(PRODUCT, w, 1)
+WIDTHS(DEFINE)
+
+enum product_form { ROW, COLUMN };
+
+#define TABLE(heights, w)                                                                                    \
+    [w] = { { NULL, heights(PRODUCT_NAME, w, 0) }, { NULL, heights(PRODUCT_NAME, w, 1) } },
+static product_fn *const product_table[WIDTH + 1][2][15] = { WIDTHS(TABLE) };
+
+/* C [m,n] = A B (+ C), n in whole vectors; A is one panel. */
+static void product(enum product_form form, float *c, int64_t c_step, const float *a, const float *b,
+                    int64_t b_step, int64_t m, int64_t n, int64_t k, bool add)
+{
+    const int64_t vectors = n / VL, wide = kernel_ceil(vectors, WIDTH);
+
+    for (int64_t j = 0; j < wide; j++) {
+        const int64_t v = part_begin(vectors, wide, j), w = part_begin(vectors, wide, j + 1) - v;
+        const int64_t high = kernel_ceil(m, product_height[w]);
+
+        for (int64_t i = 0; i < high; i++) {
+            const int64_t at = part_begin(m, high, i), h = part_begin(m, high, i + 1) - at;
+
+            product_table[w][form][h](&(product_args){ .a = a + (form == ROW ? at * PANEL : at),
+                                                       .b = b + v * VL,
+                                                       .c = c + at * c_step + v * VL,
+                                                       .b_step = b_step,
+                                                       .c_step = c_step,
+                                                       .k = k,
+                                                       .add = add });
+        }
+    }
+}
+
+/* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. */
+static inline void product_scores(float *s, const float *a, int64_t a_rows, const float *tile, int64_t m, int64_t n,
+                           int64_t d)
+{
+    for (int64_t p = 0; p == 0 || p < d; p += PANEL, a += a_rows * PANEL)
+        product(ROW, s, PANEL, a, tile + p * PANEL, PANEL, m, n, kernel_min(PANEL, d - p), p > 0);
+}
+
+/* C += A B for B in panels: C's columns follow B's. */
+static inline void product_columns(float *c, int64_t c_step, const float *a, const float *b, int64_t b_rows,
+                            int64_t m, int64_t n, int64_t k)
+{
+    for (int64_t p = 0; p < n; p += PANEL, b += b_rows * PANEL)
+        product(COLUMN, c + p, c_step, a, b, PANEL, m, whole_vectors(kernel_min(PANEL, n - p)), k, true);
+}
+
+/* ---- packing ---- */
+
+/* One row of n numbers times `by`; the last vector is filled up with zeros. */
+VEC_INLINE void pack_row(float *to, const float *from, int64_t n, vf by)
+{
+    int64_t p = 0;
+
+    for (; p + VL <= n; p += VL)
+        vstore(to + p, vload(from + p) * by);
+    if (p < n)
+        vstore(to + p, vload_part(from + p, n - p) * by);
+}
+
+static inline void pack(float *to, int64_t to_step, const float *from, int64_t step, int64_t n_rows, int64_t n)
+{
+    for (int64_t i = 0; i < n_rows; i++)
+        pack_row(to + i * to_step, from + i * step, n, vsplat(1.0f));
+}
+
+/* Rows into panels of `height` rows, times `by`. */
+static inline void pack_panels(float *to, int64_t height, const float *from, int64_t step, int64_t n_rows, int64_t n,
+                        float by)
+{
+    for (int64_t p = 0; p < n; p += PANEL, to += height * PANEL)
+        for (int64_t i = 0; i < n_rows; i++)
+            pack_row(to + i * PANEL, from + i * step + p, kernel_min(PANEL, n - p), vsplat(by));
+}
+
+/* to[64 p + j] = from(j, p): a tile of keys on end. Columns behind the last key are zero. */
+static inline void pack_tile(float *to, const float *from, int64_t step, int64_t keys, int64_t n)
+{
+    for (int64_t p = 0; keys < PANEL && p < n; p++)
+        for (int64_t j = keys / VL * VL; j < PANEL; j += VL)
+            vstore(to + p * PANEL + j, (vf){ 0 });
+    kernel_transpose(to, PANEL, from, step, keys, n);
+}
+
+static inline void clear_rows(float *x, int64_t step, int64_t n_rows, int64_t n)
+{
+    for (int64_t i = 0; i < n_rows; i++)
+        for (int64_t p = 0; p < n; p += VL)
+            vstore(x + i * step + p, (vf){ 0 });
+}
+
+/* ---- masks and dropout ---- */
+
+/* Lanes of vector v whose bits are set in the word of a row. */
+VEC_INLINE vi word_lanes(uint64_t word, int64_t v)
+{
+    const uint32_t bits = (uint32_t)(word >> (v * VL));
+#if LEVEL == 4
+    return (vi)_mm512_movm_epi32((__mmask16)bits);
+#elif LEVEL == 3
+    const vi bit = { 1, 2, 4, 8, 16, 32, 64, 128 };
+
+    return (vi)((((int32_t)bits - (vi){ 0 }) & bit) == bit);
+#else
+    const vi bit = { 1, 2, 4, 8 };
+
+    return (vi)((((int32_t)bits - (vi){ 0 }) & bit) == bit);
+#endif
+}
+
+/* Are all lanes of vector v kept? */
+static inline bool word_whole(uint64_t word, int64_t v)
+{
+    const uint64_t lanes = ~(uint64_t)0 >> (64 - VL);
+
+    return (word >> (v * VL) & lanes) == lanes;
+}
+
+/* All keys of a tile that has `keys` of them. */
+static inline uint64_t whole_word(int64_t keys)
+{
+    return ~(uint64_t)0 >> (PANEL - keys);
+}
+
+/* Vectors that hold the kept keys of a word, the last of them perhaps in part. */
+static inline int64_t word_vectors(uint64_t word)
+{
+    return word ? (PANEL - __builtin_clzll(word) + VL - 1) / VL : 0;
+}
+
+/* The words that decide what dropout keeps of row i: of `vectors` vectors of keys from `first` on. */
+static inline void dropout_words(uint32_t to[PANEL + 2 * VL], const attention_head *h, int64_t i, int64_t first,
+                          int64_t vectors)
+{
+    for (int64_t v = 0; v < vectors; v += 2)
+        philox_words(to + v * VL, h->seed, h->step, h->node, h->row + (uint32_t)i,
+                     (uint32_t)((first + v * VL) / 4));
+}
+
+VEC_INLINE vf dropped(vf p, const uint32_t *words, uint32_t threshold, float kept)
+{
+    vu w;
+
+    memcpy(&w, words, sizeof w);
+    return (vf)((vi)(w >= threshold) & (vi)(p * kept));
+}
+
+/* e^x for x <= 0, -inf and NaN included: vf_exp without what keeps large numbers in. */
+VEC_INLINE vf exp_down(vf x)
+{
+#if LEVEL == 4
+    const __mmask16 counts = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-104.0f), _CMP_NLT_UQ);
+    vf k;
+    vu bits;
+    const vf r = math_exp_reduce((vf)_mm512_max_ps(_mm512_set1_ps(-104.0f), (__m512)x), &k, &bits);
+    const vf y = vsplat(1.0f) + vfma(r * r, math_exp_rest(r), r);
+
+    return (vf)_mm512_maskz_scalef_ps(counts, (__m512)y, (__m512)k);
+#else
+    return vf_exp(x);
+#endif
+}
+
+/* The larger lane by lane, b where either is no number: one instruction. */
+VEC_INLINE vf larger(vf a, vf b)
+{
+#if LEVEL == 4
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif LEVEL == 3
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vselect((vi)(a > b), a, b);
+#endif
+}
+
+VEC_INLINE float largest(vf v)
+{
+#if LEVEL == 4 || LEVEL == 3
+#if LEVEL == 4
+    const __m256 eight =
+        _mm256_max_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
+#else
+    const __m256 eight = (__m256)v;
+#endif
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#else
+    float m = v[0];
+
+    for (int i = 1; i < VL; i++)
+        m = v[i] > m ? v[i] : m;
+    return m;
+#endif
+}
+
+static inline void scale_rows(float *x, int64_t step, int64_t n_rows, const float *by)
+{
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t v = 0; v < step; v += VL)
+            vstore(x + r * step + v, vload(x + r * step + v) * by[r]);
+}
+
+/* to = from, or to += from * by. */
+static inline void put_rows(float *to, int64_t step, const float *from, int64_t from_step, int64_t n_rows, int64_t n,
+                     const bool add, vf by)
+{
+    for (int64_t r = 0; r < n_rows; r++)
+        for (int64_t p = 0; p < n; p += VL) {
+            const vf x = vload(from + r * from_step + p);
+            float *y = to + r * step + p;
+
+            if (p + VL <= n)
+                vstore(y, add ? vfma(x, by, vload(y)) : x);
+            else
+                vstore_part(y, add ? vfma(x, by, vload_part(y, n - p)) : x, n - p);
+        }
+}
+
+#endif
