@@ -89,6 +89,53 @@ def weights_and_lse_have_gradients_too():
 
 
 @test
+def learned_tensors_have_gradients():
+    torch.manual_seed(0)
+    far = torch.arange(7)[None] - torch.arange(5)[:, None] - 2
+    keep = (far <= 0) & (far >= -2)
+
+    def theirs(q, k, v, bias, sink, table):
+        z = q @ k.transpose(2, 3) * 8 ** -0.5 + bias + table[far.clamp(-3, 3).abs()].permute(2, 0, 1)
+        z = (4 * torch.tanh(z / 4)).masked_fill(~keep, float("-inf"))
+        w = torch.cat([z, sink[None, :, None, None].expand(2, -1, 5, 1)], -1).softmax(-1)
+        return w[..., :-1] @ v
+    both(lambda q, k, v, bias, sink, table: ht.attention(q, k, v, window=[2, 0], softcap=4.0, sink=sink,
+                                                         bias=bias + table[far.clamp(-3, 3).abs()].permute(2, 0, 1)),
+         theirs, random(2, 4, 5, 8), random(2, 4, 7, 8), random(2, 4, 7, 6), random(1, 4, 1, 7), random(4), random(4, 4))
+
+
+@test
+def dropout_is_one_and_the_same_forward_and_backward_and_repeats_with_the_seed():
+    q, k, v = random(2, 2, 40, 8), random(2, 2, 40, 8), torch.eye(40).repeat(2, 2, 1, 1).requires_grad_()
+
+    def run(seed):
+        torch.manual_seed(seed)
+        return ht.attention(q, k, v, dropout={"p": 0.25})
+    dropped, plain = run(3), ht.attention(q, k, v)
+    share = (dropped == 0).float().mean().item()
+    assert abs(share - 0.25) < 0.03, share
+    close(dropped[dropped != 0], (plain / 0.75)[dropped != 0])
+    assert torch.equal(run(3), dropped) and not torch.equal(run(4), dropped)
+    up = torch.randn(2, 2, 40, 40)
+    close(torch.autograd.grad(dropped, v, up)[0], dropped.detach().transpose(2, 3) @ up)
+    fixed = [ht.attention(q, k, v, dropout={"p": 0.25, "seed": 7, "step": n}) for n in (0, 0, 1)]
+    assert torch.equal(fixed[0], fixed[1]) and not torch.equal(fixed[0], fixed[2])
+
+
+@test
+def probes_are_reported_and_have_no_gradient():
+    q = random(1, 2, 6, 8)
+    out, seen = ht.attention(q, q, q, probe="entropy,received,topk:2,pooled:3x3,rows:0+5")
+    w = (q @ q.transpose(2, 3) * 8 ** -0.5).softmax(-1)
+    close(seen.entropy, -(w * w.log()).sum(-1), atol=1e-4)
+    close(seen.received, w.sum(2), atol=1e-4)
+    close(seen.rows, w[:, :, [0, 5]])
+    close(seen.pooled, w.unflatten(2, (2, 3)).unflatten(4, (2, 3)).mean((3, 5)))
+    assert torch.equal(seen.topk_indices, w.topk(2).indices) and not seen.entropy.requires_grad
+    out.sum().backward()
+
+
+@test
 def a_gradient_is_made_only_where_it_is_wanted():
     q, k, v = random(1, 1, 3, 4), random(1, 1, 3, 4, grad=False), random(1, 1, 3, 4, grad=False)
     ht.attention(q, k, v).sum().backward()
@@ -356,6 +403,26 @@ def a_watch_sees_every_attention_and_changes_no_bit():
     close(seen[0].weights.sum(-1), torch.ones(2, 4, 9))
     model(input_ids=ids)
     assert len(seen) == 3
+
+
+@test
+def a_registered_name_brings_windows_probes_and_learned_biases_into_a_model():
+    if not transformers_is_there():
+        return
+    ids = torch.randint(3, 60, (2, 9))
+    ht.register("heed-window", window=[2, 2], probe="entropy", bias=lambda layer: layer.table)
+    torch.manual_seed(0)
+    model = bert("heed-window").train()
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.table = nn.Parameter(torch.zeros(1, 4, 1, 9))
+    with ht.watch(weights=True) as seen:
+        model(input_ids=ids, labels=ids).loss.backward()
+    assert len(seen) == 3 and seen[0].entropy.shape == (2, 4, 9)
+    far = (torch.arange(9)[:, None] - torch.arange(9)[None]).abs() > 2
+    assert not seen[1].weights[..., far].any()
+    assert model.bert.encoder.layer[0].attention.self.table.grad.abs().max() > 0
+    with refused(heed.SpecError, "windwo", "window"):
+        ht.register("heed-x", windwo=[2, 2])
 
 
 @test
