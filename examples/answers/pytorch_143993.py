@@ -3,7 +3,7 @@
 Asked: the weights in generation, where the query is one token, because policies that throw keys out of a cache ("heavy hitters")
 need what each key receives; passing an identity as V is no way, since it is larger than the cache.
 
-heed: the probe `received` is that number, [B, Hkv-query heads, Tk], beside the output of the same call. Here a cache of 32 keys
+heed: the probe `received` is that number, [B,Hq,Tk], beside the output of the same call. Here a cache of 32 keys
 decodes 96 tokens; the key that received least so far goes, against the policy that drops the oldest.
 """
 import numpy as np

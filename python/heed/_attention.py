@@ -5,7 +5,7 @@ import numpy as np
 
 from . import _c, _plans, _spec
 from ._library import default_context, error
-from ._tensors import DTYPES, NUMPY, address
+from ._tensors import DTYPES, NUMPY, address, shape_of
 
 FLOAT, INTEGER, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
 
@@ -51,17 +51,17 @@ class Call:
         key = json.dumps(spec, sort_keys=True, default=plain)
         self.problem = _plans.Problem({n: (DTYPES[a.dtype], a.shape) for n, a in arrays.items()}, spec, key)
 
-    def run(self, key, build, extra):
+    def run(self, key, build, extra, problem=None):
         """Runs the plan of that key; gives {name: array} of its outputs."""
+        key = ((problem or self.problem).key, key)
         with self.context.lock:
             shared = _plans.shared(self.context)
-            plan = shared.find((self.problem.key, key), build)
+            plan = shared.find(key, build)
             given = dict(self.arrays, **extra)
-            for name in plan.inputs:
-                i = plan.inputs.index(name)
-                if given[name].shape != tuple(plan.took[i].type.dims[:plan.took[i].type.rank]):
-                    raise error("HEED_ERR_SHAPE", "attention: %s has shape %s; it must be %s" % (
-                        name, given[name].shape, tuple(plan.took[i].type.dims[:plan.took[i].type.rank])))
+            for name, took in zip(plan.inputs, plan.took):
+                if given[name].shape != shape_of(took.type):
+                    raise error("HEED_ERR_SHAPE", "attention: %s has shape %s; it must be %s"
+                                % (name, given[name].shape, shape_of(took.type)))
             out = {n: np.empty(shape, NUMPY[t]) for n, (t, shape) in zip(plan.outputs, plan.types)}
             shared.run(plan, [address(given[n]) for n in plan.inputs], [address(a) for a in out.values()])
             return out
@@ -69,18 +69,11 @@ class Call:
     def forward(self, weights):
         return self.run(("forward", weights), self.problem.forward(("weights",) if weights else ()), {})
 
-    def can_pool(self):
-        return "pooled" in _plans.ATTENDED
-
     def pooled(self, a, c):
         """Means of the first sequence's weights over blocks a x c, made inside the operator."""
         spec = dict(self.spec, probe={"pooled": [a, c]})
         problem = _plans.Problem(self.problem.shapes, spec, json.dumps(spec, sort_keys=True, default=plain))
-        key, self.problem = self.problem, problem
-        try:
-            return self.run(("pooled",), problem.only("pooled"), {})["pooled"][0]
-        finally:
-            self.problem = key
+        return self.run(("pooled",), problem.only("pooled"), {}, problem)["pooled"][0]
 
     def gradient(self, upstream):
         by = [n for n in self.problem.names if self.arrays[n].dtype == FLOAT]

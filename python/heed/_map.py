@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-COLOUR = (37, 119, 214)                  # 4.4 : 1 on white, 4.4 : 1 on #111
+COLOUR = (37, 119, 214)                  # more than 4 : 1 on white and on #111
 STYLE = """
 .heed-map{font:13px/1.4 system-ui,sans-serif;color:inherit}
 .heed-map p{margin:.3em 0}
@@ -56,7 +56,7 @@ def blocks(attended, most):
     w = attended._got.get("weights")
     if w is not None:
         w = w.reshape((-1,) + w.shape[-3:])[0] if w.ndim == 4 else w.reshape((-1,) + w.shape[-2:])
-    elif a * c > 1 and call.can_pool():
+    elif a * c > 1:
         return call.pooled(a, c)
     else:
         w = call.forward(True)["weights"][0]

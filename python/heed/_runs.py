@@ -1,8 +1,10 @@
 """Trained runs and training: what the command does, as calls."""
 import ctypes
+import functools
 import os
 import sys
 import tempfile
+import threading
 from ctypes import POINTER, byref
 
 import numpy as np
@@ -143,12 +145,21 @@ class Explanation:
             ", ".join("%s: %s" % (n, m["verdict"]) for n, m in self.maps.items()))
 
 
+def one_at_a_time(method):
+    """A run belongs to one thread at a time: others wait."""
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        with self._lock:
+            return method(self, *args, **kwargs)
+    return call
+
+
 class Run:
-    """A trained run: heed.open(folder)."""
+    """A trained run: heed.open(folder). Threads may share it and take turns."""
 
     def __init__(self, folder, context=None):
         self.context = context or default_context()
-        self.folder = os.fspath(folder)
+        self.folder, self._lock = os.fspath(folder), threading.RLock()
         self._handle = made(_c.heed_run, lib.heed_run_open, lib.heed_run_free, self.context.pointer, os.fsencode(folder),
                             keeps=(self.context.handle,))
         p = self._pointer
@@ -161,6 +172,7 @@ class Run:
             raise error("HEED_ERR_USAGE", "the run %s is closed" % self.folder)
         return self._handle.pointer
 
+    @one_at_a_time
     def close(self):
         self._handle.close()
 
@@ -179,10 +191,12 @@ class Run:
     def parameters(self):
         return lib.heed_model_parameters(lib.heed_run_model(self._pointer))
 
+    @one_at_a_time
     def recipe(self, key):
         """Value of a key of the recipe as text, "" for none: run.recipe("train.lr")."""
         return text(lib.heed_recipe_get(lib.heed_run_recipe(self._pointer), key.encode()))
 
+    @one_at_a_time
     def weights(self):
         """{name: array}: copies of the weights under PyTorch's names."""
         w = lib.heed_model_weights(lib.heed_run_model(self._pointer))
@@ -209,6 +223,7 @@ class Run:
                         "resized" % (c, h, w, list(np.shape(x))))
         return np.ascontiguousarray(a)
 
+    @one_at_a_time
     def predict(self, x, mirror=False):
         """What is on pictures: an array u8 [n,C,H,W] (or [n,H,W], [H,W] for grey ones), or names of files, folders or IDX
         files ("f.idx.gz[0:100]"), which are decoded and resized as training did. mirror: the mean over each and its mirror
@@ -245,6 +260,7 @@ class Run:
             source += names
         return Predictions(np.concatenate(logits), self.classes, source)
 
+    @one_at_a_time
     def evaluate(self, data=None):
         """Evaluates on the test part of the recipe's data, or of a folder. Gives an Evaluation."""
         e = _c.heed_evaluation()
@@ -254,6 +270,7 @@ class Run:
         finally:
             lib.heed_evaluation_release(self.context.pointer, byref(e))
 
+    @one_at_a_time
     def explain(self, x, methods=None, *, layer=None, head=None, target=None, truth=None, orders=0, points=0, seed=0, name=None):
         """What the answer to one picture (an array u8, or a file's name) rests on. methods: words of "raw", "rollout",
         "gradient", "received", "occlusion"; None: all. Every map comes with a deletion test. Gives an Explanation."""
@@ -281,11 +298,13 @@ class Run:
                  (name or "picture").encode(), truth, byref(opts), keeps=(self.context.handle,))
         return Explanation(self.context, h)
 
+    @one_at_a_time
     def report(self, path=None, *, data=None, force=False):
         """Writes one page on the run; path None: report.html in its folder."""
         opts = _c.heed_report_opts(data=None if data is None else os.fsencode(data), force=bool(force))
         lib.heed_run_report(self._pointer, None if path is None else os.fsencode(path), byref(opts))
 
+    @one_at_a_time
     def doctor(self):
         """Mistakes that train without a word: a list of {"rule", "severity", "place", "text", "measured", "remedy"}."""
         d, missing = POINTER(_c.heed_diagnosis)(), POINTER(ctypes.c_char)()
@@ -348,7 +367,10 @@ def train(recipe=None, out=None, *, task=None, data=None, set=None, force=False,
     context = context or default_context()
     if out is None:
         raise error("HEED_ERR_USAGE", "train: out is missing, the folder of the run")
-    overrides = strings("%s=%s" % (k, yaml(v)) for k, v in (set or {}).items())
+    keys = dict(set or {})
+    if recipe is not None and data is not None:
+        keys["data.path"] = os.fspath(data)
+    overrides = strings("%s=%s" % (k, yaml(v)) for k, v in keys.items())
     if resume and recipe is None and task is None:
         p = POINTER(ctypes.c_char)()
         lib.heed_train_recipe(byref(p), context.pointer, os.fsencode(out))
@@ -356,8 +378,6 @@ def train(recipe=None, out=None, *, task=None, data=None, set=None, force=False,
     if (recipe is None) == (task is None):
         raise error("HEED_ERR_USAGE", "train: give a recipe, or a task with data")
     if recipe is not None:
-        if data is not None:
-            overrides = strings(["%s=%s" % (k, yaml(v)) for k, v in dict(set or {}, **{"data.path": os.fspath(data)}).items()])
         r = made(_c.heed_recipe, lib.heed_recipe_open, lib.heed_recipe_free, context.pointer, os.fsencode(recipe), overrides)
     else:
         r = made(_c.heed_recipe, lib.heed_recipe_open_task, lib.heed_recipe_free, context.pointer, task.encode(),

@@ -3,6 +3,7 @@ import gc
 import json
 import os
 import sys
+import threading
 
 import numpy as np
 
@@ -142,6 +143,20 @@ def what_does_not_fit_is_refused_with_a_sentence():
         heed.train(out="run6")
     with refused(heed.UsageError, "out"):
         heed.train("toy.yaml")
+
+
+@test
+def threads_may_share_a_run():
+    x, want, bad = pictures(), trained.predict(pictures()).logits.tobytes(), []
+
+    def work():
+        for n in (16, 7, 16):
+            if trained.predict(x[:n]).logits.tobytes() != want[:n * 16]:
+                bad.append(n)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not bad
 
 
 @test
