@@ -274,6 +274,9 @@ static void run(trial *t, asked *a, heed_context *ctx, heed_kernels kernels)
     assert_string_equal(t->broken, "");
     if (kernels == HEED_KERNELS_FAST && !computed_by(t, "attention", "tiles"))
         fail_msg("%s: the kernel does not serve it", a->cell->name);
+    if (kernels == HEED_KERNELS_FAST && a->want & (WANT(pooled) | WANT(received) | WANT(mean)) &&
+        !computed_by(t, "attention_probe", "tiles"))
+        fail_msg("%s: the kernel does not serve its probes", a->cell->name);
 }
 
 static int output_of(const trial *t, const char *name)
