@@ -5,8 +5,16 @@
 
 static const char *backward_refuses(const op_call *c)
 {
+    const attention_attrs *a = c->attrs;
     const char *why = heed__kernel_unserved(c);
 
+    if (!why && (a->softcap > 0 || a->temperature != 1 || a->plus_one || a->rel_sums))
+        return "softcap, temperature, plus_one and shaw_v";
+    for (int slot = AT_BIAS; !why && slot <= AT_SPAN; slot++)
+        if (kernel_given(c, slot))
+            return "position terms, biases and learned numbers";
+    if (!why && kernel_given(c, AT_DROPOUT_KEEP))
+        return "dropout_keep";
     return why ? why : !kernel_given(c, AT_DOUT) || kernel_given(c, AT_DWEIGHTS) ? "dweights" : NULL;
 }
 

@@ -61,7 +61,10 @@ typedef struct attention_result {
     float *entropy, *distance;
     float *topk_values; /* [tq, topk] */
     int64_t *topk_indices, topk;
-    /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed */
+    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with */
+    int64_t *heap_keys;
+    /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed. Without a list
+     * query n is row n. */
     float *rows;
     const int64_t *row_list;
     int64_t n_rows;
@@ -79,6 +82,14 @@ typedef struct attention_upstream {
     float *dtemperature, *dsink, *dsigmoid_bias, *dalpha, *dspan; /* one number each, zeroed before */
 } attention_upstream;
 
+/* A head of the second pass: its saved log-sums, and where its sums go; dense. Each of the sums may be NULL. */
+typedef struct attention_second {
+    const float *lse; /* [tq] */
+    float *received;  /* [tk] */
+    float *pooled;    /* [ceil(tq/pooled_q), ceil(tk/pooled_k)] */
+    int64_t pooled_q, pooled_k;
+} attention_second;
+
 typedef struct attention_ops {
     /* Bytes of each of the four scratch areas. */
     size_t (*forward_bytes)(int64_t dk, int64_t dv);
@@ -87,6 +98,13 @@ typedef struct attention_ops {
     /* Queries [begin, end), at most ATTENTION_ROWS. Asking for more results changes no bit of the others. */
     void (*forward)(const attention_head *h, const attention_result *to, int64_t begin, int64_t end,
                     void *const scratch[4]);
+
+    /* Weights w = e^(z - lse) once more, of all query heads of a sequence and keys [first, last), which this call owns: first is a
+     * multiple of ATTENTION_TILE and of pooled_k, last too unless it is tk. mean [tq,tk]: sum of w over heads by their number, or
+     * NULL. */
+    size_t (*probe_bytes)(int64_t dk, int64_t heads, int64_t keys, int64_t pooled_q);
+    void (*probe)(const attention_head *heads, const attention_second *to, int64_t n_heads, float *mean,
+                  int64_t first, int64_t last, void *const scratch[4]);
 
     /* The query heads that share one key head, `group` of them, heads[g] with upstream[g]; dk [tk,dk] and dv [tk,dv] of the key
      * head, or NULL.  With p = e^(z - lse) over kept keys,
