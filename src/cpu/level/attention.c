@@ -6,5 +6,6 @@ const attention_ops LEVEL_NAME(attention_ops) = {
     .forward_bytes = LEVEL_NAME(attention_forward_bytes),
     .backward_bytes = LEVEL_NAME(attention_backward_bytes),
     .forward = LEVEL_NAME(attention_forward),
+    .deltas = LEVEL_NAME(attention_deltas),
     .backward = LEVEL_NAME(attention_backward),
 };
