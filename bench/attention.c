@@ -50,8 +50,8 @@ static void measure(heed_isa isa, const shape *s, int rounds)
           *out = numbers(heads * n);
     float *dout = numbers(heads * n), *dq = numbers(heads * n), *dk = numbers(heads * n),
           *dv = numbers(heads * n);
-    float *lse = numbers(heads * s->t);
-    const size_t forward = ops->forward_bytes(s->d, s->d), backward = ops->backward_bytes(s->d, s->d, s->t);
+    float *lse = numbers(heads * s->t), *delta = numbers(s->t);
+    const size_t forward = ops->forward_bytes(s->d, s->d), backward = ops->backward_bytes(s->d, s->d);
     const size_t bytes = ((forward > backward ? forward : backward) + 63) / 64 * 64;
     void *scratch[4];
     double best[2] = { 1e9, 1e9 }, kept = (double)(s->causal ? s->t * (s->t + 1) / 2 : s->t * s->t);
@@ -90,14 +90,18 @@ static void measure(heed_isa isa, const shape *s, int rounds)
                 for (int64_t r = 0; r < s->t && part == 0; r += ATTENTION_ROWS)
                     ops->forward(&h, &(attention_result){ .out = out + i * n, .lse = lse + i * s->t }, r,
                                  r + ATTENTION_ROWS < s->t ? r + ATTENTION_ROWS : s->t, scratch);
-                if (part == 1)
-                    ops->backward(&h,
-                                  &(attention_upstream){ .out = out + i * n,
-                                                         .lse = lse + i * s->t,
-                                                         .dout = dout + i * n,
-                                                         .dout_step = s->d,
-                                                         .dq = dq + i * n },
-                                  1, dk + i * n, dv + i * n, scratch);
+                const attention_upstream u = { .out = out + i * n,
+                                               .lse = lse + i * s->t,
+                                               .dout = dout + i * n,
+                                               .dout_step = s->d,
+                                               .delta = delta,
+                                               .dq = dq + i * n };
+
+                if (part == 1) {
+                    ops->deltas(&h, &u, 0, s->t);
+                    ops->backward(&h, &u, 1, &(attention_part){ 0, s->t, 0, s->t }, dk + i * n, dv + i * n,
+                                  scratch);
+                }
             }
             if (part == 0)
                 middle = now();
@@ -115,7 +119,7 @@ static void measure(heed_isa isa, const shape *s, int rounds)
         best[1] * 1e3, 2.5 * flops / best[1], 100 * 2.5 * flops / best[1] / peak);
     for (int i = 0; i < 4; i++)
         free(scratch[i]);
-    free(q), free(k), free(v), free(out), free(dout), free(dq), free(dk), free(dv), free(lse);
+    free(q), free(k), free(v), free(out), free(dout), free(dq), free(dk), free(dv), free(lse), free(delta);
 }
 
 int main(int argc, char **argv)

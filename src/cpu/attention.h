@@ -75,8 +75,11 @@ typedef struct attention_upstream {
     int64_t dout_step;
     float *delta; /* [tq]: sum_d dout out, which `deltas` writes and `backward` reads */
     float *dq;    /* written */
-    float *dbias;           /* dbias[i bias_row + j bias_key] += dz; zeroed or holding earlier sums */
-    float *drel, *drow_rel; /* tq + tk - 1; [tq, row_size]: zeroed before */
+    float *dbias; /* dbias[i dbias_row + j dbias_key] += ds; zeroed or holding earlier sums; dbias_key 0 or 1 */
+    int64_t dbias_row, dbias_key;
+    float *drel, *drow_rel;    /* tq + tk - 1; [tq, row_size]: zeroed before */
+    float *dtemperature_rows;  /* [tq]: of each query; zeroed before */
+    float *dsink_rows;         /* [tq]: e^(sink - lse) (dlse - delta), written by `deltas` */
     float *dadd_v;          /* dk; zeroed before */
     float *dtemperature, *dsink, *dsigmoid_bias, *dalpha, *dspan; /* one number each, zeroed before */
 } attention_upstream;
@@ -95,16 +98,17 @@ typedef struct attention_ops {
     void (*forward)(const attention_head *h, const attention_result *to, int64_t begin, int64_t end,
                     void *const scratch[4]);
 
-    /* u->delta of queries [begin, end). */
+    /* u->delta and u->dsink_rows of queries [begin, end). */
     void (*deltas)(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end);
 
     /* The query heads that share one key head, `group` of them, heads[g] with upstream[g]; dk [tk,dk] and dv [tk,dv] of the key
      * head, or NULL.  With p = e^(z - lse) over kept keys,
-     *   dz = p (dropped dout v - sum dout out + dlse),
-     *   dq = scale dz k,  dk = scale dz^T q,  dv = dropped p^T dout.
-     * What is summed over queries (dk, dv) is wanted of a part with all queries only, what is summed over keys (of upstream) of
-     * one with all keys: rows of the part are written. A row of dq is a sum over tiles of keys in rising order, a row of dk or dv
-     * one over heads and queries, so the way in which a head is cut into parts changes no bit. */
+     *   dz = p (dropped dout v - sum dout out + dlse),  ds = dz (1 - (z temperature / softcap)^2) / temperature,
+     *   dq = scale ds k,  dk = scale ds^T q,  dv = dropped p^T dout,  dtemperature = -sum dz z / temperature.
+     * What is summed over queries (dk, dv, dbias without rows) is wanted of a part with all queries only, what is summed over keys
+     * (the rest of upstream) of one with all keys: of dq, dk and dv the rows of the part are written. A row of dq is a sum over
+     * tiles of keys in rising order, a row of dk or dv one over heads and queries, a number of drel one over rising queries: so
+     * the way in which a head is cut into parts changes no bit. */
     void (*backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
                      const attention_part *part, float *dk, float *dv, void *const scratch[4]);
 } attention_ops;

@@ -2,10 +2,11 @@
  *
  *   S, P and dP = dO V^T again, P from lse;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
  *
- * in blocks of 64 queries by 64 keys. Q is multiplied by the scale when it is packed: S then needs none, dK neither. */
+ * in blocks of 64 queries by 64 keys; terms that are added to the scores get sums of dS along rows, columns or diagonals. Q is
+ * multiplied by the scale when it is packed: S then needs none, dK neither. */
 
-#include "cpu/level/attention_tile.h"
 #include "cpu/level/attention_level.h"
+#include "cpu/level/attention_terms.h"
 
 typedef struct backward_block {
     float *q, *dout, *p, *ds; /* panels */
@@ -46,10 +47,8 @@ size_t LEVEL_NAME(attention_backward_bytes)(int64_t dk, int64_t dv)
 
 /* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v, hence delta = dP to the
  * bit and a gradient of exactly 0, however large v is. */
-void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstream *u, int64_t begin,
-                                  int64_t end)
+static void backward_deltas(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end)
 {
-    end = kernel_min(end, h->mask.q_length);
     for (int64_t i = begin; i < end; i += 4) { /* four rows: their chains hide each other's latency */
         const float *x[4], *y[4];
         float sum[4] = { 0 };
@@ -65,6 +64,21 @@ void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstr
         }
         for (int64_t r = 0; r < kernel_min(4, end - i); r++)
             u->delta[i + r] = sum[r];
+    }
+}
+
+void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstream *u, int64_t begin,
+                                  int64_t end)
+{
+    const int64_t last = kernel_max(begin, kernel_min(end, h->mask.q_length));
+
+    backward_deltas(h, u, begin, last);
+    for (int64_t i = begin; u->dsink_rows && i < end; i++) {
+        const bool empty = i >= last || u->lse[i] == MINUS_INF;
+
+        u->dsink_rows[i] = empty ? 0
+                                 : vf_exp(vsplat(h->sink - u->lse[i]))[0] *
+                                       ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
     }
 }
 
@@ -115,44 +129,60 @@ static int64_t cells_alike(const int64_t *from, const int64_t *to, int64_t at)
 
 /* ---- one block ---- */
 
-/* What one row of weights has: drops and masked are constants where this is called, and its loops are made
- * for each. */
+/* What one row of weights has: drops, masked and shaped are constants where this is called, and its loops are made for each. */
 typedef struct backward_row {
-    float *p, *ds; /* scores and dP, to become dropped weights and dS */
+    float *p, *ds; /* logits and dP, to become dropped weights and dS */
     vf lse, delta, dlse;
+    vf heat;                        /* sum of dz z */
     uint32_t words[PANEL + 2 * VL]; /* of dropout */
     uint64_t word;                  /* kept keys */
 } backward_row;
 
-VEC_INLINE void backward_vector(const attention_head *h, const backward_row *x, int64_t v, const bool drops,
-                                const bool masked)
+VEC_INLINE void backward_vector(const attention_head *h, backward_row *x, int64_t v, const bool drops,
+                                const bool masked, const bool shaped)
 {
-    const vf z = vload(x->p + v * VL) - x->lse, dp = vload(x->ds + v * VL);
+    const vf z = vload(x->p + v * VL), dp = vload(x->ds + v * VL);
     const vi lanes = masked ? word_lanes(x->word, v) : (vi){ 0 };
-    const vf e = exp_down(masked ? vselect(lanes, z, vsplat(MINUS_INF)) : z);
+    const vf down_from = z - x->lse;
+    const vf e = exp_down(masked ? vselect(lanes, down_from, vsplat(MINUS_INF)) : down_from);
     const vf down = drops ? dropped(dp, x->words + v * VL, h->threshold, h->kept) : dp;
-    const vf ds = e * (down - x->delta + x->dlse);
+    vf ds = e * (down - x->delta + x->dlse);
 
     vstore(x->p + v * VL, drops ? dropped(e, x->words + v * VL, h->threshold, h->kept) : e);
+    if (shaped) {
+        const vf heat = ds * z, capped = h->softcap > 0 ? z * vsplat(h->temperature / h->softcap) : (vf){ 0 };
+
+        x->heat += masked ? (vf)(lanes & (vi)heat) : heat;
+        ds = ds * (vsplat(1.0f) - capped * capped) / vsplat(h->temperature);
+    }
     vstore(x->ds + v * VL, masked ? (vf)(lanes & (vi)ds) : ds);
 }
 
-/* Row i: scores to weights (dropped), dP to dS, both zero where not kept, in vectors [begin, end). */
+/* Row i: logits to weights (dropped), dP to dS, both zero where not kept, in vectors [begin, end). */
+VEC_INLINE void backward_vectors(const attention_head *h, backward_row *x, int64_t begin, int64_t end,
+                                 const bool drops, const bool shaped)
+{
+    for (int64_t v = begin; v < end; v++) {
+        if (word_whole(x->word, v))
+            backward_vector(h, x, v, drops, false, shaped);
+        else
+            backward_vector(h, x, v, drops, true, shaped);
+    }
+}
+
 static void backward_weights(const attention_head *h, backward_row *x, int64_t i, int64_t first,
-                             int64_t begin, int64_t end)
+                             int64_t begin, int64_t end, bool shaped)
 {
     if (h->drops)
         dropout_words(x->words + begin * VL, h, i, first + begin * VL, end - begin);
-    for (int64_t v = begin; v < end; v++) {
-        if (h->drops && word_whole(x->word, v))
-            backward_vector(h, x, v, true, false);
-        else if (h->drops)
-            backward_vector(h, x, v, true, true);
-        else if (word_whole(x->word, v))
-            backward_vector(h, x, v, false, false);
-        else
-            backward_vector(h, x, v, false, true);
-    }
+    if (shaped && h->drops)
+        backward_vectors(h, x, begin, end, true, true);
+    else if (shaped)
+        backward_vectors(h, x, begin, end, false, true);
+    else if (h->drops)
+        backward_vectors(h, x, begin, end, true, false);
+    else
+        backward_vectors(h, x, begin, end, false, false);
 }
 
 /* Zeros in p and ds where a column of cells has kept keys above and below, but the row of cells has none. */
@@ -173,6 +203,8 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
                             const backward_cells *x, int64_t i, int64_t n, int64_t first, int64_t keys,
                             const uint64_t *words)
 {
+    const bool terms = has_terms(h), shaped = h->softcap > 0 || h->temperature != 1 || u->dtemperature_rows;
+
     for (int64_t r = 0, next; r * CELL < n; r = next) {
         const int64_t at = r * CELL, from = x->from[r] * CELL,
                       width = whole_vectors(kernel_min(keys, x->to[r] * CELL)) - from;
@@ -185,6 +217,9 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
                        h->dk);
         product_scores(b->ds + at * PANEL + from, b->dout + at * PANEL, PANEL, b->v_tile + from, end - at,
                        width, h->dv);
+        if (terms)
+            add_all_terms(h, b->p + at * PANEL + from, i + at, end - at, first + from, keys - from,
+                          width / VL);
         for (int64_t row = at; row < end; row++) {
             backward_row y = { .p = b->p + row * PANEL,
                                .ds = b->ds + row * PANEL,
@@ -193,9 +228,98 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
                                .delta = vsplat(u->delta[i + row]),
                                .dlse = vsplat(u->dlse ? u->dlse[i + row] : 0) };
 
-            backward_weights(h, &y, i + row, first, from / VL, (from + width) / VL);
+            backward_weights(h, &y, i + row, first, from / VL, (from + width) / VL, shaped);
+            if (u->dtemperature_rows)
+                u->dtemperature_rows[i + row] -= vsum_lanes(y.heat) / h->temperature;
         }
     }
+}
+
+/* ---- what terms get ---- */
+
+/* to[j] += from[j], j < n. */
+static void add_row(float *to, const float *from, int64_t n)
+{
+    int64_t j = 0;
+
+    for (; j + VL <= n; j += VL)
+        vstore(to + j, vload(to + j) + vload(from + j));
+    if (j < n)
+        vstore_part(to + j, vload_part(to + j, n - j) + vload(from + j), n - j);
+}
+
+static float row_sum(const float *x, int64_t width)
+{
+    vf sum = { 0 };
+
+    for (int64_t j = 0; j < width; j += VL)
+        sum += vload(x + j);
+    return vsum_lanes(sum);
+}
+
+/* drel[j - r] += ds_rj for n rows r and `width` keys j, each number in rising r. Lanes that a vector meets outside of a row are
+ * made zero; in front of the first row lies the panel of p. */
+static void add_diagonals(float *drel, const float *ds, int64_t n, int64_t width)
+{
+    for (int64_t at = 1 - n; at < width; at += VL) { /* VL diagonals */
+        const int64_t begin = kernel_max(0, 1 - VL - at), end = kernel_min(n, width - at),
+                      count = kernel_min(VL, width - at);
+        vf sum = count < VL ? vload_part(drel + at, count) : vload(drel + at);
+
+        for (int64_t r = begin; r < end; r++) {
+            const int64_t j = at + r;
+            const float *x = ds + r * PANEL + j;
+            const vf y = j + VL > width ? vload_part(x, width - j) : vload(x);
+
+            sum += j < 0 ? (vf)(~vfirst(-j) & (vi)y) : y;
+        }
+        if (count < VL)
+            vstore_part(drel + at, sum, count);
+        else
+            vstore(drel + at, sum);
+    }
+}
+
+/* drow_rel[clip(at + j, 0, size - 1)] += ds_j, j < width, a multiple of VL: what is clipped is summed first. */
+static void add_relative(float *to, int64_t size, const float *ds, int64_t at, int64_t width)
+{
+    vf low = { 0 }, high = { 0 };
+
+    for (int64_t j = 0; j < width; j += VL) {
+        const vf x = vload(ds + j);
+        const int64_t place = at + j;
+
+        if (place + VL <= 1)
+            low += x;
+        else if (place >= size - 1)
+            high += x;
+        else if (place > 0 && place + VL < size)
+            vstore(to + place, vload(to + place) + x);
+        else
+            for (int64_t l = 0; l < VL; l++)
+                to[kernel_max(0, kernel_min(place + l, size - 1))] += x[l];
+    }
+    to[0] += vsum_lanes(low);
+    to[size - 1] += vsum_lanes(high);
+}
+
+/* dS of n queries from i on and `width` keys from `first` on, of which `keys` exist, to every term that is asked for. */
+static void backward_terms(const attention_head *h, const attention_upstream *u, const float *ds, int64_t i,
+                           int64_t n, int64_t first, int64_t keys, int64_t width)
+{
+    const attention_mask *m = &h->mask;
+
+    for (int64_t r = 0; u->dbias && r < n; r++) {
+        if (u->dbias_key)
+            add_row(u->dbias + (i + r) * u->dbias_row + first, ds + r * PANEL, kernel_min(keys, width));
+        else
+            u->dbias[(i + r) * u->dbias_row] += row_sum(ds + r * PANEL, width);
+    }
+    if (u->drel)
+        add_diagonals(u->drel + first - i + m->tq - 1, ds, n, kernel_min(keys, width));
+    for (int64_t r = 0; u->drow_rel && r < n; r++)
+        add_relative(u->drow_rel + (i + r) * h->row_size, h->row_size, ds + r * PANEL,
+                     first - (i + r + m->offset) + h->row_zero, width);
 }
 
 /* Queries [i, end), at most 64, against the tile of keys from `first` on. */
@@ -204,6 +328,7 @@ static void backward_queries(const attention_head *h, const attention_upstream *
 {
     const int64_t n = end - i, keys = kernel_min(PANEL, h->mask.length - first);
     const backward_cells x = cells_of(words, n, whole_word(keys));
+    const bool terms = u->dbias || u->drel || u->drow_rel;
 
     pack_panels(b->q, PANEL, h->q + i * h->q_step, h->q_step, n, h->dk, h->scale);
     pack_panels(b->dout, PANEL, u->dout + i * u->dout_step, u->dout_step, n, h->dv, 1);
@@ -222,16 +347,21 @@ static void backward_queries(const attention_head *h, const attention_upstream *
             product_columns(b->dk + at * b->k_width, b->k_width, b->ds + row * PANEL + at, b->q + row * PANEL,
                             PANEL, width, h->dk, rows);
     }
-    for (int64_t r = 0, next; u->dq && r * CELL < n; r = next) {
+    for (int64_t r = 0, next; (u->dq || terms) && r * CELL < n; r = next) {
         const int64_t at = r * CELL, from = x.from[r] * CELL, width = kernel_min(keys, x.to[r] * CELL) - from;
 
         next = cells_alike(x.from, x.to, r);
         if (width <= 0)
             continue;
         const int64_t rows = kernel_min(n, next * CELL) - at;
-        product(ROW, b->dq, b->k_width, b->ds + at * PANEL + from, b->k + from * b->k_width, b->k_width, rows,
-                b->k_width, width, false);
-        put_rows(u->dq + (i + at) * h->dk, h->dk, b->dq, b->k_width, rows, h->dk, true, vsplat(h->scale));
+        const float *ds = b->ds + at * PANEL + from;
+        if (u->dq) {
+            product(ROW, b->dq, b->k_width, ds, b->k + from * b->k_width, b->k_width, rows, b->k_width, width,
+                    false);
+            put_rows(u->dq + (i + at) * h->dk, h->dk, b->dq, b->k_width, rows, h->dk, true, vsplat(h->scale));
+        }
+        if (terms)
+            backward_terms(h, u, ds, i + at, rows, first + from, keys - from, whole_vectors(width));
     }
 }
 
