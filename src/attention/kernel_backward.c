@@ -15,22 +15,13 @@
 static const char *backward_refuses(const op_call *c)
 {
     const attention_attrs *a = c->attrs;
+    const char *why = heed__kernel_unserved(c);
 
-    if (!heed__all_f32(c))
-        return "this dtype (f32 only)";
-    if (!heed__attention_ops(c->isa))
-        return "this instruction level";
-    if (a->score != ATTENTION_DOT || kernel_given(c, AT_ADD_V))
-        return "this score";
-    if (a->normaliser != HEED_NORMALISER_SOFTMAX)
-        return "this normaliser";
-    if (a->rel_sums)
-        return "values by relative position";
-    if (kernel_given(c, AT_DWEIGHTS))
-        return "a gradient of weights";
-    if (!kernel_given(c, AT_DOUT))
-        return "a gradient of lse alone";
-    return NULL;
+    return why                            ? why
+           : a->rel_sums                  ? "values by relative position"
+           : kernel_given(c, AT_DWEIGHTS) ? "a gradient of weights"
+           : !kernel_given(c, AT_DOUT)    ? "a gradient of lse alone"
+                                          : NULL;
 }
 
 /* ---- how the work is cut ---- */

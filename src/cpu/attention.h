@@ -61,7 +61,10 @@ typedef struct attention_result {
     float *entropy, *distance;
     float *topk_values; /* [tq, topk] */
     int64_t *topk_indices, topk;
-    /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed */
+    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with */
+    int64_t *heap_keys;
+    /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed. Without a list
+     * query n is row n. */
     float *rows;
     const int64_t *row_list;
     int64_t n_rows;
