@@ -8,5 +8,6 @@ const attention_ops LEVEL_NAME(attention_ops) = {
     .forward = LEVEL_NAME(attention_forward),
     .probe_bytes = LEVEL_NAME(attention_probe_bytes),
     .probe = LEVEL_NAME(attention_probe),
+    .deltas = LEVEL_NAME(attention_deltas),
     .backward = LEVEL_NAME(attention_backward),
 };
