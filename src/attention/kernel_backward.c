@@ -1,7 +1,7 @@
 /* attention_grad in tiles: items are key heads, each with all query heads that use it, so that every sum has one owner and a
  * fixed order. */
 
-#include "attention/kernel.h"
+#include "attention/kernel_rows.h"
 
 static const char *backward_refuses(const op_call *c)
 {
@@ -89,5 +89,6 @@ const op_kernel heed__attention_grad_cpu[] = {
       .prepare = heed__kernel_prepare,
       .run = backward_run,
       .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_OUT) | KERNEL_BIT(AT_LSE) | KERNEL_BIT(AT_DLSE) },
+    ROWS_BACKWARD,
     KERNEL_END,
 };

@@ -1,5 +1,5 @@
-/* attention_probe in tiles: to come with the second pass of the level's kernels. */
+/* attention_probe by a second pass. */
 
-#include "attention/kernel.h"
+#include "attention/kernel_rows.h"
 
-const op_kernel heed__attention_probe_cpu[] = { KERNEL_END };
+const op_kernel heed__attention_probe_cpu[] = { ROWS_PROBE, KERNEL_END };
