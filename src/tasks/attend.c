@@ -98,6 +98,7 @@ static void attend_list_free(heed_attend *a, attend_list *l)
 /* Forgets the last build. */
 static void attend_clear(heed_attend *a)
 {
+    heed__attend_stages_free(a);
     for (int i = 0; i < a->results.n; i++)
         heed__release(a->ctx->heap, a->results.at[i].tensor.data);
     attend_list_free(a, &a->results);
@@ -151,7 +152,14 @@ heed_status heed_attend_add(heed_attend *a, const char *name, heed_tensor tensor
     }
     if (heed_type_count(&tensor.type) < 0 || (int)tensor.type.dtype < 0 || tensor.type.dtype >= HEED_DTYPES)
         return heed__fail(err, HEED_ERR_SHAPE, "the tensor %s has no type that heed knows", name);
-    to = heed__attend_memory(a, &tensor.type);
+    if (a->given[i].data && heed_type_equal(&a->given[i].type, &tensor.type)) {
+        to = a->given[i].data; /* another value: what is built stays */
+        heed__attend_stages_free(a);
+        a->ran = false;
+    } else {
+        attend_clear(a);
+        to = heed__attend_memory(a, &tensor.type);
+    }
     if (!to)
         return heed__fail_memory(err, attend_bytes(&tensor.type));
     if (attend_bytes(&tensor.type) > 0)
