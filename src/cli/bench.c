@@ -49,6 +49,8 @@ static bool bench_json(void *user, const heed_bench_row *r)
     heed__cli_number(stdout, r->best);
     printf(",\"median\":");
     heed__cli_number(stdout, r->median);
+    printf(",\"p99\":");
+    heed__cli_number(stdout, r->p99);
     printf(",\"unit\":\"%s\",\"rate\":", bench_units[r->unit]);
     heed__cli_number(stdout, r->rate);
     printf(",\"peak\":");
@@ -68,6 +70,8 @@ static bool bench_text(void *user, const heed_bench_row *r)
         printf("  %8.1f %-7s", r->rate, bench_units[r->unit]);
     if (r->rate > 0 && r->peak > 0)
         printf("  %3.0f %%", 100 * r->rate / r->peak);
+    if (r->p99 > 0)
+        printf("  p99 %s", bench_seconds(best, r->p99));
     printf("\n");
     return fflush(stdout) != 0;
 }
@@ -108,7 +112,9 @@ const cli_command heed__cli_bench = {
         " start of the same run: multiply-adds in registers, reads from memory, and for row primitives reads from the first-level"
         " cache; each times the number of threads. Rates in GB/s count inputs and outputs once. Shared machines are noisy:"
         " compare numbers of one run only.\n"
-        "gemm RxCxK: [R,K] x [K,C]. conv BxIxOxS: batch, channels in and out, side; 3 x 3. attention BxHxTxD.\n",
+        "gemm RxCxK: [R,K] x [K,C]. conv BxIxOxS: batch, channels in and out, side; 3 x 3. attention BxHxTxD."
+        " attention decode step BxPxWxHxL: one more row for each of B sequences with P rows in the KV cache, width, heads, layers;"
+        " its times are of single steps.\n",
     .example = "heed bench\n"
                "heed bench --filter gemm --threads 1 --json\n",
 };

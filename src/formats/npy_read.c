@@ -1,175 +1,208 @@
-/* Reading NPY: "\x93NUMPY", version, the header's length, a Python dictionary with three keys in any order, the data. */
+/* NPY, reading:
+ *
+ *   "\x93NUMPY"  major  minor  length (u16 of version 1, u32 of 2 and 3)  dictionary  data
+ *   dictionary = { 'descr': '<f4' , 'fortran_order': False , 'shape': (2, 3) , }
+ *
+ * The dictionary is Python's: its three keys in any order, in single or double quotes, spaces anywhere between, a comma
+ * after the last. Nothing else is a key. The header is read by the cursor and cannot reach behind its length. */
 
-#include "formats/numbers.h"
-
-#include "base/context.h"
-#include "base/cursor.h"
+#include "base/arena.h"
 #include "base/error.h"
-#include "base/files.h"
 #include "base/sizes.h"
-#include "base/text.h"
-#include "graph/number.h"
+#include "formats/npz.h"
 
-#include <math.h>
 #include <string.h>
 
 #define HEADER_MOST 65536
 
-static const struct {
+static const struct npy_dtype {
     const char *name;
     heed_dtype dtype;
-} npy_names[] = { { "'<f4'", HEED_F32 }, { "'<f8'", HEED_F64 }, { "'<f2'", HEED_F16 }, { "'<i8'", HEED_I64 },
-                  { "'<i4'", HEED_I32 }, { "'|u1'", HEED_U8 },  { "'|b1'", HEED_BOOL } };
+} npy_names[] = {
+    { "<f4", HEED_F32 }, { "<f8", HEED_F64 }, { "<f2", HEED_F16 },  { "<i8", HEED_I64 },
+    { "<i4", HEED_I32 }, { "|u1", HEED_U8 },  { "|b1", HEED_BOOL },
+};
 
-static void npy_spaces(cursor *c)
+enum { KEY_DESCR = 1, KEY_ORDER = 2, KEY_SHAPE = 4, KEY_ALL = 7 };
+
+static void npy_space(cursor *c)
 {
-    while (heed__peek(c) == ' ' || heed__peek(c) == '\n')
-        (void)heed__u8(c);
+    while (heed__peek(c) == ' ' || heed__peek(c) == '\n' || heed__peek(c) == '\t')
+        heed__u8(c);
 }
 
-static void npy_expect(cursor *c, const char *mark, const char *rule)
+static bool npy_sign(cursor *c, const char *sign)
 {
-    npy_spaces(c);
-    if (!heed__literal(c, mark))
-        heed__cursor_fail(c, HEED_ERR_FORMAT, rule);
-    npy_spaces(c);
+    npy_space(c);
+    return heed__literal(c, sign);
+}
+
+/* A string in quotes into `to`; "" for anything else. */
+static void npy_string(cursor *c, char to[32])
+{
+    size_t n = 0;
+    int quote;
+
+    npy_space(c);
+    quote = heed__peek(c);
+    *to = 0;
+    if (quote != '\'' && quote != '"')
+        return;
+    heed__u8(c);
+    while (heed__peek(c) != quote && heed__peek(c) >= 0 && n + 1 < 32)
+        to[n++] = (char)heed__u8(c);
+    to[n] = 0;
+    if (heed__peek(c) != quote)
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "the header has a string that does not end");
+    else
+        heed__u8(c);
 }
 
 static void npy_descr(cursor *c, heed_type *t)
 {
+    char name[32];
+
+    npy_string(c, name);
     for (size_t i = 0; i < sizeof npy_names / sizeof *npy_names; i++)
-        if (heed__literal(c, npy_names[i].name)) {
+        if (strcmp(name, npy_names[i].name) == 0) {
             t->dtype = npy_names[i].dtype;
             return;
         }
-    heed__cursor_fail(c, HEED_ERR_FORMAT, "descr is one of '<f4' '<f8' '<f2' '<i8' '<i4' '|u1' '|b1'");
+    heed__cursor_fail(c, HEED_ERR_DTYPE, "heed reads arrays of <f4, <f8, <f2, <i8, <i4, |u1 and |b1 only");
 }
 
 static int64_t npy_size(cursor *c)
 {
-    int64_t n = 0;
-    bool any = false;
+    int64_t size = 0;
 
-    for (; heed__peek(c) >= '0' && heed__peek(c) <= '9'; any = true) {
-        const int digit = heed__u8(c) - '0';
+    npy_space(c);
+    if (heed__peek(c) < '0' || heed__peek(c) > '9')
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "a size of the shape is no number");
+    while (heed__peek(c) >= '0' && heed__peek(c) <= '9') {
+        const int64_t digit = heed__u8(c) - '0';
 
-        if (n > (INT64_MAX - digit) / 10)
-            heed__cursor_fail(c, HEED_ERR_FORMAT, "a size fits into 63 bits");
-        else
-            n = n * 10 + digit;
+        if (!heed__i64_mul(&size, size, 10) || __builtin_add_overflow(size, digit, &size))
+            heed__cursor_fail(c, HEED_ERR_LIMIT, "a size of the shape is too large");
     }
-    if (!any)
-        heed__cursor_fail(c, HEED_ERR_FORMAT, "shape is a tuple of sizes");
-    return n;
+    return size;
 }
 
 static void npy_shape(cursor *c, heed_type *t)
 {
-    npy_expect(c, "(", "shape is a tuple of sizes");
-    while (c->failed == HEED_OK && heed__peek(c) != ')') {
+    t->rank = 0;
+    if (!npy_sign(c, "("))
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "the shape is no tuple");
+    while (!c->failed && !npy_sign(c, ")")) {
         if (t->rank == HEED_MAX_RANK) {
-            heed__cursor_fail(c, HEED_ERR_FORMAT, "an array has at most 8 axes");
+            heed__cursor_fail(c, HEED_ERR_LIMIT, "the array has more than 8 dimensions");
             return;
         }
         t->dims[t->rank++] = npy_size(c);
-        npy_spaces(c);
-        if (heed__peek(c) != ')')
-            npy_expect(c, ",", "sizes are split by commas");
+        if (!npy_sign(c, ",")) {
+            if (!npy_sign(c, ")"))
+                heed__cursor_fail(c, HEED_ERR_FORMAT, "the shape is no tuple");
+            return;
+        }
     }
-    npy_expect(c, ")", "shape is a tuple of sizes");
+}
+
+/* One key with its value; its bit. */
+static int npy_pair(cursor *c, heed_type *t)
+{
+    char key[32];
+
+    npy_string(c, key);
+    if (!npy_sign(c, ":")) {
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "the header is no dictionary of strings");
+        return 0;
+    }
+    npy_space(c);
+    if (strcmp(key, "descr") == 0) {
+        npy_descr(c, t);
+        return KEY_DESCR;
+    }
+    if (strcmp(key, "shape") == 0) {
+        npy_shape(c, t);
+        return KEY_SHAPE;
+    }
+    if (strcmp(key, "fortran_order") != 0)
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "the header has a key that is none of NPY");
+    else if (heed__literal(c, "True"))
+        heed__cursor_fail(c, HEED_ERR_FORMAT,
+                          "the array is in Fortran's order; save numpy.ascontiguousarray of it");
+    else if (!heed__literal(c, "False"))
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "fortran_order is neither True nor False");
+    return KEY_ORDER;
 }
 
 static heed_type npy_dictionary(cursor *c)
 {
-    heed_type t = { .dtype = HEED_F32 };
-    unsigned seen = 0;
+    heed_type t = { .rank = 0 };
+    int seen = 0;
 
-    npy_expect(c, "{", "the header is a dictionary");
-    while (c->failed == HEED_OK && heed__peek(c) != '}') {
-        const unsigned key = heed__literal(c, "'descr'")           ? 1
-                             : heed__literal(c, "'fortran_order'") ? 2
-                             : heed__literal(c, "'shape'")         ? 4
-                                                                   : 0;
+    if (!npy_sign(c, "{"))
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "the header is no dictionary");
+    while (!c->failed && !npy_sign(c, "}")) {
+        const int key = npy_pair(c, &t);
 
-        if (key == 0 || seen & key)
-            heed__cursor_fail(c, HEED_ERR_FORMAT, "the header has the keys descr, fortran_order and shape, each once");
+        if (seen & key)
+            heed__cursor_fail(c, HEED_ERR_FORMAT, "the header has a key twice");
         seen |= key;
-        npy_expect(c, ":", "a colon stands behind a key");
-        if (key == 1)
-            npy_descr(c, &t);
-        else if (key == 4)
-            npy_shape(c, &t);
-        else if (!heed__literal(c, "False"))
-            heed__cursor_fail(c, HEED_ERR_FORMAT,
-                              "the array is in C order: save numpy.ascontiguousarray of it");
-        npy_spaces(c);
-        if (heed__peek(c) != '}')
-            npy_expect(c, ",", "entries are split by commas");
+        if (!npy_sign(c, ",")) {
+            if (!npy_sign(c, "}"))
+                heed__cursor_fail(c, HEED_ERR_FORMAT, "the header's dictionary does not end");
+            break;
+        }
     }
-    npy_expect(c, "}", "the header is a dictionary");
-    if (seen != 7)
-        heed__cursor_fail(c, HEED_ERR_FORMAT, "the header has the keys descr, fortran_order and shape, each once");
+    npy_space(c);
+    if (seen != KEY_ALL || heed__cursor_left(c) > 0)
+        heed__cursor_fail(c, HEED_ERR_FORMAT,
+                          "the header has descr, fortran_order and shape, and nothing else");
     return t;
 }
 
-static const uint8_t *npy_parse(cursor *c, heed_type *type)
+heed_type heed__npy_type(cursor *c)
 {
-    cursor head;
-    int64_t count;
-    size_t bytes = 0;
+    const bool magic = heed__literal(c, "\x93NUMPY");
+    const int major = heed__u8(c);
+    heed_type t;
+    cursor header;
 
-    if (!heed__literal(c, "\x93NUMPY"))
-        heed__cursor_fail(c, HEED_ERR_FORMAT, "an NPY file begins with \\x93NUMPY");
-    const int version = heed__u8(c);
-
-    (void)heed__u8(c);
-    if (version < 1 || version > 3)
-        heed__cursor_fail(c, HEED_ERR_FORMAT, "the version is 1, 2 or 3");
-    head = heed__take(c, version == 1 ? heed__u16le(c) : heed__u32le(c), HEADER_MOST);
-    *type = npy_dictionary(&head);
-    npy_spaces(&head);
-    if (head.failed == HEED_OK && heed__cursor_left(&head) > 0)
-        heed__cursor_fail(&head, HEED_ERR_FORMAT, "nothing stands behind the dictionary");
-    if (head.failed != HEED_OK && c->failed == HEED_OK)
-        *c = head;
-    count = heed_type_count(type);
-    if (count < 0 || !heed__size_mul(&bytes, (size_t)count, heed_dtype_size(type->dtype)))
-        heed__cursor_fail(c, HEED_ERR_FORMAT, "the sizes' product fits into 63 bits");
-    if (c->failed == HEED_OK && heed__cursor_left(c) != bytes)
-        heed__cursor_fail(c, HEED_ERR_FORMAT, "the data are as long as the header says");
-    return heed__bytes(c, bytes);
+    heed__u8(c); /* minor */
+    if (!magic || major < 1 || major > 3)
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "this is no NPY array of version 1, 2 or 3");
+    header = heed__take(c, major == 1 ? heed__u16le(c) : heed__u32le(c), HEADER_MOST);
+    t = npy_dictionary(&header);
+    if (!header.failed && heed_type_count(&t) < 0)
+        heed__cursor_fail(&header, HEED_ERR_LIMIT, "the sizes of the shape are too large together");
+    if (header.failed && !c->failed) {
+        c->failed = header.failed;
+        c->failed_at = header.failed_at;
+        c->rule = header.rule;
+    }
+    return t;
 }
 
-heed_status heed__npy_read(heed_tensor *out, heed_context *ctx, const char *path, heed_error *err)
+heed_status heed__npy_read(heed_tensor *out, arena *a, cursor *c, const char *name, heed_error *err)
 {
-    file_bytes file = { NULL, 0 };
+    const heed_type t = heed__npy_type(c);
+    const uint64_t count = c->failed ? 0 : (uint64_t)heed_type_count(&t), left = heed__cursor_left(c);
+    const size_t each = heed_dtype_size(t.dtype);
     const uint8_t *data;
-    heed_type type = { .dtype = HEED_F32 };
-    float *to = NULL;
-    void *copy = NULL;
-    cursor c;
-    heed_status st;
+    heed_tensor made = { .type = t };
 
-    STEP(heed__file_read(&file, ctx, path, ctx->limits.file_bytes, err));
-    c = heed__cursor(file.data, file.size);
-    data = npy_parse(&c, &type);
-    STEP(heed__cursor_status(&c, path, err));
-    const size_t n = (size_t)heed_type_count(&type), bytes = n * heed_dtype_size(type.dtype);
-
-    to = heed__alloc(ctx->heap, n, sizeof *to);
-    copy = heed__alloc(ctx->heap, bytes, 1); /* aligned for its numbers */
-    if (!to || !copy)
-        STEP(heed__fail_memory(err, n * sizeof *to));
-    if (bytes > 0)
-        memcpy(copy, data, bytes);
-    for (size_t i = 0; i < n; i++)
-        to[i] = (float)heed__number_get(type.dtype, copy, (int64_t)i);
-    type.dtype = HEED_F32;
-    *out = (heed_tensor){ type, to };
-    to = NULL;
-done:
-    heed__release(ctx->heap, to);
-    heed__release(ctx->heap, copy);
-    heed__release(ctx->heap, file.data);
-    return st;
+    if (!c->failed && (left % each != 0 || left / each != count))
+        heed__cursor_fail(c, HEED_ERR_FORMAT, "the data are not as many as the shape says");
+    data = c->failed ? NULL : heed__bytes(c, left);
+    TRY(heed__cursor_status(c, name, err));
+    made.data = heed__arena_alloc(a, (size_t)count, each);
+    if (!made.data)
+        return heed__fail_memory(err, left);
+    if (count)
+        memcpy(made.data, data, (size_t)left);
+    for (uint64_t i = 0; t.dtype == HEED_BOOL && i < count; i++)
+        if (data[i] > 1)
+            return heed__fail_at(err, HEED_ERR_FORMAT, name, "%s: a BOOL that is neither 0 nor 1", name);
+    *out = made;
+    return HEED_OK;
 }

@@ -117,7 +117,7 @@ static heed_status type_file(heed_attend *a, const char *name, const char *path,
         STEP(heed__file_read(&file, a->ctx, path, a->ctx->limits.json_bytes, err));
         STEP(type_json(a, name, (const char *)file.data, file.size, err));
     } else {
-        STEP(type_ends(path, ".npy") ? heed__npy_read(&t, a->ctx, path, err)
+        STEP(type_ends(path, ".npy") ? heed__npy_floats(&t, a->ctx, path, err)
                                      : heed__csv_read(&t, a->ctx, path, err));
         STEP(type_add(a, name, t, err));
     }
