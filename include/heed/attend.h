@@ -135,6 +135,10 @@ HEED_API heed_attend_stage heed_attend_stage_at(const heed_attend *a, int number
 HEED_API const bool *heed_attend_kept(const heed_attend *a);
 HEED_API const double *heed_attend_log_sums(const heed_attend *a, int second);
 
+/** One page, alone in its file, that steps through them with the run's numbers: keys, light and dark, English and 中文. After a run.
+ *  HEED_ERR_LIMIT for more than 4096 scores. */
+HEED_MUST_CHECK HEED_API heed_status heed_attend_page(heed_attend *a, const char *path, heed_error *err);
+
 /* ---- the plan ---- */
 
 /** A part of the operator: attention, its gradient, its second pass. Texts are borrowed. */

@@ -85,6 +85,7 @@ heed_status heed_attend_new(heed_attend **out, heed_context *ctx, heed_error *er
     a->atol = ATOL;
     a->rtol = RTOL;
     heed__arena_init(&a->arena, ctx->heap);
+    heed__arena_init(&a->build, ctx->heap);
     *out = a;
     return HEED_OK;
 }
@@ -108,6 +109,8 @@ static void attend_clear(heed_attend *a)
     heed_graph_free(a->graph);
     heed_attention_text_free(a->ctx, a->text);
     heed__release(a->ctx->heap, a->json);
+    heed__arena_release(&a->build);
+    a->n_parts = 0;
     a->session = NULL;
     a->weights = NULL;
     a->plan = NULL;
@@ -336,7 +339,7 @@ static void make_result(making_of *m, const char *name, heed_value x)
                     strcmp(a->expected.at[i].name, "probe_topk_indices") == 0); /* ties are told by them */
     if (!x.id || !expected)
         return;
-    a->results.at[a->results.n].name = heed__arena_string(&a->arena, name);
+    a->results.at[a->results.n].name = heed__arena_string(&a->build, name);
     a->results.at[a->results.n++].tensor.type = heed_value_type(m->b, x);
     heed_output(m->b, name, x);
 }
@@ -497,6 +500,7 @@ heed_status heed_attend_build(heed_attend *a, const heed_attend_opts *opts, heed
     if (a->opts.probe)
         STEP(heed__attend_probe(a->ctx, a->text, a->opts.probe, err));
     STEP(attend_graph(a, err));
+    STEP(heed__attend_parts(a, err));
     if (a->opts.kernel == HEED_ATTEND_STREAMING)
         STEP(heed__attend_streams(a, err));
     if (a->opts.kernel == HEED_ATTEND_REFERENCE)
