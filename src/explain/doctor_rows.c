@@ -218,10 +218,6 @@ static heed_status say_head(rows_look *l, const watched_rows *w, const head_rows
     doctor *d = l->d;
     const double entropy = h->entropy / h->rows, saturated = h->saturated / h->rows;
 
-    if (entropy > d->threshold[RULE_ROWS_UNIFORM] && w->tq > 1 && !heed__doctor_found(d, RULE_DEAD_HEADS, place))
-        return heed__doctor_find(d, RULE_ROWS_UNIFORM, entropy, place,
-                                 "its %.0f rows are nearly uniform: their entropy is %.5g of what equal weights have",
-                                 h->rows, entropy);
     if (entropy < d->threshold[RULE_ENTROPY_COLLAPSE])
         return heed__doctor_find(d, RULE_ENTROPY_COLLAPSE, entropy, place,
                                  "its %.0f rows fall on one key each: their entropy is %.3g of what equal weights have",
@@ -231,6 +227,10 @@ static heed_status say_head(rows_look *l, const watched_rows *w, const head_rows
                                  "%.1f %% of its %.0f rows have a weight above 0.999 or a score at softcap: almost no "
                                  "gradient passes there",
                                  100 * saturated, h->rows);
+    if (entropy > d->threshold[RULE_ROWS_UNIFORM] && w->tq > 1 && !heed__doctor_found(d, RULE_DEAD_HEADS, place))
+        return heed__doctor_find(d, RULE_ROWS_UNIFORM, entropy, place,
+                                 "its %.0f rows are nearly uniform: their entropy is %.5g of what equal weights have",
+                                 h->rows, entropy);
     return HEED_OK;
 }
 

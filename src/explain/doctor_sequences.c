@@ -235,17 +235,19 @@ typedef struct origin {
     const char *op; /* NULL: not found */
 } origin;
 
-/* The axis of time of what a node gives: the only one of size T; of attention, that of queries. -1: one row for all. -2: not known. */
+enum { NO_AXIS = -1, ONE_QUERY = -2, NOT_TOLD = -3 };
+
+/* The axis of time of what a node gives: the only one of size T; of attention, that of queries. */
 static int time_axis(const node *n, const heed_type *t, int64_t steps)
 {
-    int found = -2;
+    int found = NO_AXIS;
 
     if (n->op == &heed__op_attention)
-        return t->dims[2] == steps ? 2 : t->dims[2] == 1 ? -1 : -2;
+        return t->dims[2] == steps ? 2 : t->dims[2] == 1 ? ONE_QUERY : NOT_TOLD;
     for (int i = 1; i < t->rank; i++)
         if (t->dims[i] == steps)
-            found = found == -2 ? i : -3;
-    return found < 0 ? -2 : found;
+            found = found == NO_AXIS ? i : NOT_TOLD;
+    return found;
 }
 
 static heed_status add_values(change *c, doctor_build *build, origin *o)
@@ -273,9 +275,9 @@ static heed_status add_values(change *c, doctor_build *build, origin *o)
         const int axis = needed[i] && at.n_in > 0 && !(at.op->flags & OP_VIEW) && DTYPE_BIT(t.dtype) & FLOATS &&
                                  t.rank > 1 && t.dims[0] == 2
                              ? time_axis(&at, &t, c->d->steps)
-                             : -2;
+                             : NOT_TOLD;
 
-        if (axis == -2)
+        if (axis == NOT_TOLD)
             continue;
         o->node[o->n] = i;
         o->axis[o->n++] = axis;
@@ -313,7 +315,27 @@ static heed_status show_both(change *c, doctor_runner *r, int64_t sequence)
     return st;
 }
 
-/* `whole`: values without a time count too. */
+/* Of which values: those that have times; the one query of a pooling attention too; all. */
+typedef enum look { LOOK_AT_TIMES, LOOK_AT_QUERIES, LOOK_AT_ALL } look;
+
+/* The first node whose values at protected times differ. */
+static void first_moved(change *c, const doctor_runner *r, origin *o, const span *at, look of)
+{
+    for (int i = 0; i < o->n && !o->op; i++) {
+        const heed_type *t = &r->out[i].type;
+        const float *y = r->out[i].data;
+        const node *n = &r->graph->nodes[o->node[i]];
+
+        if ((o->axis[i] == ONE_QUERY && of == LOOK_AT_TIMES) || (o->axis[i] == NO_AXIS && of != LOOK_AT_ALL))
+            continue;
+        if (compare(t, o->axis[i], 1, y, y + heed_type_count(t) / 2, at).by > c->d->threshold[RULE_FUTURE_SEEN]) {
+            o->op = n->op->name;
+            (void)heed__doctor_place(o->place, r->graph, n);
+        }
+    }
+}
+
+/* Of padding nothing may move that has no time either; a value of one step may, so those come last. */
 static heed_status find_origin(change *c, origin *o, int64_t sequence, int64_t kept, bool whole)
 {
     const span at = { .end = { kept } };
@@ -327,18 +349,9 @@ static heed_status find_origin(change *c, origin *o, int64_t sequence, int64_t k
         goto done;
     STEP(heed__doctor_open(&r, c->d, &build));
     STEP(show_both(c, &r, sequence));
-    for (int i = 0; i < o->n && !o->op; i++) {
-        const heed_type *t = &r.out[i].type;
-        const float *y = r.out[i].data;
-        const node *n = &r.graph->nodes[o->node[i]];
-
-        if (o->axis[i] == -1 && !whole)
-            continue;
-        if (compare(t, o->axis[i], 1, y, y + heed_type_count(t) / 2, &at).by > c->d->threshold[RULE_FUTURE_SEEN]) {
-            o->op = n->op->name;
-            (void)heed__doctor_place(o->place, r.graph, n);
-        }
-    }
+    first_moved(c, &r, o, &at, whole ? LOOK_AT_QUERIES : LOOK_AT_TIMES);
+    if (whole)
+        first_moved(c, &r, o, &at, LOOK_AT_ALL);
 done:
     heed__doctor_close(&r);
     heed_builder_free(build.b);
@@ -356,7 +369,7 @@ static heed_status say_moved(change *c, doctor_rule rule, const moved *m, int64_
         (void)snprintf(when, sizeof when, " at time %lld", (long long)m->time);
     st = heed__doctor_find(c->d, rule, m->by, o.op ? o.place : "the result",
                            "the result of sequence %lld%s moves by %.3g of its size when %s; first in %s",
-                           (long long)c->chosen[m->sequence], when, m->by, what, o.op ? o.op : "no value with an axis of time");
+                           (long long)c->chosen[m->sequence], when, m->by, what, o.op ? o.op : "a layer that cannot be told");
 done:
     heed__release(c->d->ctx->heap, o.node);
     heed__release(c->d->ctx->heap, o.axis);
