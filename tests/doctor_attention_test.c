@@ -28,16 +28,17 @@ typedef enum network { POOLED, WHOLE, BY_TIME } network;
 /* What is done to a toy: x [B,T,E] and lengths [B] through one attention layer. */
 typedef struct toy {
     heed_attention_spec spec;
-    network result;          /* pooled over the sequence's own tokens; over padding too; a row a token */
-    float q_by, k_by;        /* factors of q and k; 0: 1 */
-    bool no_lengths;         /* attention is not told of them */
-    bool masked;             /* a mask of true where a token counts is given in their place */
-    bool turned_round;       /* ... and negated */
-    bool after_softmax;      /* weights of padding are set to zero behind the softmax: v is */
-    bool mean_first;         /* the mean over time is added to x: no attention, but it looks ahead */
-    bool by_hand;            /* softmax(d) of distances d, written out */
-    bool negated;            /* ... softmax(-d) */
-    bool log_of_zero;        /* of negative tokens: -inf */
+    network result;     /* pooled over the sequence's own tokens; over padding too; a row a token */
+    float q_by, k_by;   /* factors of q and k; 0: 1 */
+    bool no_lengths;    /* attention is not told of them */
+    bool masked;        /* a mask of true where a token counts is given in their place */
+    bool turned_round;  /* ... and negated */
+    bool after_softmax; /* weights of padding are set to zero behind the softmax: v is */
+    bool mean_first;    /* the mean over time is added to x: no attention, but it looks ahead */
+    bool past_by_hand;  /* a mask that is made of positions keeps j <= i */
+    bool by_hand;       /* softmax(d) of distances d, written out */
+    bool negated;       /* ... softmax(-d) */
+    bool log_of_zero;   /* of negative tokens: -inf */
 } toy;
 
 static heed_value split(heed_builder *b, heed_value x)
@@ -58,7 +59,8 @@ static heed_value inside(heed_builder *b, heed_value lengths, int rank, int axis
     int64_t at[4] = { 1, 1, 1, 1 }, by[4] = { heed_dim(b, lengths, 0), 1, 1, 1 };
 
     at[axis] = STEPS;
-    return heed_lt(b, heed_iota(b, heed_type_of(HEED_I64, rank, at), axis), heed_reshape(b, lengths, rank, by));
+    return heed_lt(b, heed_iota(b, heed_type_of(HEED_I64, rank, at), axis),
+                   heed_reshape(b, lengths, rank, by));
 }
 
 static heed_value distances(heed_builder *b, heed_value q, heed_value k)
@@ -89,6 +91,9 @@ static heed_value layer(heed_builder *b, const toy *t, heed_value x, heed_value 
         spec.in.mask = inside(b, lengths, 4, 3);
         if (t->turned_round)
             spec.in.mask = heed_not(b, spec.in.mask);
+    } else if (t->past_by_hand) {
+        spec.in.mask = heed_le(b, heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, 1, STEPS), 3),
+                               heed_iota(b, HEED_TYPE(HEED_I64, 1, 1, STEPS, 1), 2));
     } else if (!t->no_lengths && !t->by_hand && !t->after_softmax) {
         spec.in.lengths = lengths;
     }
@@ -271,12 +276,15 @@ static void a_scale_that_acts_twice_is_named_wherever_the_other_one_is(void **st
     expect_toy(state, &(toy){ .q_by = 0.5f }, "q / sqrt(d), scaled", "scale-twice", &f);
     assert_string_equal(f.place, "layer");
     expect_toy(state, &(toy){ .k_by = 0.5f }, "k / sqrt(d), scaled", "scale-twice", NULL);
-    expect_toy(state, &(toy){ .q_by = 0.70710678f, .k_by = 0.70710678f }, "q, k / d^(1/4), scaled", "scale-twice", NULL);
-    expect_toy(state, &(toy){ .spec.normaliser.temperature = HEED_SET(2) }, "temperature sqrt(d), scaled", "scale-twice", NULL);
-    expect_toy(state, &(toy){ .q_by = 0.5f, .spec.position.rope.on = true }, "q / sqrt(d), rope, scaled", "scale-twice", NULL);
+    expect_toy(state, &(toy){ .q_by = 0.70710678f, .k_by = 0.70710678f }, "q, k / d^(1/4), scaled",
+               "scale-twice", NULL);
+    expect_toy(state, &(toy){ .spec.normaliser.temperature = HEED_SET(2) }, "temperature sqrt(d), scaled",
+               "scale-twice", NULL);
+    expect_toy(state, &(toy){ .q_by = 0.5f, .spec.position.rope.on = true }, "q / sqrt(d), rope, scaled",
+               "scale-twice", NULL);
     expect_toy(state, &(toy){ .q_by = 0.5f, KIND(HEED_SCORE_DOT) }, "q / sqrt(d), dot", NULL, NULL);
-    expect_toy(state, &(toy){ .q_by = 0.70710678f, .k_by = 0.70710678f, KIND(HEED_SCORE_DOT) }, "q, k / d^(1/4), dot", NULL,
-               NULL);
+    expect_toy(state, &(toy){ .q_by = 0.70710678f, .k_by = 0.70710678f, KIND(HEED_SCORE_DOT) },
+               "q, k / d^(1/4), dot", NULL, NULL);
 }
 
 /* ---- distances ---- */
@@ -285,21 +293,25 @@ static void a_distance_that_is_not_negated_is_named(void **state)
 {
     heed_finding f;
 
-    expect_toy(state, &(toy){ KIND(HEED_SCORE_NEG_DISTANCE), SCALE(-1) }, "neg_distance times -1", "distance-sign", &f);
+    expect_toy(state, &(toy){ KIND(HEED_SCORE_NEG_DISTANCE), SCALE(-1) }, "neg_distance times -1",
+               "distance-sign", &f);
     assert_true(f.measured == 1);
-    expect_toy(state, &(toy){ KIND(HEED_SCORE_NEG_SQ_DISTANCE), SCALE(-0.25f) }, "neg_sq_distance times -1/4", "distance-sign",
-               NULL);
-    expect_toy(state, &(toy){ .by_hand = true, .result = POOLED }, "softmax(d / 2) by hand", "distance-sign", &f);
+    expect_toy(state, &(toy){ KIND(HEED_SCORE_NEG_SQ_DISTANCE), SCALE(-0.25f) }, "neg_sq_distance times -1/4",
+               "distance-sign", NULL);
+    expect_toy(state, &(toy){ .by_hand = true, .result = POOLED }, "softmax(d / 2) by hand", "distance-sign",
+               &f);
     assert_true(f.measured == 0.5);
     assert_string_equal(f.place, "layer");
-    expect_toy(state, &(toy){ .by_hand = true, .negated = true, .result = POOLED }, "softmax(-d) by hand", NULL, NULL);
+    expect_toy(state, &(toy){ .by_hand = true, .negated = true, .result = POOLED }, "softmax(-d) by hand",
+               NULL, NULL);
     expect_toy(state, &(toy){ KIND(HEED_SCORE_NEG_DISTANCE) }, "neg_distance", NULL, NULL);
 }
 
 /* The numbers that the rule quotes. */
 static void build_weights(heed_builder *b, void *user)
 {
-    heed_value q = heed_input(b, "q", HEED_TYPE(HEED_F32, 1, 1, 1, 1)), k = heed_input(b, "k", HEED_TYPE(HEED_F32, 1, 1, 3, 1));
+    heed_value q = heed_input(b, "q", HEED_TYPE(HEED_F32, 1, 1, 1, 1)),
+               k = heed_input(b, "k", HEED_TYPE(HEED_F32, 1, 1, 3, 1));
     heed_attention_spec s = { .score = { HEED_SCORE_NEG_DISTANCE, HEED_SET(*(float *)user) } };
 
     heed_output(b, "w", heed_attention(b, q, k, k, &s).weights);
@@ -394,7 +406,8 @@ static void a_head_of_saturated_scores_is_named(void **state)
 static void normalisers_that_mean_to_choose_few_keys_are_not_judged_by_entropy(void **state)
 {
     expect_toy(state, &(toy){ .spec.normaliser.kind = HEED_NORMALISER_HARD }, "hard", NULL, NULL);
-    expect_toy(state, &(toy){ .spec.normaliser = { .kind = HEED_NORMALISER_TOPK, .k = 1 } }, "top 1", NULL, NULL);
+    expect_toy(state, &(toy){ .spec.normaliser = { .kind = HEED_NORMALISER_TOPK, .k = 1 } }, "top 1", NULL,
+               NULL);
     expect_toy(state, &(toy){ .spec.normaliser.kind = HEED_NORMALISER_SPARSEMAX }, "sparsemax", NULL, NULL);
     expect_toy(state, &(toy){ .spec.normaliser.kind = HEED_NORMALISER_SIGMOID }, "sigmoid", NULL, NULL);
 }
@@ -407,7 +420,8 @@ static void padding_that_attention_weighs_is_named_with_its_layer(void **state)
 
     expect_toy(state, &(toy){ .no_lengths = true, .result = POOLED }, "no lengths", "padding-seen", &f);
     assert_string_equal(f.place, "layer");
-    expect_toy(state, &(toy){ .after_softmax = true, .result = POOLED }, "padding masked after softmax", "padding-seen", &f);
+    expect_toy(state, &(toy){ .after_softmax = true, .result = POOLED }, "padding masked after softmax",
+               "padding-seen", &f);
     assert_string_equal(f.place, "layer");
     expect_toy(state, &(toy){ .masked = true, .result = BY_TIME }, "a mask of lengths", NULL, NULL);
     expect_toy(state, &(toy){ .result = POOLED }, "lengths", NULL, NULL);
@@ -420,7 +434,8 @@ static void padding_that_comes_in_beside_attention_is_named_where_it_does(void *
     expect_toy(state, &(toy){ .result = WHOLE }, "pooled over padding too", "padding-seen", &f);
     assert_string_equal(f.place, "after layer.out");
     assert_non_null(strstr(f.text, "first in sum"));
-    expect_toy(state, &(toy){ .mean_first = true, .result = BY_TIME }, "mean over padding too", "padding-seen", &f);
+    expect_toy(state, &(toy){ .mean_first = true, .result = BY_TIME }, "mean over padding too",
+               "padding-seen", &f);
     assert_string_equal(f.place, "context");
     assert_non_null(strstr(f.text, "first in add"));
 }
@@ -429,7 +444,8 @@ static void a_mask_that_is_turned_round_is_named(void **state)
 {
     heed_finding f;
 
-    expect_toy(state, &(toy){ .masked = true, .turned_round = true, .result = BY_TIME }, "the mask negated", "mask-polarity", &f);
+    expect_toy(state, &(toy){ .masked = true, .turned_round = true, .result = BY_TIME }, "the mask negated",
+               "mask-polarity", &f);
     assert_string_equal(f.place, "layer");
     assert_true(f.measured > 0.999);
 }
@@ -455,7 +471,8 @@ static void a_mask_by_hand_that_is_turned_round_is_named(void **state)
         heed_model_free(s.model);
         TOY_OK(heed_model_new(&s.model, s.ctx, sum_of_padding, &keeps, NULL, TOY_ERR));
         s.c.model = s.model;
-        expect(&s, keeps ? "a sum over tokens" : "a sum over padding alone", keeps ? NULL : "mask-polarity", NULL);
+        expect(&s, keeps ? "a sum over tokens" : "a sum over padding alone", keeps ? NULL : "mask-polarity",
+               NULL);
         close_stage(&s);
     }
 }
@@ -478,12 +495,14 @@ static void a_future_that_is_seen_is_named_with_its_layer(void **state)
     expect_causal(state, &(toy){ .result = BY_TIME }, "said causal, no mask", "future-seen", &f);
     assert_string_equal(f.place, "layer");
     assert_non_null(strstr(f.text, "first in attention"));
-    expect_causal(state, &(toy){ .result = BY_TIME, .spec.mask.window = { true, -1, 1 } }, "said causal, one key ahead",
-                  "future-seen", NULL);
+    expect_causal(state, &(toy){ .result = BY_TIME, .spec.mask.window = { true, -1, 1 } },
+                  "said causal, one key ahead", "future-seen", NULL);
     expect_causal(state, &(toy){ .result = BY_TIME, .spec = { .mask.causal = true, .offset = HEED_SET(1) } },
                   "said causal, offset 1", "future-seen", NULL);
-    expect_causal(state, &(toy){ .result = BY_TIME, .spec.mask.causal = true }, "said causal, causal", NULL, NULL);
-    expect_causal(state, &(toy){ .result = BY_TIME, .spec.mask.window = { true, 3, 0 } }, "said causal, window of 4", NULL, NULL);
+    expect_causal(state, &(toy){ .result = BY_TIME, .spec.mask.causal = true }, "said causal, causal", NULL,
+                  NULL);
+    expect_causal(state, &(toy){ .result = BY_TIME, .spec.mask.window = { true, 3, 0 } },
+                  "said causal, window of 4", NULL, NULL);
 }
 
 static void a_causal_mask_in_an_encoder_is_named(void **state)
@@ -493,7 +512,33 @@ static void a_causal_mask_in_an_encoder_is_named(void **state)
         stage s = open_stage(*state, &t);
 
         s.sequences.direction = HEED_DIRECTION_BOTH_SIDES;
-        expect(&s, causal ? "said both sides, causal" : "said both sides, no mask", causal ? "causal-encoder" : NULL, NULL);
+        expect(&s, causal ? "said both sides, causal" : "said both sides, no mask",
+               causal ? "causal-encoder" : NULL, NULL);
+        close_stage(&s);
+    }
+}
+
+static void a_causal_mask_made_by_hand_in_an_encoder_is_named_by_what_it_does(void **state)
+{
+    for (int ahead = 0; ahead < 2; ahead++) {
+        const toy t = { .result = BY_TIME, .spec.mask.window = { true, 2, ahead } };
+        stage s = open_stage(*state, &t);
+
+        s.sequences.direction = HEED_DIRECTION_BOTH_SIDES;
+        expect(&s, ahead ? "said both sides, window of 2 and 1" : "said both sides, window of 2 and 0",
+               ahead ? NULL : "causal-encoder", NULL);
+        close_stage(&s);
+    }
+    for (int both = 0; both < 2; both++) {
+        const toy t = { .result = BY_TIME, .past_by_hand = !both };
+        stage s = open_stage(*state, &t);
+
+        for (int64_t i = 0; i < SEQUENCES; i++) /* that mask knows no lengths */
+            ((int64_t *)s.in[1].data)[i] = STEPS;
+
+        s.sequences.direction = HEED_DIRECTION_BOTH_SIDES;
+        expect(&s, both ? "said both sides, all keys" : "said both sides, causal by hand",
+               both ? NULL : "causal-encoder", NULL);
         close_stage(&s);
     }
 }
@@ -503,9 +548,11 @@ static heed_value by_ids(heed_builder *b, const heed_value *in, const void *conf
 {
     heed_value x = heed_embedding(b, "embed", in[0], 11, WIDTH, NULL);
 
-    x = heed_encoder_layer(b, "block", x, HEADS,
-                           &(heed_encoder_layer_opts){ .feedforward = 16, .spec.mask.causal = *(const bool *)config });
-    return heed_transpose(b, heed_linear(b, "head", x, 11, NULL), 1, 2); /* [B,C,T], as cross-entropy takes it */
+    x = heed_encoder_layer(
+        b, "block", x, HEADS,
+        &(heed_encoder_layer_opts){ .feedforward = 16, .spec.mask.causal = *(const bool *)config });
+    return heed_transpose(b, heed_linear(b, "head", x, 11, NULL), 1,
+                          2); /* [B,C,T], as cross-entropy takes it */
 }
 
 static void tokens_may_be_ids_and_the_loss_may_be_looked_at(void **state)
@@ -524,7 +571,9 @@ static void tokens_may_be_ids_and_the_loss_may_be_looked_at(void **state)
         TOY_OK(heed_model_new(&s.model, s.ctx, by_ids, &causal, NULL, TOY_ERR));
         s.c.model = s.model;
         s.in[0] = in;
-        s.sequences = (heed_doctor_sequences){ .n_inputs = 1, .result_time = HEED_SET(2), .direction = HEED_DIRECTION_CAUSAL,
+        s.sequences = (heed_doctor_sequences){ .n_inputs = 1,
+                                               .result_time = HEED_SET(2),
+                                               .direction = HEED_DIRECTION_CAUSAL,
                                                .target = { HEED_TYPE(HEED_I64, SEQUENCES, STEPS), next } };
         expect(&s, causal ? "ids, causal" : "ids, no mask", causal ? NULL : "future-seen", &f);
         if (!causal)
@@ -574,6 +623,29 @@ static void padding_of_nan_that_is_not_read_is_no_finding(void **state)
 
 /* ---- what is handed over ---- */
 
+/* Counts its runs in a state. */
+static heed_value counting(heed_builder *b, const heed_value *in, const void *config)
+{
+    heed_value runs = heed_state(b, "runs", HEED_TYPE(HEED_F32, 1), NULL);
+
+    heed_assign(b, runs, heed_add_scalar(b, runs, 1));
+    return build(b, in, config);
+}
+
+static void states_stay_as_they_are(void **state)
+{
+    const toy t = { .result = POOLED };
+    stage s = open_stage(*state, &t);
+
+    heed_model_free(s.model);
+    TOY_OK(heed_model_new(&s.model, s.ctx, counting, &t, &(heed_model_opts){ .seed = 3 }, TOY_ERR));
+    TOY_OK(heed_model_init(s.model, (heed_type[]){ s.in[0].type, s.in[1].type }, 2, TOY_ERR));
+    s.c.model = s.model;
+    expect(&s, "a state that counts runs", NULL, NULL);
+    assert_true(*weights_of(&s, "runs") == 0);
+    close_stage(&s);
+}
+
 static void sequences_that_do_not_fit_are_refused_with_what_is_wrong(void **state)
 {
     const toy t = { .result = POOLED };
@@ -589,8 +661,11 @@ static void sequences_that_do_not_fit_are_refused_with_what_is_wrong(void **stat
         { { .inputs = s.in, .n_inputs = 2, .time = 3 }, HEED_ERR_SHAPE, "axis 3 of tokens of rank 3" },
         { { .inputs = s.in, .n_inputs = 2, .lengths = HEED_SET(2) }, HEED_ERR_USAGE, "lengths is input 2" },
         { { .inputs = s.in, .n_inputs = 2, .lengths = HEED_SET(0) }, HEED_ERR_DTYPE, "must be i64 [n]" },
-        { { .inputs = s.in, .n_inputs = 2, .direction = HEED_DIRECTION_CAUSAL }, HEED_ERR_USAGE, "result_time" },
-        { { .inputs = s.in, .n_inputs = 2, .lengths = HEED_SET(1), .result_time = HEED_SET(1) }, HEED_ERR_SHAPE,
+        { { .inputs = s.in, .n_inputs = 2, .direction = HEED_DIRECTION_CAUSAL },
+          HEED_ERR_USAGE,
+          "result_time" },
+        { { .inputs = s.in, .n_inputs = 2, .lengths = HEED_SET(1), .result_time = HEED_SET(1) },
+          HEED_ERR_SHAPE,
           "no such axis of size 9" },
     };
     heed_diagnosis *d = NULL;
@@ -604,6 +679,14 @@ static void sequences_that_do_not_fit_are_refused_with_what_is_wrong(void **stat
             fail_msg("%s", err.text);
     }
     s.c.sequences = &good;
+    s.c.model = NULL;
+    {
+        heed_error err = { 0 };
+
+        assert_int_equal(heed_doctor(&d, s.ctx, &s.c, NULL, &err), HEED_ERR_USAGE);
+        assert_non_null(strstr(err.text, "in place of samples"));
+    }
+    s.c.model = s.model;
     ((int64_t *)s.in[1].data)[5] = STEPS + 1;
     {
         heed_error err = { 0 };
@@ -643,7 +726,8 @@ static void every_failing_call_ends_in_an_error_and_leaks_nothing(void **state)
 
     (void)state;
     fill(in);
-    assert_true(heed_fail_each(&(heed_scenario){ .name = "doctor of sequences", .run = examine }, in, &report));
+    assert_true(
+        heed_fail_each(&(heed_scenario){ .name = "doctor of sequences", .run = examine }, in, &report));
     free(in[0].data);
     free(in[1].data);
 }
@@ -667,6 +751,8 @@ int main(void)
         TEST(a_mask_by_hand_that_is_turned_round_is_named),
         TEST(a_future_that_is_seen_is_named_with_its_layer),
         TEST(a_causal_mask_in_an_encoder_is_named),
+        TEST(a_causal_mask_made_by_hand_in_an_encoder_is_named_by_what_it_does),
+        TEST(states_stay_as_they_are),
         TEST(tokens_may_be_ids_and_the_loss_may_be_looked_at),
         TEST(the_first_node_of_a_result_that_is_not_finite_is_named),
         TEST(masked_scores_are_not_taken_for_lost_numbers),

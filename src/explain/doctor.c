@@ -73,9 +73,10 @@ static const heed_doctor_rule doctor_rules[] = {
       .remedy = "negate distances before the softmax: score.scale of a distance must be positive" },
     { .name = "causal-encoder",
       .severity = HEED_SEVERITY_WARNING,
-      .looks_at = "graph",
-      .finds = "attention hides later tokens in a model that is said to see both sides",
-      .threshold = 0,
+      .looks_at = "graph, sequences",
+      .finds = "a model that is said to see both sides does not: a mask hides later tokens, or changing them "
+               "moves nothing before (relative difference)",
+      .threshold = 1e-6,
       .why = "an encoder reads all of its input: a causal mask takes half of every context away",
       .remedy = "leave mask.causal off in an encoder" },
     { .name = "growing-loss",

@@ -120,18 +120,21 @@ static heed_status say_scale(doctor *d, const heed_graph *g, const node *n)
     twice = total / a->temperature * width;
     if (width > 1 && fabs(twice - 1) <= d->threshold[RULE_SCALE_TWICE] &&
         (fabs(by - 1) > 0.01 || fabs(a->temperature - 1) > 0.01))
-        return heed__doctor_find(d, RULE_SCALE_TWICE, twice, place,
-                                 "q and k are multiplied by %.4g, scores by %.4g and divided by %.4g: 1/%.0f in all", by,
-                                 a->scale, a->temperature, width);
+        return heed__doctor_find(
+            d, RULE_SCALE_TWICE, twice, place,
+            "q and k are multiplied by %.4g, scores by %.4g and divided by %.4g: 1/%.0f in all", by, a->scale,
+            a->temperature, width);
     if (fabs(total * sqrt(width) - 1) <= d->threshold[RULE_ATTENTION_SCALE])
         return HEED_OK;
     if (keys > 1 && fabs(total * sqrt(width * keys) - 1) <= d->threshold[RULE_ATTENTION_SCALE])
-        return heed__doctor_find(d, RULE_ATTENTION_SCALE, total * sqrt(width), place,
-                                 "scores are scaled by %.4g, which is 1/sqrt(d T) with T = %.0f keys: rows become nearly "
-                                 "uniform; 1/sqrt(%.0f) is %.4g",
-                                 total, keys, width, 1 / sqrt(width));
+        return heed__doctor_find(
+            d, RULE_ATTENTION_SCALE, total * sqrt(width), place,
+            "scores are scaled by %.4g, which is 1/sqrt(d T) with T = %.0f keys: rows become nearly "
+            "uniform; 1/sqrt(%.0f) is %.4g",
+            total, keys, width, 1 / sqrt(width));
     return heed__doctor_find(d, RULE_ATTENTION_SCALE, total * sqrt(width), place,
-                             "scores are scaled by %.4g; 1/sqrt(%.0f) is %.4g", total, width, 1 / sqrt(width));
+                             "scores are scaled by %.4g; 1/sqrt(%.0f) is %.4g", total, width,
+                             1 / sqrt(width));
 }
 
 /* ---- distances ---- */
@@ -193,9 +196,10 @@ static heed_status say_distance(doctor *d, const heed_graph *g, const node *n, d
     heed__doctor_looked(d, RULE_DISTANCE_SIGN);
     if (slope <= d->threshold[RULE_DISTANCE_SIGN])
         return HEED_OK;
-    return heed__doctor_find(d, RULE_DISTANCE_SIGN, slope, heed__doctor_place(place, g, n),
-                             "scores are %.4g times a distance that is not negated: the farthest key gets the largest weight",
-                             slope);
+    return heed__doctor_find(
+        d, RULE_DISTANCE_SIGN, slope, heed__doctor_place(place, g, n),
+        "scores are %.4g times a distance that is not negated: the farthest key gets the largest weight",
+        slope);
 }
 
 /* ---- all ---- */
@@ -204,16 +208,18 @@ static heed_status say_direction(doctor *d, const heed_graph *g, const node *n)
 {
     const attention_attrs *a = n->attrs;
     const heed_doctor_sequences *s = d->c->sequences;
-    const int64_t tq = heed__value(g, n->in[AT_Q])->type.dims[2], tk = heed__value(g, n->in[AT_K])->type.dims[2];
+    const int64_t tq = heed__value(g, n->in[AT_Q])->type.dims[2],
+                  tk = heed__value(g, n->in[AT_K])->type.dims[2];
     char place[192];
 
     if (!s || s->direction != HEED_DIRECTION_BOTH_SIDES || tq < 2 || tk < 2)
         return HEED_OK;
     heed__doctor_looked(d, RULE_CAUSAL_ENCODER);
-    if (!a->causal)
+    if (!a->causal && !(a->window && a->right == 0))
         return HEED_OK;
-    return heed__doctor_find(d, RULE_CAUSAL_ENCODER, 1, heed__doctor_place(place, g, n),
-                             "mask.causal hides every later token, in a model that is said to see both sides");
+    return heed__doctor_find(d, RULE_CAUSAL_ENCODER, 0, heed__doctor_place(place, g, n),
+                             "%s hides every later token, in a model that is said to see both sides",
+                             a->causal ? "mask.causal" : "mask.window");
 }
 
 heed_status heed__doctor_attention(doctor *d, const heed_graph *g)

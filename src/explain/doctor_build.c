@@ -88,10 +88,17 @@ heed_status heed__doctor_output(doctor_build *build, doctor *d, heed_value v)
 
 /* ---- running ---- */
 
+heed_status heed__doctor_finish(heed_graph **out, doctor *d, doctor_build *build)
+{
+    TRY(heed_builder_finish(out, build->b, d->err));
+    (*out)->n_assigns = 0; /* caches and running statistics stay as they are */
+    return HEED_OK;
+}
+
 heed_status heed__doctor_open(doctor_runner *r, doctor *d, doctor_build *build)
 {
     *r = (doctor_runner){ .d = d };
-    TRY(heed_builder_finish(&r->graph, build->b, d->err));
+    TRY(heed__doctor_finish(&r->graph, d, build));
     TRY(heed_plan_new(&r->plan, d->ctx, r->graph, NULL, d->err));
     TRY(heed_session_new(&r->session, d->ctx, heed_model_weights(d->c->model),
                          &(heed_session_opts){ .seed = heed_model_seed(d->c->model) }, d->err));

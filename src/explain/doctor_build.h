@@ -25,6 +25,9 @@ heed_value heed__doctor_source(const heed_graph *g, heed_value v);
 /* An output in f32; names are given in order. HEED_OK, or the builder's first error. */
 heed_status heed__doctor_output(doctor_build *build, doctor *d, heed_value v);
 
+/* The graph, without what it would write into states. */
+heed_status heed__doctor_finish(heed_graph **out, doctor *d, doctor_build *build);
+
 /* A graph of outputs in f32, ready to run; out[i] holds what the last run gave. */
 typedef struct doctor_runner {
     doctor *d;

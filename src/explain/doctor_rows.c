@@ -26,7 +26,7 @@ typedef struct watched_rows {
     int entropy, largest, kept, sum, padding;
     int64_t heads, tq;
     double softcap, temperature;
-    head_rows *head;                             /* [heads]; owned */
+    head_rows *head;                                /* [heads]; owned */
     double padding_rows, padding_sum, padding_most; /* rows of sequences that have padding, weight on it */
 } watched_rows;
 
@@ -44,9 +44,10 @@ typedef struct rows_look {
 /* Scores of 0 under the same masks. */
 static heed_value kept_keys(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS])
 {
-    static const int kept[] = { AT_Q, AT_K, AT_V, AT_LENGTHS, AT_Q_LENGTHS, AT_OFFSET, AT_MASK,
-                                AT_BLOCK_KEEP, AT_GLOBALS, AT_Q_SEG, AT_K_SEG, AT_GRAPH_INDPTR,
-                                AT_GRAPH_INDICES };
+    static const int kept[] = {
+        AT_Q,          AT_K,       AT_V,     AT_LENGTHS, AT_Q_LENGTHS,    AT_OFFSET,       AT_MASK,
+        AT_BLOCK_KEEP, AT_GLOBALS, AT_Q_SEG, AT_K_SEG,   AT_GRAPH_INDPTR, AT_GRAPH_INDICES
+    };
     attention_attrs silent = *a;
     heed_value of[AT_INPUTS] = { { 0 } }, out[AT_OUTPUTS];
 
@@ -75,9 +76,9 @@ static heed_value padding_as_values(rows_look *l, const heed_type *k, heed_dtype
 
     if (!l->padding.id || k->dims[0] != heed_dim(b, l->padding, 0) || k->dims[2] != l->d->steps)
         return (heed_value){ 0 };
-    return heed__as(b,
-                    heed_broadcast(b, l->padding, 4, (const int64_t[]){ k->dims[0], k->dims[1], k->dims[2], 1 }),
-                    dtype);
+    return heed__as(
+        b, heed_broadcast(b, l->padding, 4, (const int64_t[]){ k->dims[0], k->dims[1], k->dims[2], 1 }),
+        dtype);
 }
 
 static heed_status watch_node(rows_look *l, uint32_t index)
@@ -96,9 +97,14 @@ static heed_status watch_node(rows_look *l, uint32_t index)
     v = padding_as_values(l, &k, q.dtype);
     if (!plain && !v.id)
         return HEED_OK;
-    *w = (watched_rows){ .node = index, .entropy = -1, .padding = -1, .sum = -1,
-                         .heads = q.dims[1], .tq = q.dims[2],
-                         .softcap = in[AT_TEMPERATURE].id ? 0 : a.softcap, .temperature = a.temperature };
+    *w = (watched_rows){ .node = index,
+                         .entropy = -1,
+                         .padding = -1,
+                         .sum = -1,
+                         .heads = q.dims[1],
+                         .tq = q.dims[2],
+                         .softcap = in[AT_TEMPERATURE].id ? 0 : a.softcap,
+                         .temperature = a.temperature };
     w->head = heed__alloc(l->d->ctx->heap, (size_t)w->heads + 1, sizeof *w->head);
     if (!w->head)
         return heed__fail_memory(l->d->err, (uint64_t)w->heads * sizeof *w->head);
@@ -134,9 +140,8 @@ static heed_status watch_nodes(rows_look *l)
     if (!l->at)
         return heed__fail_memory(l->d->err, (uint64_t)found * sizeof *l->at);
     if (s && s->lengths.set)
-        l->padding =
-            heed_select(b, heed__within(b, l->build.in[s->lengths.value], 2, l->d->steps),
-                        heed_scalar(b, HEED_F32, 0), heed_scalar(b, HEED_F32, 1));
+        l->padding = heed_select(b, heed__within(b, l->build.in[s->lengths.value], 2, l->d->steps),
+                                 heed_scalar(b, HEED_F32, 0), heed_scalar(b, HEED_F32, 1));
     for (uint32_t i = 0; i < n; i++)
         if (heed__building(b)->nodes[i].op == &heed__op_attention)
             TRY(watch_node(l, i));
@@ -219,18 +224,22 @@ static heed_status say_head(rows_look *l, const watched_rows *w, const head_rows
     const double entropy = h->entropy / h->rows, saturated = h->saturated / h->rows;
 
     if (entropy < d->threshold[RULE_ENTROPY_COLLAPSE])
-        return heed__doctor_find(d, RULE_ENTROPY_COLLAPSE, entropy, place,
-                                 "its %.0f rows fall on one key each: their entropy is %.3g of what equal weights have",
-                                 h->rows, entropy);
+        return heed__doctor_find(
+            d, RULE_ENTROPY_COLLAPSE, entropy, place,
+            "its %.0f rows fall on one key each: their entropy is %.3g of what equal weights have", h->rows,
+            entropy);
     if (saturated > d->threshold[RULE_SATURATED_SCORES])
-        return heed__doctor_find(d, RULE_SATURATED_SCORES, saturated, place,
-                                 "%.1f %% of its %.0f rows have a weight above 0.999 or a score at softcap: almost no "
-                                 "gradient passes there",
-                                 100 * saturated, h->rows);
-    if (entropy > d->threshold[RULE_ROWS_UNIFORM] && w->tq > 1 && !heed__doctor_found(d, RULE_DEAD_HEADS, place))
-        return heed__doctor_find(d, RULE_ROWS_UNIFORM, entropy, place,
-                                 "its %.0f rows are nearly uniform: their entropy is %.5g of what equal weights have",
-                                 h->rows, entropy);
+        return heed__doctor_find(
+            d, RULE_SATURATED_SCORES, saturated, place,
+            "%.1f %% of its %.0f rows have a weight above 0.999 or a score at softcap: almost no "
+            "gradient passes there",
+            100 * saturated, h->rows);
+    if (entropy > d->threshold[RULE_ROWS_UNIFORM] && w->tq > 1 &&
+        !heed__doctor_found(d, RULE_DEAD_HEADS, place))
+        return heed__doctor_find(
+            d, RULE_ROWS_UNIFORM, entropy, place,
+            "its %.0f rows are nearly uniform: their entropy is %.5g of what equal weights have", h->rows,
+            entropy);
     return HEED_OK;
 }
 
@@ -241,7 +250,8 @@ static heed_status say_padding(rows_look *l, const watched_rows *w, const char *
 
     if (share > d->threshold[RULE_MASK_POLARITY])
         return heed__doctor_find(d, RULE_MASK_POLARITY, share, layer,
-                                 "%.4g %% of the weight lies on padding: the mask keeps what it should hide", 100 * share);
+                                 "%.4g %% of the weight lies on padding: the mask keeps what it should hide",
+                                 100 * share);
     if (w->padding_most > d->threshold[RULE_PADDING_SEEN])
         return heed__doctor_find(d, RULE_PADDING_SEEN, w->padding_most, layer,
                                  "padding has up to %.3g of the weight of a row", w->padding_most);
@@ -251,8 +261,8 @@ static heed_status say_padding(rows_look *l, const watched_rows *w, const char *
 /* Rows go as the scores do: what the graph has told already is not told again of every head. */
 static bool cause_is_known(const doctor *d, const char *layer)
 {
-    return heed__doctor_found(d, RULE_ATTENTION_SCALE, layer) || heed__doctor_found(d, RULE_SCALE_TWICE, layer) ||
-           heed__doctor_found(d, RULE_DISTANCE_SIGN, layer);
+    return heed__doctor_found(d, RULE_ATTENTION_SCALE, layer) ||
+           heed__doctor_found(d, RULE_SCALE_TWICE, layer) || heed__doctor_found(d, RULE_DISTANCE_SIGN, layer);
 }
 
 static heed_status say_all(rows_look *l)

@@ -4,6 +4,7 @@
  *   padding-seen    tokens from the length on are changed     the result (at counted times) must stay
  *   mask-polarity   ... and it moves, while tokens before the length move nothing
  *   future-seen     tokens from t on are changed              a causal result before t must stay
+ *   causal-encoder  ... and one of both sides must move
  *
  * To name the layer, every value inside that has one axis of size T is made an output, the sequence and its
  * changed copy go through as two, and the first node whose values at protected times differ is the origin. */
@@ -22,14 +23,14 @@
 typedef struct change {
     doctor *d;
     const heed_doctor_sequences *s;
-    int64_t n;                          /* sequences looked at */
-    int64_t chosen[SEQUENCES_MOST];     /* which of those shown */
-    heed_tensor in[DOCTOR_INPUTS + 1];  /* theirs; owned */
-    heed_tensor changed;                /* tokens; owned */
+    int64_t n;                         /* sequences looked at */
+    int64_t chosen[SEQUENCES_MOST];    /* which of those shown */
+    heed_tensor in[DOCTOR_INPUTS + 1]; /* theirs; owned */
+    heed_tensor changed;               /* tokens; owned */
     int64_t vocabulary;
-    double spread;                      /* of f32 tokens */
+    double spread; /* of f32 tokens */
     doctor_runner run;
-    float *before;                      /* the result of the sequences as they are; owned */
+    float *before; /* the result of the sequences as they are; owned */
 } change;
 
 /* Elements of sequence b of a tensor seen as [n, outer, T, inner]. */
@@ -143,7 +144,8 @@ typedef struct moved {
 } moved;
 
 /* Where y and z differ at the times of the span; axis -1: everywhere. */
-static moved compare(const heed_type *type, int axis, int64_t n, const float *y, const float *z, const span *at)
+static moved compare(const heed_type *type, int axis, int64_t n, const float *y, const float *z,
+                     const span *at)
 {
     const int64_t each = heed_type_count(type) / i64_max(1, type->dims[0]);
     const timed t = axis < 0 ? (timed){ 1, 1, each } : timed_of(type, axis);
@@ -188,11 +190,14 @@ static heed_status begin(change *c)
     TRY(st);
     y = c->run.out[0].type;
     if (y.rank < 1 || y.dims[0] != c->n)
-        return heed__fail(c->d->err, HEED_ERR_SHAPE, "doctor: axis 0 of the result does not count the sequences");
-    if (c->s->result_time.set && (result_axis(c) < 1 || result_axis(c) >= y.rank || y.dims[result_axis(c)] != c->d->steps))
         return heed__fail(c->d->err, HEED_ERR_SHAPE,
-                          "doctor: sequences.result_time is %d; the result has rank %d and no such axis of size %lld",
-                          result_axis(c), y.rank, (long long)c->d->steps);
+                          "doctor: axis 0 of the result does not count the sequences");
+    if (c->s->result_time.set &&
+        (result_axis(c) < 1 || result_axis(c) >= y.rank || y.dims[result_axis(c)] != c->d->steps))
+        return heed__fail(
+            c->d->err, HEED_ERR_SHAPE,
+            "doctor: sequences.result_time is %d; the result has rank %d and no such axis of size %lld",
+            result_axis(c), y.rank, (long long)c->d->steps);
     TRY(heed__doctor_run(&c->run, c->in));
     c->before = heed__alloc(c->d->ctx->heap, (size_t)heed_type_count(&y) + 1, sizeof *c->before);
     if (!c->before)
@@ -272,8 +277,8 @@ static heed_status add_values(change *c, doctor_build *build, origin *o)
     for (uint32_t i = 0; i < n && st == HEED_OK; i++) {
         const node at = g->nodes[i];
         const heed_type t = heed_value_type(build->b, heed__out(&at, 0));
-        const int axis = needed[i] && at.n_in > 0 && !(at.op->flags & OP_VIEW) && DTYPE_BIT(t.dtype) & FLOATS &&
-                                 t.rank > 1 && t.dims[0] == 2
+        const int axis = needed[i] && at.n_in > 0 && !(at.op->flags & OP_VIEW) &&
+                                 DTYPE_BIT(t.dtype) & FLOATS && t.rank > 1 && t.dims[0] == 2
                              ? time_axis(&at, &t, c->d->steps)
                              : NOT_TOLD;
 
@@ -328,7 +333,8 @@ static void first_moved(change *c, const doctor_runner *r, origin *o, const span
 
         if ((o->axis[i] == ONE_QUERY && of == LOOK_AT_TIMES) || (o->axis[i] == NO_AXIS && of != LOOK_AT_ALL))
             continue;
-        if (compare(t, o->axis[i], 1, y, y + heed_type_count(t) / 2, at).by > c->d->threshold[RULE_FUTURE_SEEN]) {
+        if (compare(t, o->axis[i], 1, y, y + heed_type_count(t) / 2, at).by >
+            c->d->threshold[RULE_FUTURE_SEEN]) {
             o->op = n->op->name;
             (void)heed__doctor_place(o->place, r->graph, n);
         }
@@ -358,7 +364,8 @@ done:
     return st;
 }
 
-static heed_status say_moved(change *c, doctor_rule rule, const moved *m, int64_t kept, bool whole, const char *what)
+static heed_status say_moved(change *c, doctor_rule rule, const moved *m, int64_t kept, bool whole,
+                             const char *what)
 {
     origin o = { .op = NULL };
     char when[48] = "";
@@ -369,7 +376,8 @@ static heed_status say_moved(change *c, doctor_rule rule, const moved *m, int64_
         (void)snprintf(when, sizeof when, " at time %lld", (long long)m->time);
     st = heed__doctor_find(c->d, rule, m->by, o.op ? o.place : "the result",
                            "the result of sequence %lld%s moves by %.3g of its size when %s; first in %s",
-                           (long long)c->chosen[m->sequence], when, m->by, what, o.op ? o.op : "a layer that cannot be told");
+                           (long long)c->chosen[m->sequence], when, m->by, what,
+                           o.op ? o.op : "a layer that cannot be told");
 done:
     heed__release(c->d->ctx->heap, o.node);
     heed__release(c->d->ctx->heap, o.axis);
@@ -406,13 +414,15 @@ static heed_status look_at_padding(doctor *d)
         heed__doctor_found(d, RULE_PADDING_SEEN, NULL))
         goto done; /* the weights have said it, with the layer */
     if (by_tokens.by <= d->threshold[RULE_PADDING_SEEN]) {
-        st = heed__doctor_find(d, RULE_MASK_POLARITY, 1, "the result",
-                               "it depends on tokens beyond the lengths, and not on those before: changing them moves it by "
-                               "%.3g of its size and by nothing",
-                               by_padding.by);
+        st = heed__doctor_find(
+            d, RULE_MASK_POLARITY, 1, "the result",
+            "it depends on tokens beyond the lengths, and not on those before: changing them moves it by "
+            "%.3g of its size and by nothing",
+            by_padding.by);
         goto done;
     }
-    (void)snprintf(what, sizeof what, "tokens from its length %lld on do", (long long)length_of(&c, by_padding.sequence));
+    (void)snprintf(what, sizeof what, "tokens from its length %lld on do",
+                   (long long)length_of(&c, by_padding.sequence));
     st = say_moved(&c, RULE_PADDING_SEEN, &by_padding, length_of(&c, by_padding.sequence), true, what);
 done:
     end(&c);
@@ -421,37 +431,53 @@ done:
 
 /* ---- future ---- */
 
-/* Cuts at 1, at the last token, and between. */
+/* Cut number k of each sequence: the first behind token 0, the last before the last token. */
+static heed_status try_cut(change *c, int64_t k, moved *m, int64_t *cut)
+{
+    span past = { { 0 }, { 0 } }, later = past;
+
+    for (int64_t b = 0; b < c->n; b++) {
+        past.end[b] = later.begin[b] = 1 + (length_of(c, b) - 2) * k / (CUTS - 1);
+        later.end[b] = length_of(c, b);
+    }
+    TRY(try_change(c, &later, &past, m));
+    *cut = past.end[m->sequence];
+    return HEED_OK;
+}
+
+/* A causal result may not move before a cut at any; that of both sides must at one. */
 static heed_status look_at_future(doctor *d)
 {
     change c = { .d = d, .s = d->c->sequences };
+    const bool causal = c.s->direction == HEED_DIRECTION_CAUSAL;
+    const doctor_rule rule = causal ? RULE_FUTURE_SEEN : RULE_CAUSAL_ENCODER;
+    double most = 0;
+    char what[80];
     heed_status st;
 
-    if (c.s->direction != HEED_DIRECTION_CAUSAL)
+    if (c.s->direction == HEED_DIRECTION_UNSAID || !c.s->result_time.set)
         return HEED_OK;
     for (int64_t i = 0; i < d->n && c.n < SEQUENCES_MOST; i++)
         if (heed__doctor_length(d, i) > 1)
             c.chosen[c.n++] = i;
     if (c.n == 0)
         return HEED_OK;
-    heed__doctor_looked(d, RULE_FUTURE_SEEN);
+    heed__doctor_looked(d, rule);
     STEP(begin(&c));
-    for (int64_t k = 0; k < CUTS; k++) {
-        span past = { { 0 }, { 0 } }, later = past;
-        char what[80];
+    for (int64_t k = 0; k < CUTS && most <= d->threshold[rule]; k++) {
+        int64_t cut;
         moved m;
 
-        for (int64_t b = 0; b < c.n; b++) {
-            past.end[b] = later.begin[b] = 1 + (length_of(&c, b) - 2) * k / (CUTS - 1);
-            later.end[b] = length_of(&c, b);
-        }
-        STEP(try_change(&c, &later, &past, &m));
-        if (m.by <= d->threshold[RULE_FUTURE_SEEN])
-            continue;
-        (void)snprintf(what, sizeof what, "tokens from %lld on do", (long long)past.end[m.sequence]);
-        st = say_moved(&c, RULE_FUTURE_SEEN, &m, past.end[m.sequence], false, what);
-        goto done;
+        STEP(try_cut(&c, k, &m, &cut));
+        most = fmax(most, m.by);
+        (void)snprintf(what, sizeof what, "tokens from %lld on do", (long long)cut);
+        if (most > d->threshold[rule] && causal)
+            STEP(say_moved(&c, RULE_FUTURE_SEEN, &m, cut, false, what));
     }
+    if (!causal && most <= d->threshold[rule] && !heed__doctor_found(d, rule, NULL))
+        st = heed__doctor_find(
+            d, rule, most, "the result",
+            "no result depends on a later token, in a model that is said to see both sides");
 done:
     end(&c);
     return st;

@@ -194,7 +194,7 @@ static heed_status watch_prepare(watch *w)
     TRY(heed__doctor_build(&w->build, d, HEED_EVAL, w->batch));
     heed_output(w->build.b, "result", w->build.result);
     TRY(watch_all(w));
-    TRY(heed_builder_finish(&w->graph, w->build.b, d->err));
+    TRY(heed__doctor_finish(&w->graph, d, &w->build));
     TRY(heed_plan_new(&w->plan, d->ctx, w->graph, NULL, d->err));
     return watch_room(w);
 }
