@@ -1,9 +1,10 @@
 """pytorch/pytorch #98505: "F.scaled_dot_product_attention should return the attention weights as well"
 
-Asked: the weights beside the output, for analysis. Answered there: no, the function is fast because it never holds them.
+Asked: the weights beside the output, for analysis. Answered there: no, the function is fast because it never
+holds them.
 
-heed: both are right, so one asks for what one wants to see: all weights, which change no bit of the output, or the rows and heads
-one looks at, whose result has their size.
+heed: both are right, so one asks for what one wants to see: all weights, which change no bit of the output,
+or the rows and heads one looks at, whose result has their size.
 """
 import numpy as np
 
@@ -27,7 +28,8 @@ rows, rows_mib = peak(probe={"rows": [511], "heads": [3]})
 
 
 def compared(a, b):
-    return "the same bits" if a.tobytes() == b.tobytes() else "a difference of at most %.0e" % np.abs(a - b).max()
+    same = a.tobytes() == b.tobytes()
+    return "the same bits" if same else "a difference of at most %.0e" % np.abs(a - b).max()
 
 
 assert plain.out.tobytes() == every.out.tobytes() and np.allclose(plain.out, rows.out, atol=1e-6)
@@ -39,6 +41,8 @@ assert np.allclose(every.weights, w, atol=1e-6) and np.allclose(rows.rows[0, 0, 
 print("asked for nothing:        out %s" % list(plain.out.shape))
 print("asked for all weights:    out with %s, weights %s (%.1f MiB)" % (
     compared(plain.out, every.out), list(every.weights.shape), every.weights.nbytes / 2**20))
-print("asked for one row:        out with %s, row %s (%d bytes)" % (compared(plain.out, rows.out), list(rows.rows.shape), rows.rows.nbytes))
+print("asked for one row:        out with %s, row %s (%d bytes)"
+      % (compared(plain.out, rows.out), list(rows.rows.shape), rows.rows.nbytes))
 print("largest difference to softmax(q k^T / 8): %.1e" % np.abs(every.weights - w).max())
-print("memory of the library (MiB): nothing %.1f, one row %.1f, all weights %.1f" % (plain_mib, rows_mib, every_mib))
+print("memory of the library (MiB): nothing %.1f, one row %.1f, all weights %.1f"
+      % (plain_mib, rows_mib, every_mib))

@@ -1,5 +1,6 @@
-"""Every attention case of a folder through heed.attend, and through heed.torch where PyTorch is there: results, gradients,
-probes within the case's tolerance; what must be refused is refused. So the spec of every case is understood.
+"""Every attention case of a folder through heed.attend, and through heed.torch where PyTorch is there:
+results, gradients, probes within the case's tolerance; what must be refused is refused. So the spec of every
+case is understood.
 
     cases_test.py FOLDER
 """
@@ -14,10 +15,12 @@ import numpy as np
 import heed
 from heed import _spec
 
-TYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "I32": np.int32, "U8": np.uint8, "BOOL": np.bool_}
+TYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64, "I32": np.int32, "U8": np.uint8,
+         "BOOL": np.bool_}
 KNOWN = {                                # (case, tensor)
-    # TODO(alias() of attention_grad.c is heed_reshape, which gives the value itself where sizes are the same, so that shaw's part of
-    # dq is counted twice where row_rel comes from q; a node of its own there settles it, and this list goes)
+    # TODO(alias() of attention_grad.c is heed_reshape, which gives the value itself where sizes are the same,
+    # so that shaw's part of dq is counted twice where row_rel comes from q; a node of its own there settles
+    # it, and this list goes)
     ("pos-shaw", "d_q"), ("pos-shaw_keys_only", "d_q"),
 }
 UPSTREAM = ("dout", "dweights", "dlse")
@@ -29,7 +32,8 @@ def read(path):
         head = json.loads(f.read(size))
         data = f.read()
     meta = head.pop("__metadata__")
-    return meta, {k: np.frombuffer(data[slice(*v["data_offsets"])], TYPES[v["dtype"]]).reshape(v["shape"]) for k, v in head.items()}
+    return meta, {k: np.frombuffer(data[slice(*v["data_offsets"])], TYPES[v["dtype"]]).reshape(v["shape"])
+                  for k, v in head.items()}
 
 
 def share(got, want, meta):
@@ -50,7 +54,8 @@ def share(got, want, meta):
 
 def with_numpy(t, spec, weights):
     tensors = {n: t[n] for n in t if n in _spec.TENSORS}
-    r = heed.attend(t["q"], t["k"], t["v"], spec, weights=weights, **tensors, **{n: t[n] for n in UPSTREAM if n in t})
+    r = heed.attend(t["q"], t["k"], t["v"], spec, weights=weights, **tensors,
+                    **{n: t[n] for n in UPSTREAM if n in t})
     return {n: getattr(r, n) for n in r._got}, r.grad or {}
 
 
