@@ -53,10 +53,14 @@ def results_are_those_of_the_formula():
 
 
 @test
-def asking_for_weights_changes_no_bit():
+def asking_for_weights_or_probes_changes_no_bit():
     q, k, v = random(1, 2, 40, 16), random(1, 2, 90, 16), random(1, 2, 90, 16)
     a, b = heed.attend(q, k, v), heed.attend(q, k, v, weights=True)
+    c = heed.attend(q, k, v, probe="entropy,received,distance,topk:3,rows:0+7,pooled:8x8,mean")
     assert a.weights is None and a.out.tobytes() == b.out.tobytes() and a.lse.tobytes() == b.lse.tobytes()
+    assert a.out.tobytes() == c.out.tobytes() and a.lse.tobytes() == c.lse.tobytes()
+    np.testing.assert_allclose(c.mean, b.weights.mean(1), atol=1e-6)
+    np.testing.assert_allclose(c.rows, b.weights[:, :, [0, 7]], atol=1e-6)
 
 
 @test
