@@ -36,6 +36,7 @@ heed_value heed__attention_dropped(const attention_parts *p, heed_value w);
 heed_value heed__attention_rel_sums(const attention_parts *p, heed_value w);
 
 /* Small ones. */
+heed_value heed__offsets(heed_builder *b, heed_value x); /* i64, each as heed__attention_offset has it */
 heed_value heed__positions(heed_builder *b, int axis, int64_t n); /* 0 .. n-1 along one of four axes, i64 */
 heed_value heed__per_head(heed_builder *b, heed_value x);         /* [n] as [1,n,1,1] */
 heed_value heed__zero_unless(heed_builder *b, heed_value keep, heed_value x); /* keep {0}: x */

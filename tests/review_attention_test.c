@@ -1,0 +1,467 @@
+/* Attention in odd places: poison behind the lengths with everything that may stand around it, offsets and sizes at the ends of what
+ * i64 holds, sizes of 0, narrow dtypes, and refusals that say what is wrong. */
+#include "attention/spec.h"
+#include "support/cmocka.h"
+#include "support/trial.h"
+
+#include <heed/ops.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- problems ---- */
+
+/* Tensors: NAME=SIZES with a letter a size: B batch, H heads, G key heads, q queries, k keys, r queries + 1, D width of q and k,
+ * V of v, A hidden, or a digit. */
+typedef struct problem {
+    const char *name;
+    heed_attention_spec spec;
+    const char *tensors;
+    int64_t batch, heads, key_heads, queries, keys, width, values; /* 0: 2, 4, 2, 5, 7, 4, 3; -1: 0 */
+    heed_dtype dtype;
+    bool poison;     /* NaN in rows beyond the lengths */
+    bool forward;    /* no gradients */
+    int64_t first_offset;
+    double magnitude; /* of floats; 0: 1 */
+} problem;
+
+enum { MOST = 48 };
+
+typedef struct filled {
+    char name[MOST][24];
+    heed_value value[MOST];
+    int n;
+} filled;
+
+static int64_t or_else(int64_t given, int64_t otherwise)
+{
+    return given < 0 ? 0 : given ? given : otherwise;
+}
+
+static int64_t size_of(const problem *p, char letter)
+{
+    switch (letter) {
+    case 'B':
+        return or_else(p->batch, 2);
+    case 'H':
+        return or_else(p->heads, 4);
+    case 'G':
+        return or_else(p->key_heads, 2);
+    case 'q':
+        return or_else(p->queries, 5);
+    case 'k':
+        return or_else(p->keys, 7);
+    case 'r':
+        return or_else(p->queries, 5) + 1;
+    case 'D':
+        return or_else(p->width, 4);
+    case 'V':
+        return or_else(p->values, 3);
+    case 'A':
+        return 3;
+    default:
+        return letter - '0';
+    }
+}
+
+static heed_value put(filled *f, heed_builder *b, const problem *p, const char *name, size_t n, heed_dtype dtype,
+                      const char *sizes)
+{
+    int64_t dims[6];
+    int rank = 0;
+
+    while (sizes[rank] && sizes[rank] != ' ') {
+        dims[rank] = size_of(p, sizes[rank]);
+        rank++;
+    }
+    memcpy(f->name[f->n], name, n);
+    f->name[f->n][n] = 0;
+    f->value[f->n] = heed_input(b, f->name[f->n], heed_type_of(dtype, rank, dims));
+    return f->value[f->n++];
+}
+
+static void put_listed(filled *f, heed_builder *b, const problem *p, heed_attention_spec *s)
+{
+    for (const char *at = p->tensors ? p->tensors + strspn(p->tensors, " ") : ""; *at;) {
+        const size_t n = strcspn(at, "=");
+        const attention_tensor *t = heed__attention_tensors;
+
+        while (t->name && (strlen(t->name) != n || memcmp(t->name, at, n) != 0))
+            t++;
+        if (!t->name)
+            fail_msg("no tensor %s", at);
+        *(heed_value *)(void *)((char *)s + t->offset) =
+            put(f, b, p, at, n, t->dtypes == I64_ONLY ? HEED_I64 : t->dtypes == BOOLS ? HEED_BOOL : p->dtype, at + n + 1);
+        at += strcspn(at, " ");
+        at += strspn(at, " ");
+    }
+}
+
+static void build_problem(heed_builder *b, void *user)
+{
+    const problem *p = user;
+    heed_attention_spec s = p->spec;
+    filled f = { .n = 0 };
+    heed_value q = put(&f, b, p, "q", 1, p->dtype, "BHqD"), k = put(&f, b, p, "k", 1, p->dtype, "BGkD"),
+               v = put(&f, b, p, "v", 1, p->dtype, "BGkV");
+    heed_value wrt[MOST], d[MOST], y[2], dy[2];
+    heed_attended a;
+    int n = 0, ys = 0;
+
+    (void)q, (void)k, (void)v;
+    put_listed(&f, b, p, &s);
+    for (int i = 0; i < f.n; i++)
+        if (heed_value_type(b, f.value[i]).dtype == p->dtype)
+            wrt[n++] = f.value[i];
+    a = heed_attention(b, q, k, v, &s);
+    heed_output(b, "out", a.out);
+    heed_output(b, "weights", a.weights);
+    if (a.lse.id)
+        heed_output(b, "lse", a.lse);
+    if (a.pooled.id)
+        heed_output(b, "pooled", a.pooled);
+    if (a.distance.id)
+        heed_output(b, "distance", a.distance);
+    if (a.rows.id)
+        heed_output(b, "rows", a.rows);
+    if (p->forward)
+        return;
+    y[ys] = a.out;
+    dy[ys++] = put(&f, b, p, "dout", 4, p->dtype, "BHqV");
+    heed_grad_of(b, y, dy, ys, wrt, n, d);
+    for (int i = 0, at = 0; i < f.n - 1; i++)
+        if (heed_value_type(b, f.value[i]).dtype == p->dtype) {
+            char name[32];
+
+            snprintf(name, sizeof name, "d_%.24s", f.name[i]);
+            heed_output(b, name, d[at++]);
+        }
+}
+
+/* -1 .. 1 of name and place. */
+static double number_of(const char *name, int64_t i)
+{
+    uint64_t h = 1469598103934665603u;
+
+    for (; *name; name++)
+        h = (h ^ (uint64_t)(unsigned char)*name) * 1099511628211u;
+    h = (h ^ (uint64_t)i) * 0x9e3779b97f4a7c15u;
+    h = (h ^ h >> 31) * 0xbf58476d1ce4e5b9u;
+    return (double)((h ^ h >> 27) >> 11) * 0x1p-52 - 1;
+}
+
+static double filling(const problem *p, const char *name, const heed_type *t, int64_t i)
+{
+    static const char *const positive[] = { "temperature", "alpha", "span" };
+    const int64_t keys = size_of(p, 'k'), queries = size_of(p, 'q');
+
+    if (strcmp(name, "lengths") == 0)
+        return (double)(keys - 1 - i % 3 > 0 ? keys - 1 - i % 3 : 0);
+    if (strcmp(name, "q_lengths") == 0)
+        return (double)(queries - 1 - (i + 1) % 2 > 0 ? queries - 1 - (i + 1) % 2 : 0);
+    if (strcmp(name, "offset") == 0)
+        return (double)(p->first_offset + i);
+    if (t->dtype == HEED_BOOL)
+        return number_of(name, i) > -0.6;
+    if (t->dtype == HEED_I64)
+        return floor((number_of(name, i) + 1) * 2);
+    for (size_t k = 0; k < sizeof positive / sizeof *positive; k++)
+        if (strcmp(name, positive[k]) == 0)
+            return 1.5 + 0.25 * number_of(name, i);
+    return (p->magnitude > 0 ? p->magnitude : 1) * number_of(name, i);
+}
+
+/* Is the element in a row that the lengths leave out? */
+static bool beyond(const problem *p, const char *name, const heed_type *t, int64_t i)
+{
+    const bool of_query = strcmp(name, "q") == 0 || strcmp(name, "q2") == 0 || strcmp(name, "dout") == 0,
+               of_key = strcmp(name, "k") == 0 || strcmp(name, "k2") == 0 || strcmp(name, "v") == 0;
+    const char *lengths = of_query ? "q_lengths" : "lengths";
+    const heed_type none = { .dtype = HEED_I64 };
+
+    if (!of_query && !of_key)
+        return false;
+    if (!p->tensors || !strstr(p->tensors, of_query ? "q_lengths=" : " lengths="))
+        return false;
+    return (double)(i / t->dims[3] % t->dims[2]) >= filling(p, lengths, &none, i / (t->dims[1] * t->dims[2] * t->dims[3]));
+}
+
+static heed_status open_problem(trial *t, heed_context *ctx, problem *p, heed_kernels kernels, heed_error *err)
+{
+    const heed_status st = trial_open(t, ctx, build_problem, p, &(heed_plan_opts){ .kernels = kernels }, err);
+
+    for (int i = 0; st == HEED_OK && i < t->n_in; i++) {
+        const char *name = heed_plan_input_name(t->plan, i);
+        const heed_type *type = &t->in[i].tensor.type;
+        const int64_t count = heed_type_count(type);
+        double *numbers = trial_memory((size_t)count + 1, sizeof *numbers);
+
+        for (int64_t j = 0; j < count; j++)
+            numbers[j] = p->poison && beyond(p, name, type, j) ? NAN : filling(p, name, type, j);
+        trial_set(t, i, numbers);
+        if (strcmp(name, "offset") == 0)
+            for (int64_t j = 0; j < count; j++)
+                ((int64_t *)t->in[i].tensor.data)[j] = p->first_offset;
+        free(numbers);
+    }
+    return st;
+}
+
+static void run_problem(trial *t, heed_context *ctx, problem *p, heed_kernels kernels)
+{
+    heed_error err = { 0 };
+
+    if (open_problem(t, ctx, p, kernels, &err) != HEED_OK)
+        fail_msg("%s: %s", p->name, err.text);
+    if (trial_run(t, &err) != HEED_OK)
+        fail_msg("%s: %s", p->name, err.text);
+    if (*t->broken)
+        fail_msg("%s: %s", p->name, t->broken);
+}
+
+/* ---- poison ---- */
+
+static int poison_changes(heed_context *ctx, problem p, heed_kernels kernels)
+{
+    trial clean, poisoned;
+    int bad = 0;
+
+    run_problem(&clean, ctx, &p, kernels);
+    p.poison = true;
+    run_problem(&poisoned, ctx, &p, kernels);
+    for (int i = 0; i < clean.n_out; i++)
+        if (memcmp(clean.out[i].tensor.data, poisoned.out[i].tensor.data, clean.out[i].bytes) != 0) {
+            print_message("%s (%s, %s): %s changes\n", p.name, heed_dtype_name(p.dtype),
+                          kernels == HEED_KERNELS_FAST ? "fast" : "reference", heed_plan_output_name(clean.plan, i));
+            bad++;
+        }
+    trial_close(&clean);
+    trial_close(&poisoned);
+    return bad;
+}
+
+#define LENGTHS_ " lengths=B q_lengths=B"
+static const problem around[] = {
+    { .name = "plain", .tensors = LENGTHS_ },
+    { .name = "gate", .tensors = "gate=BHqV" LENGTHS_ },
+    { .name = "gate of one number a head", .tensors = "gate=1H11" LENGTHS_ },
+    { .name = "shaw", .tensors = "shaw_k=5D shaw_v=5V" LENGTHS_ },
+    { .name = "differential", .tensors = "q2=BHqD k2=BGkD lambda=H" LENGTHS_ },
+    { .name = "talk_pre", .tensors = "talk_pre=HH" LENGTHS_ },
+    { .name = "talk_post", .tensors = "talk_post=HH" LENGTHS_ },
+    { .name = "talk_post and shaw", .tensors = "talk_post=HH shaw_k=3D shaw_v=3V" LENGTHS_ },
+    { .name = "xl", .tensors = "xl_r=6HD xl_u=HD xl_v=HD" LENGTHS_ },
+    { .name = "alibi", .tensors = "alibi_slopes=1" LENGTHS_ },
+    { .name = "t5", .tensors = "t5_table=8H" LENGTHS_ },
+    { .name = "bias", .tensors = "bias=1H11" LENGTHS_ },
+    { .name = "rope", .spec.position.rope.on = true, .tensors = "temperature=1" LENGTHS_ },
+    { .name = "general", .spec.score.kind = HEED_SCORE_GENERAL, .tensors = "score_w=1DD" LENGTHS_ },
+    { .name = "additive",
+      .spec.score.kind = HEED_SCORE_ADDITIVE,
+      .tensors = "add_wq=1AD add_wk=HAD add_v=1A add_b=HA" LENGTHS_ },
+    { .name = "location",
+      .spec.score.kind = HEED_SCORE_LOCATION,
+      .tensors = "add_wq=HAD add_wk=1AD add_v=HA add_b=1A prev=BHqk loc_kernel=23 loc_u=1A2" LENGTHS_ },
+    { .name = "cosine", .spec.score.kind = HEED_SCORE_COSINE, .tensors = "tau=1" LENGTHS_ },
+    { .name = "cosine, differential",
+      .spec.score.kind = HEED_SCORE_COSINE,
+      .tensors = "tau=1 q2=BHqD k2=BGkD lambda=1 gate=BHq1" LENGTHS_ },
+    { .name = "squared distance", .spec.score.kind = HEED_SCORE_NEG_SQ_DISTANCE, .tensors = "sink=H" LENGTHS_ },
+    { .name = "distance", .spec.score.kind = HEED_SCORE_NEG_DISTANCE, .tensors = "temperature=H sink=1" LENGTHS_ },
+    { .name = "sparsemax", .spec.normaliser.kind = HEED_NORMALISER_SPARSEMAX, .tensors = "gate=B1q1" LENGTHS_ },
+    { .name = "entmax", .spec.normaliser.kind = HEED_NORMALISER_ENTMAX, .tensors = "alpha=1 temperature=H" LENGTHS_ },
+    { .name = "sigmoid", .spec.normaliser.kind = HEED_NORMALISER_SIGMOID, .tensors = "sigmoid_bias=1" LENGTHS_ },
+    { .name = "topk",
+      .spec.normaliser = { .kind = HEED_NORMALISER_TOPK, .k = 2 },
+      .tensors = "temperature=1 gate=111V" LENGTHS_ },
+    { .name = "hard", .spec.normaliser.kind = HEED_NORMALISER_HARD, .tensors = "gate=1111" LENGTHS_ },
+    { .name = "adaptive span",
+      .spec.normaliser = { .kind = HEED_NORMALISER_ADAPTIVE_SPAN, .ramp = HEED_SET(3) },
+      .tensors = "span=1" LENGTHS_ },
+    { .name = "linear",
+      .spec.normaliser.kind = HEED_NORMALISER_LINEAR,
+      .spec.mask.causal = true,
+      .tensors = "gate=1H11" LENGTHS_ },
+};
+
+static void poison_behind_the_lengths_reaches_no_result_and_no_gradient(void **state)
+{
+    int bad = 0;
+
+    for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
+        problem p = around[i];
+
+        bad += poison_changes(*state, p, HEED_KERNELS_FAST);
+        bad += poison_changes(*state, p, HEED_KERNELS_REFERENCE);
+        p.dtype = HEED_F64;
+        bad += poison_changes(*state, p, HEED_KERNELS_FAST);
+        p.dtype = HEED_BF16;
+        bad += poison_changes(*state, p, HEED_KERNELS_FAST);
+    }
+    assert_int_equal(bad, 0);
+}
+
+/* ---- fast against reference ---- */
+
+static int differs(heed_context *ctx, problem p)
+{
+    trial fast, slow;
+    int bad = 0;
+
+    run_problem(&fast, ctx, &p, HEED_KERNELS_FAST);
+    run_problem(&slow, ctx, &p, HEED_KERNELS_REFERENCE);
+    for (int i = 0; i < fast.n_out; i++) {
+        const heed_type *t = &fast.out[i].tensor.type;
+        const int64_t n = heed_type_count(t);
+        double *x = trial_memory((size_t)n + 1, sizeof *x), *y = trial_memory((size_t)n + 1, sizeof *y), most = 1;
+
+        trial_get(&fast, i, x);
+        trial_get(&slow, i, y);
+        for (int64_t j = 0; j < n; j++)
+            most = isfinite(y[j]) ? fmax(most, fabs(y[j])) : most;
+        for (int64_t j = 0; j < n; j++)
+            if (!(x[j] == y[j] || fabs(x[j] - y[j]) <= 1e-5 * most + 1e-4 * fabs(y[j])) || isnan(y[j])) {
+                print_message("%s: %s[%lld] is %g, by reference %g\n", p.name, heed_plan_output_name(fast.plan, i),
+                              (long long)j, x[j], y[j]);
+                bad++;
+                break;
+            }
+        free(x);
+        free(y);
+    }
+    trial_close(&fast);
+    trial_close(&slow);
+    return bad;
+}
+
+static const int64_t far[] = { INT64_MAX, INT64_MIN, (int64_t)1 << 62, -((int64_t)1 << 62), (int64_t)1 << 41, 0 };
+
+static void an_offset_at_the_end_of_i64_keeps_what_it_must(void **state)
+{
+    static const problem by_position[] = {
+        { .name = "causal", .spec.mask.causal = true, .tensors = "offset=B" },
+        { .name = "window", .spec.mask.window = { true, 2, 1 }, .tensors = "offset=B" },
+        { .name = "open window", .spec.mask.window = { true, -1, 1 }, .tensors = "offset=B" },
+        { .name = "stride", .spec.mask.stride = 3, .tensors = "offset=B" },
+        { .name = "globals", .spec.mask.window = { true, 0, 0 }, .tensors = "globals=2 offset=B" },
+        { .name = "shaw", .tensors = "shaw_k=5D shaw_v=5V offset=B" },
+        { .name = "xl", .tensors = "xl_r=6HD xl_u=HD xl_v=HD offset=B" },
+        { .name = "t5", .tensors = "t5_table=8H offset=B" },
+        { .name = "rope", .spec.position.rope.on = true, .tensors = "offset=B" },
+        { .name = "span",
+          .spec.normaliser = { .kind = HEED_NORMALISER_ADAPTIVE_SPAN, .ramp = HEED_SET(3) },
+          .tensors = "span=1 offset=B" },
+        { .name = "linear", .spec.normaliser.kind = HEED_NORMALISER_LINEAR, .spec.mask.causal = true, .tensors = "offset=B" },
+    };
+    int bad = 0;
+
+    for (size_t i = 0; i < sizeof by_position / sizeof *by_position; i++)
+        for (size_t k = 0; k < sizeof far / sizeof *far; k++) {
+            problem p = by_position[i];
+            trial t, numbered;
+
+            p.first_offset = far[k];
+            bad += differs(*state, p);
+            run_problem(&t, *state, &p, HEED_KERNELS_REFERENCE);
+            p.tensors = strcmp(p.tensors, "offset=B") == 0 ? "" : p.tensors;
+            if (*p.tensors == 0) { /* the same as a number */
+                p.spec.offset = (heed_maybe_i64)HEED_SET(far[k]);
+                run_problem(&numbered, *state, &p, HEED_KERNELS_REFERENCE);
+                if (memcmp(t.out[0].tensor.data, numbered.out[0].tensor.data, t.out[0].bytes) != 0) {
+                    print_message("%s: offset %lld as a tensor is not as a number\n", p.name, (long long)far[k]);
+                    bad++;
+                }
+                trial_close(&numbered);
+            }
+            trial_close(&t);
+        }
+    assert_int_equal(bad, 0);
+}
+
+static void sizes_at_the_end_of_i64_mean_no_limit(void **state)
+{
+    static const problem large[] = {
+        { .name = "window", .spec.mask.window = { true, INT64_MAX, INT64_MAX } },
+        { .name = "window to the left", .spec.mask.window = { true, INT64_MAX, 0 }, .spec.offset = HEED_SET(-3) },
+        { .name = "stride", .spec.mask.stride = INT64_MAX },
+        { .name = "block", .spec.mask.block = { INT64_MAX, INT64_MAX }, .tensors = "block_keep=11" },
+        { .name = "topk", .spec.normaliser = { .kind = HEED_NORMALISER_TOPK, .k = INT64_MAX } },
+        { .name = "pooled", .spec.probe.pooled = { INT64_MAX, INT64_MAX } },
+        { .name = "pooled by a million", .spec.probe.pooled = { 1000000, 3 } },
+        { .name = "pooled, talking", .spec.probe.pooled = { INT64_MAX, 2 }, .tensors = "talk_post=HH" },
+        { .name = "far offset and wide window", .spec.mask.window = { true, -1, INT64_MAX }, .spec.offset = HEED_SET(INT64_MIN) },
+    };
+    int bad = 0;
+
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++)
+        bad += differs(*state, large[i]);
+    assert_int_equal(bad, 0);
+}
+
+/* ---- sizes of 0 ---- */
+
+static void sizes_of_zero_are_served_in_every_variant(void **state)
+{
+    static const struct {
+        const char *name;
+        problem sizes;
+    } zero[] = {
+        { "no batch", { .batch = -1 } },    { "no queries", { .queries = -1 } }, { "no keys", { .keys = -1 } },
+        { "no width", { .width = -1 } },    { "no values", { .values = -1 } },   { "no heads", { .heads = -1 } },
+        { "nothing", { .queries = -1, .keys = -1, .batch = -1 } },
+    };
+    int bad = 0;
+
+    for (size_t i = 0; i < sizeof around / sizeof *around; i++)
+        for (size_t k = 0; k < sizeof zero / sizeof *zero; k++) {
+            problem p = around[i];
+            heed_error err = { 0 };
+            trial t;
+            char name[80];
+
+            snprintf(name, sizeof name, "%s, %s", p.name, zero[k].name);
+            p.name = name;
+            p.batch = zero[k].sizes.batch;
+            p.heads = zero[k].sizes.heads;
+            p.queries = zero[k].sizes.queries;
+            p.keys = zero[k].sizes.keys;
+            p.width = zero[k].sizes.width;
+            p.values = zero[k].sizes.values;
+            p.spec.probe.pooled[0] = p.spec.probe.pooled[1] = 2;
+            p.spec.probe.distance = true;
+            p.spec.probe.heads = (heed_attention_list){ (const int64_t[]){ 0 }, p.heads < 0 ? 0 : 1 };
+            if (open_problem(&t, *state, &p, HEED_KERNELS_FAST, &err) != HEED_OK) {
+                print_message("%s: %s\n", name, err.text);
+                bad++;
+                continue;
+            }
+            trial_close(&t);
+            bad += differs(*state, p);
+        }
+    assert_int_equal(bad, 0);
+}
+
+static int setup(void **state)
+{
+    return heed_context_new((heed_context **)state, &(heed_context_opts){ .threads = 2 }, NULL);
+}
+
+static int teardown(void **state)
+{
+    heed_context_free(*state);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(poison_behind_the_lengths_reaches_no_result_and_no_gradient),
+        cmocka_unit_test(an_offset_at_the_end_of_i64_keeps_what_it_must),
+        cmocka_unit_test(sizes_at_the_end_of_i64_mean_no_limit),
+        cmocka_unit_test(sizes_of_zero_are_served_in_every_variant),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
