@@ -486,14 +486,20 @@ static heed_value listed(making *m, const heed_attention_list *l)
     return l->v ? heed_constant(m->b, t) : (heed_value){ 0 };
 }
 
+/* A block larger than all is all: no larger number reaches the arithmetic of sizes. */
+static int64_t pooled(int64_t block, int64_t all)
+{
+    return i64_min(block, i64_max(1, all));
+}
+
 static void probes(making *m)
 {
     m->a.rows = heed__spec_rows(m->s);
     m->a.entropy = m->s->probe.entropy;
     m->a.distance = m->s->probe.distance;
     m->a.topk = m->s->probe.topk;
-    m->a.pooled_q = m->s->probe.pooled[0];
-    m->a.pooled_k = m->s->probe.pooled[1];
+    m->a.pooled_q = pooled(m->s->probe.pooled[0], m->tq);
+    m->a.pooled_k = pooled(m->s->probe.pooled[1], m->tk);
     m->in[AT_PROBE_ROWS] = listed(m, &m->s->probe.rows);
     m->in[AT_PROBE_HEADS] = listed(m, &m->s->probe.heads);
 }
@@ -546,7 +552,7 @@ static heed_attended told_of(making *m, heed_value w, heed_value distance)
     if (s->probe.distance)
         y.distance = heed__probe_distance(b, wide, distance);
     if (s->probe.pooled[0])
-        y.pooled = heed__probe_pooled(b, w, s->probe.pooled[0], s->probe.pooled[1]);
+        y.pooled = heed__probe_pooled(b, w, m->a.pooled_q, m->a.pooled_k);
     if (s->probe.received)
         y.received = heed__probe_received(b, w);
     if (s->probe.mean)
@@ -690,6 +696,17 @@ static heed_attended linear(making *m)
 
 /* ---- all ---- */
 
+/* The core zeroes rows beyond q_lengths. What stands behind it would still multiply their upstream, which may be anything, into
+ * the gradient of a parameter. */
+static heed_value cleaned_out(making *m, heed_value out)
+{
+    const heed_attention_spec *s = m->s;
+
+    return m->in[AT_Q_LENGTHS].id && (s->in.gate.id || s->in.shaw_v.id || s->in.q2.id)
+               ? heed__zero_unless(m->b, heed__within(m->b, m->in[AT_Q_LENGTHS], 2, m->tq), out)
+               : out;
+}
+
 static bool begin(making *m, heed_value q, heed_value k, heed_value v)
 {
     const heed_attention_spec *s = m->s;
@@ -770,5 +787,7 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
     if (m->s->in.gate.id && !heed__poisoned(b) &&
         SIZED(m->s->in.gate, "gate", 15, m->batch, m->heads, m->tq, heed_dim(b, v, 3)))
         y.out = heed_mul(b, heed_sigmoid(b, m->s->in.gate), y.out);
+    if (!heed__poisoned(b))
+        y.out = cleaned_out(m, y.out);
     return heed__poisoned(b) ? (heed_attended){ .out = { 0 } } : y;
 }
