@@ -409,7 +409,7 @@ static void sizes_of_zero_are_served_in_every_variant(void **state)
         problem sizes;
     } zero[] = {
         { "no batch", { .batch = -1 } },    { "no queries", { .queries = -1 } }, { "no keys", { .keys = -1 } },
-        { "no width", { .width = -1 } },    { "no values", { .values = -1 } },   { "no heads", { .heads = -1 } },
+        { "no width", { .width = -1 } },    { "no values", { .values = -1 } },
         { "nothing", { .queries = -1, .keys = -1, .batch = -1 } },
     };
     int bad = 0;
@@ -424,14 +424,14 @@ static void sizes_of_zero_are_served_in_every_variant(void **state)
             snprintf(name, sizeof name, "%s, %s", p.name, zero[k].name);
             p.name = name;
             p.batch = zero[k].sizes.batch;
-            p.heads = zero[k].sizes.heads;
             p.queries = zero[k].sizes.queries;
             p.keys = zero[k].sizes.keys;
             p.width = zero[k].sizes.width;
             p.values = zero[k].sizes.values;
+            p.spec.position.rope.on &= p.width >= 0; /* nothing could turn */
             p.spec.probe.pooled[0] = p.spec.probe.pooled[1] = 2;
             p.spec.probe.distance = true;
-            p.spec.probe.heads = (heed_attention_list){ (const int64_t[]){ 0 }, p.heads < 0 ? 0 : 1 };
+            p.spec.probe.heads = (heed_attention_list){ (const int64_t[]){ 2, 0, 2 }, 3 };
             if (open_problem(&t, *state, &p, HEED_KERNELS_FAST, &err) != HEED_OK) {
                 print_message("%s: %s\n", name, err.text);
                 bad++;
@@ -440,6 +440,152 @@ static void sizes_of_zero_are_served_in_every_variant(void **state)
             trial_close(&t);
             bad += differs(*state, p);
         }
+    assert_int_equal(bad, 0);
+}
+
+/* ---- narrow dtypes ---- */
+
+/* Largest difference of `out` from the f64 run on the same numbers, which are exact in the dtype. */
+static double error_of(heed_context *ctx, problem p)
+{
+    trial narrow, wide;
+    double x[4096], y[4096], worst = 0;
+
+    run_problem(&narrow, ctx, &p, HEED_KERNELS_FAST);
+    p.dtype = HEED_F64;
+    run_problem(&wide, ctx, &p, HEED_KERNELS_FAST);
+    trial_get(&narrow, 0, x);
+    trial_get(&wide, 0, y);
+    for (int64_t i = 0; i < heed_type_count(&wide.out[0].tensor.type); i++)
+        worst = isfinite(x[i]) ? fmax(worst, fabs(x[i] - y[i])) : INFINITY;
+    trial_close(&narrow);
+    trial_close(&wide);
+    return worst;
+}
+
+static void terms_by_position_keep_their_digits_in_narrow_dtypes(void **state)
+{
+    static const struct {
+        problem p;
+        double most;
+    } cells[] = {
+        { { .name = "alibi f16", .spec.position.alibi = true, .keys = 900, .batch = 1, .dtype = HEED_F16, .forward = true }, 4e-3 },
+        { { .name = "alibi bf16", .spec.position.alibi = true, .keys = 900, .batch = 1, .dtype = HEED_BF16, .forward = true }, 2e-2 },
+        { { .name = "alibi f16, far", .spec.position.alibi = true, .spec.offset = HEED_SET(70000), .dtype = HEED_F16,
+            .forward = true }, 4e-3 },
+        { { .name = "linear bf16", .spec.normaliser.kind = HEED_NORMALISER_LINEAR, .dtype = HEED_BF16, .forward = true }, 2e-2 },
+    };
+    int bad = 0;
+
+    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++) {
+        const double error = error_of(*state, cells[i].p);
+
+        if (!(error <= cells[i].most)) {
+            print_message("%s: off by %g, %g allowed\n", cells[i].p.name, error, cells[i].most);
+            bad++;
+        }
+    }
+    assert_int_equal(bad, 0);
+}
+
+static void linear_attention_of_far_negative_features_is_still_a_mean(void **state)
+{
+    static const problem p = { .name = "linear",
+                               .spec.normaliser.kind = HEED_NORMALISER_LINEAR,
+                               .magnitude = 30,
+                               .width = 1,
+                               .batch = 3,
+                               .forward = true };
+    trial narrow, wide;
+    problem in64 = p, in32 = p;
+    double x[4096], y[4096];
+
+    in64.dtype = HEED_F64;
+    run_problem(&narrow, *state, &in32, HEED_KERNELS_FAST);
+    run_problem(&wide, *state, &in64, HEED_KERNELS_FAST);
+    trial_get(&narrow, 1, x);
+    trial_get(&wide, 1, y);
+    for (int64_t i = 0; i < heed_type_count(&wide.out[1].tensor.type); i++)
+        if (!(fabs(x[i] - y[i]) <= 1e-4))
+            fail_msg("weight %lld is %g, not %g", (long long)i, x[i], y[i]);
+    trial_close(&narrow);
+    trial_close(&wide);
+}
+
+/* ---- refusals ---- */
+
+static void a_refusal_names_the_field(void **state)
+{
+    const struct {
+        problem p;
+        const char *named;
+    } refused[] = {
+        { { .spec.position.rope.base = HEED_SET(500) }, "position.rope" },
+        { { .spec.position.rope.dims = HEED_SET(2) }, "position.rope" },
+        { { .spec.position.rope.factor = HEED_SET(2) }, "position.rope" },
+        { { .spec.position.rope.interleaved = true }, "position.rope" },
+        { { .spec.position.xl.zero = HEED_SET(0) }, "position.xl" },
+        { { .spec.mask.window.left = 3 }, "mask.window" },
+        { { .spec.mask.window.right = -1 }, "mask.window" },
+        { { .spec.combine.dropout = { .p = 0.5, .node = HEED_SET(-1) } }, "dropout.node" },
+        { { .spec.combine.dropout = { .p = 0.5, .node = HEED_SET((int64_t)1 << 32) } }, "dropout.node" },
+        { { .spec.combine.dropout = { .node = HEED_SET(-1) } }, "dropout.node" },
+        { { .spec.probe.rows = { (const int64_t[]){ 5 }, 1 } }, "probe.rows" },
+        { { .spec.probe.heads = { (const int64_t[]){ -1 }, 1 } }, "probe.heads" },
+        { { .spec.probe.rows = { (const int64_t[]){ 0 }, -1 } }, "probe.rows" },
+        { { .tensors = "lengths=3" }, "lengths" },
+        { { .tensors = "lengths=3", .spec.score.kind = HEED_SCORE_COSINE }, "lengths" },
+        { { .tensors = "lengths=B1", .spec.score.kind = HEED_SCORE_COSINE }, "lengths" },
+        { { .tensors = "q_lengths=3", .spec.score.kind = HEED_SCORE_NEG_DISTANCE }, "q_lengths" },
+        { { .tensors = "offset=3", .spec.position.alibi = true }, "offset" },
+        { { .tensors = "offset=B1", .spec.position.rope.on = true }, "offset" },
+        { { .tensors = "offset=1 t5_table=8H" }, "offset" },
+        { { .tensors = "temperature=3" }, "temperature" },
+        { { .tensors = "tau=B1", .spec.score.kind = HEED_SCORE_COSINE }, "tau" },
+        { { .tensors = "talk_pre=H1" }, "talk_pre" },
+        { { .tensors = "gate=BHqk" }, "gate" },
+        { { .tensors = "lambda=H" }, "q2" },
+        { { .tensors = "graph_indices=3" }, "graph_indptr" },
+        { { .tensors = "graph_indices=3 graph_indptr=B" }, "graph_indptr" },
+        { { .tensors = "graph_indices=31 graph_indptr=r" }, "graph_indices" },
+        { { .tensors = "block_keep=33", .spec.mask.block = { 2, 2 } }, "block_keep" },
+        { { .tensors = "block_keep=34", .spec.mask.block = { 2, 0 } }, "mask.block" },
+        { { .tensors = "shaw_k=4D" }, "shaw_k" },
+        { { .tensors = "shaw_k=D" }, "shaw_k" },
+        { { .tensors = "xl_r=3HD xl_u=HD xl_v=HD", .spec.position.xl.zero = HEED_SET(3) }, "position.xl.zero" },
+        { { .tensors = "t5_table=7H" }, "t5_table" },
+        { { .tensors = "t5_table=9H", .spec.position.t5.kind = HEED_T5_UNIDIRECTIONAL, .spec.position.t5.max_distance = HEED_SET(4) },
+          "max_distance" },
+        { { .tensors = "alibi_slopes=3", .queries = -1 }, "alibi_slopes" },
+        { { .tensors = "t5_table=83", .keys = -1 }, "t5_table" },
+        { { .heads = -1 }, "heads" },
+        { { .heads = 3 }, "heads" },
+        { { .tensors = "dropout_keep=BHqk" }, "dropout_keep" },
+        { { .tensors = "sink=H", .spec.normaliser.plus_one = true }, "sink" },
+        { { .tensors = "mask=BHkq" }, "mask" },
+        { { .spec.normaliser.temperature = HEED_SET(NAN) }, "temperature" },
+        { { .spec.softcap = NAN }, "softcap" },
+        { { .spec.probe.lse = true, .spec.normaliser.kind = HEED_NORMALISER_SIGMOID }, "lse" },
+    };
+    int bad = 0;
+
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        problem p = refused[i].p;
+        heed_error err = { 0 };
+        heed_status st;
+        trial t;
+
+        p.forward = true;
+        st = open_problem(&t, *state, &p, HEED_KERNELS_FAST, &err);
+        if (st == HEED_OK) {
+            print_message("%zu (%s, %s) is not refused\n", i, p.tensors ? p.tensors : "", refused[i].named);
+            trial_close(&t);
+            bad++;
+        } else if (!strstr(err.text, refused[i].named)) {
+            print_message("%zu: \"%s\" does not name %s\n", i, err.text, refused[i].named);
+            bad++;
+        }
+    }
     assert_int_equal(bad, 0);
 }
 
@@ -461,6 +607,9 @@ int main(void)
         cmocka_unit_test(an_offset_at_the_end_of_i64_keeps_what_it_must),
         cmocka_unit_test(sizes_at_the_end_of_i64_mean_no_limit),
         cmocka_unit_test(sizes_of_zero_are_served_in_every_variant),
+        cmocka_unit_test(terms_by_position_keep_their_digits_in_narrow_dtypes),
+        cmocka_unit_test(linear_attention_of_far_negative_features_is_still_a_mean),
+        cmocka_unit_test(a_refusal_names_the_field),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -727,9 +727,9 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
                      heed_dtype_name(tq.dtype), heed_dtype_name(tk.dtype), heed_dtype_name(tv.dtype));
         return false;
     }
-    if (tk.dims[1] < 1 || tq.dims[1] % tk.dims[1] != 0) {
+    if (tq.dims[1] < 1 || tk.dims[1] < 1 || tq.dims[1] % tk.dims[1] != 0) {
         heed__poison(m->b, HEED_ERR_SHAPE,
-                     "attention: the %lld heads of q are no multiple of the %lld heads of k",
+                     "attention: the %lld heads of q must be a multiple of the %lld heads of k, and at least one",
                      (long long)tq.dims[1], (long long)tk.dims[1]);
         return false;
     }
