@@ -42,6 +42,17 @@ static heed_value checked_float(making *m, const char *name, heed_value x, doubl
     return x;
 }
 
+/* i64 [B], where it is given: named here, before anything is made of it. */
+static bool one_a_sequence(making *m, heed_value x, const char *name)
+{
+    const heed_type t = heed_value_type(m->b, x);
+
+    if (x.id && !heed__poisoned(m->b) && (t.dtype != HEED_I64 || t.rank != 1 || t.dims[0] != m->batch))
+        heed__poison(m->b, t.dtype == HEED_I64 ? HEED_ERR_SHAPE : HEED_ERR_DTYPE,
+                     "attention: %s must be i64 [%lld], one for each sequence", name, (long long)m->batch);
+    return !heed__poisoned(m->b);
+}
+
 /* x must have these sizes; -1: any, and sizes marked in or_one may be 1. */
 static bool sizes(making *m, heed_value x, const char *name, int rank, const int64_t *want, unsigned or_one)
 {
@@ -239,10 +250,11 @@ static void score(making *m)
 
 /* ---- positions ---- */
 
-/* j - p where j - i + Tq - 1 counts from 0: i64 [B or 1, 1, Tq+Tk-1]. */
+/* j - p where j - i + Tq - 1 counts from 0: i64 [B or 1, 1, Tq+Tk-1]. What is made of it is in the dtype of sums: f16 has no
+ * digits for |p - j| from 2048 on. */
 static heed_value relative_distance(making *m)
 {
-    const int64_t n = m->tq + m->tk - 1;
+    const int64_t n = i64_max(0, m->tq + m->tk - 1);
     heed_value d = heed_iota(m->b, HEED_TYPE(HEED_I64, 1, 1, n), 2);
 
     d = heed_add_scalar(m->b, d, (double)(1 - m->tq));
@@ -272,19 +284,21 @@ static heed_value default_slopes(making *m)
         first = heed_concat(m->b, (heed_value[]){ first, rest }, 2, 0);
     }
     first = heed_exp(m->b, heed_mul_scalar(m->b, first, 0.69314718055994530942));
-    return heed_cast(m->b, first, m->dtype);
+    return first;
 }
 
 static heed_value alibi(making *m, heed_value distance)
 {
+    const heed_dtype dtype = heed__sum_dtype(m->dtype);
     heed_value slopes = m->s->in.alibi_slopes;
 
     if (slopes.id && !SIZED(slopes, "alibi_slopes", 1, m->heads))
         return (heed_value){ 0 };
     if (!slopes.id)
         slopes = default_slopes(m);
-    slopes = heed_reshape(m->b, slopes, 3, (const int64_t[]){ 1, heed_dim(m->b, slopes, 0), 1 });
-    distance = heed_cast(m->b, heed_abs(m->b, distance), m->dtype);
+    slopes = heed_reshape(m->b, heed__as(m->b, slopes, dtype), 3,
+                          (const int64_t[]){ 1, heed_dim(m->b, slopes, 0), 1 });
+    distance = heed_cast(m->b, heed_abs(m->b, distance), dtype);
     return heed_neg(m->b, heed_mul(m->b, slopes, distance));
 }
 
@@ -341,7 +355,7 @@ static heed_value t5(making *m, heed_value distance)
                   heed_scalar(b, HEED_I64, (double)-most));
     at = heed_gather(b, t5_buckets(m, buckets, most, both_sides), heed_add_scalar(b, at, (double)most), 0);
     at = heed_gather(b, s->in.t5_table, heed_squeeze(b, at, 1), 0); /* [B or 1, R, Hq] */
-    return heed_transpose(b, at, 1, 2);
+    return heed_transpose(b, heed__as(b, at, heed__sum_dtype(m->dtype)), 1, 2);
 }
 
 static heed_value sum_of(heed_builder *b, heed_value x, heed_value y)
@@ -353,7 +367,7 @@ static void relative_terms(making *m)
 {
     heed_value distance, terms = { 0 };
 
-    if (m->tq < 1 || m->tk < 1 || !(heed__spec_alibi(m->s) || heed__spec_t5(m->s)))
+    if (!(heed__spec_alibi(m->s) || heed__spec_t5(m->s)))
         return;
     distance = relative_distance(m);
     if (heed__spec_alibi(m->s))
@@ -747,6 +761,9 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
     m->in[AT_Q] = q;
     m->in[AT_K] = k;
     m->in[AT_V] = v;
+    if (!one_a_sequence(m, s->in.lengths, "lengths") || !one_a_sequence(m, s->in.q_lengths, "q_lengths") ||
+        !one_a_sequence(m, s->in.offset, "offset"))
+        return false;
     m->in[AT_LENGTHS] = checked_i64(m, "lengths", s->in.lengths, m->tk);
     m->in[AT_Q_LENGTHS] = checked_i64(m, "q_lengths", s->in.q_lengths, m->tq);
     m->in[AT_OFFSET] = s->in.offset;
