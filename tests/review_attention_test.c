@@ -14,7 +14,7 @@
 /* ---- problems ---- */
 
 /* Tensors: NAME=SIZES with a letter a size: B batch, H heads, G key heads, q queries, k keys, r queries + 1, D width of q and k,
- * V of v, A hidden, or a digit. */
+ * V of v, A hidden, E edges, N and M blocks of queries and keys, or a digit. */
 typedef struct problem {
     const char *name;
     heed_attention_spec spec;
@@ -23,6 +23,8 @@ typedef struct problem {
     heed_dtype dtype;
     bool poison;     /* NaN in rows beyond the lengths */
     bool forward;    /* no gradients */
+    bool dlse, dweights; /* upstream of these too */
+    int64_t edges, blocks[2];
     int64_t first_offset;
     double magnitude; /* of floats; 0: 1 */
 } problem;
@@ -61,6 +63,12 @@ static int64_t size_of(const problem *p, char letter)
         return or_else(p->values, 3);
     case 'A':
         return 3;
+    case 'E':
+        return p->edges;
+    case 'N':
+        return p->blocks[0];
+    case 'M':
+        return p->blocks[1];
     default:
         return letter - '0';
     }
@@ -106,7 +114,7 @@ static void build_problem(heed_builder *b, void *user)
     filled f = { .n = 0 };
     heed_value q = put(&f, b, p, "q", 1, p->dtype, "BHqD"), k = put(&f, b, p, "k", 1, p->dtype, "BGkD"),
                v = put(&f, b, p, "v", 1, p->dtype, "BGkV");
-    heed_value wrt[MOST], d[MOST], y[2], dy[2];
+    heed_value wrt[MOST], d[MOST], y[3], dy[3];
     heed_attended a;
     int n = 0, ys = 0;
 
@@ -120,18 +128,29 @@ static void build_problem(heed_builder *b, void *user)
     heed_output(b, "weights", a.weights);
     if (a.lse.id)
         heed_output(b, "lse", a.lse);
-    if (a.pooled.id)
-        heed_output(b, "pooled", a.pooled);
-    if (a.distance.id)
-        heed_output(b, "distance", a.distance);
-    if (a.rows.id)
-        heed_output(b, "rows", a.rows);
+    const struct {
+        const char *name;
+        heed_value value;
+    } probes[] = { { "pooled", a.pooled },     { "received", a.received }, { "mean", a.mean },
+                   { "distance", a.distance }, { "entropy", a.entropy },   { "rows", a.rows },
+                   { "topk_values", a.topk_values } };
+    for (size_t i = 0; i < sizeof probes / sizeof *probes; i++)
+        if (probes[i].value.id)
+            heed_output(b, probes[i].name, probes[i].value);
     if (p->forward)
         return;
     y[ys] = a.out;
     dy[ys++] = put(&f, b, p, "dout", 4, p->dtype, "BHqV");
+    if (p->dlse && a.lse.id) {
+        y[ys] = a.lse;
+        dy[ys++] = put(&f, b, p, "dlse", 4, heed_value_type(b, a.lse).dtype, "BHq");
+    }
+    if (p->dweights) {
+        y[ys] = a.weights;
+        dy[ys++] = put(&f, b, p, "dweights", 8, p->dtype, "BHqk");
+    }
     heed_grad_of(b, y, dy, ys, wrt, n, d);
-    for (int i = 0, at = 0; i < f.n - 1; i++)
+    for (int i = 0, at = 0; i < f.n - ys; i++)
         if (heed_value_type(b, f.value[i]).dtype == p->dtype) {
             char name[32];
 
@@ -163,14 +182,25 @@ static double filling(const problem *p, const char *name, const heed_type *t, in
         return (double)(queries - 1 - (i + 1) % 2 > 0 ? queries - 1 - (i + 1) % 2 : 0);
     if (strcmp(name, "offset") == 0)
         return (double)(p->first_offset + i);
+    if (strcmp(name, "graph_indptr") == 0) /* rows take the edges in turn, as many as there are keys at most */
+        return (double)(p->edges * i / (queries > 0 ? queries : 1));
+    if (strcmp(name, "graph_indices") == 0) {
+        int64_t row = 0;
+
+        while (p->edges * (row + 1) / queries <= i)
+            row++;
+        const int64_t first = p->edges * row / queries, n = p->edges * (row + 1) / queries - first;
+
+        return (double)((i - first) * keys / n);
+    }
     if (t->dtype == HEED_BOOL)
         return number_of(name, i) > -0.6;
     if (t->dtype == HEED_I64)
         return floor((number_of(name, i) + 1) * 2);
     for (size_t k = 0; k < sizeof positive / sizeof *positive; k++)
         if (strcmp(name, positive[k]) == 0)
-            return 1.5 + 0.25 * number_of(name, i);
-    return (p->magnitude > 0 ? p->magnitude : 1) * number_of(name, i);
+            return (double)(float)(1.5 + 0.25 * number_of(name, i));
+    return (double)(float)((p->magnitude > 0 ? p->magnitude : 1) * number_of(name, i));
 }
 
 /* Is the element in a row that the lengths leave out? */
@@ -201,9 +231,9 @@ static heed_status open_problem(trial *t, heed_context *ctx, problem *p, heed_ke
         for (int64_t j = 0; j < count; j++)
             numbers[j] = p->poison && beyond(p, name, type, j) ? NAN : filling(p, name, type, j);
         trial_set(t, i, numbers);
-        if (strcmp(name, "offset") == 0)
+        if (strcmp(name, "offset") == 0) /* exact */
             for (int64_t j = 0; j < count; j++)
-                ((int64_t *)t->in[i].tensor.data)[j] = p->first_offset;
+                ((int64_t *)t->in[i].tensor.data)[j] = p->first_offset > 1000 || p->first_offset < -1000 ? p->first_offset : p->first_offset + j;
         free(numbers);
     }
     return st;
@@ -305,38 +335,46 @@ static void poison_behind_the_lengths_reaches_no_result_and_no_gradient(void **s
 
 /* ---- fast against reference ---- */
 
-static int differs(heed_context *ctx, problem p)
+/* Outputs that differ; a line for each. */
+static int compared(const problem *p, const trial *got, const trial *want, const char *by)
 {
-    trial fast, slow;
     int bad = 0;
 
-    run_problem(&fast, ctx, &p, HEED_KERNELS_FAST);
-    run_problem(&slow, ctx, &p, HEED_KERNELS_REFERENCE);
-    for (int i = 0; i < fast.n_out; i++) {
-        const heed_type *t = &fast.out[i].tensor.type;
-        const int64_t n = heed_type_count(t);
+    for (int i = 0; i < got->n_out; i++) {
+        const int64_t n = heed_type_count(&got->out[i].tensor.type);
         double *x = trial_memory((size_t)n + 1, sizeof *x), *y = trial_memory((size_t)n + 1, sizeof *y), most = 1;
 
-        trial_get(&fast, i, x);
-        trial_get(&slow, i, y);
+        trial_get(got, i, x);
+        trial_get(want, i, y);
         for (int64_t j = 0; j < n; j++)
             most = isfinite(y[j]) ? fmax(most, fabs(y[j])) : most;
         for (int64_t j = 0; j < n; j++)
             if (!(x[j] == y[j] || fabs(x[j] - y[j]) <= 1e-5 * most + 1e-4 * fabs(y[j])) || isnan(y[j])) {
-                print_message("%s: %s[%lld] is %g, by reference %g\n", p.name, heed_plan_output_name(fast.plan, i),
-                              (long long)j, x[j], y[j]);
+                print_message("%s: %s[%lld] is %g, %s %g\n", p->name, heed_plan_output_name(got->plan, i), (long long)j,
+                              x[j], by, y[j]);
                 bad++;
                 break;
             }
         free(x);
         free(y);
     }
+    return bad;
+}
+
+static int differs(heed_context *ctx, problem p)
+{
+    trial fast, slow;
+    int bad;
+
+    run_problem(&fast, ctx, &p, HEED_KERNELS_FAST);
+    run_problem(&slow, ctx, &p, HEED_KERNELS_REFERENCE);
+    bad = compared(&p, &fast, &slow, "by reference");
     trial_close(&fast);
     trial_close(&slow);
     return bad;
 }
 
-static const int64_t far[] = { INT64_MAX, INT64_MIN, (int64_t)1 << 62, -((int64_t)1 << 62), (int64_t)1 << 41, 0 };
+static const int64_t far[] = { INT64_MAX, INT64_MIN, (int64_t)1 << 62, -((int64_t)1 << 62), (int64_t)1 << 41, -((int64_t)1 << 41) };
 
 static void an_offset_at_the_end_of_i64_keeps_what_it_must(void **state)
 {
@@ -440,6 +478,267 @@ static void sizes_of_zero_are_served_in_every_variant(void **state)
             trial_close(&t);
             bad += differs(*state, p);
         }
+    assert_int_equal(bad, 0);
+}
+
+/* ---- cells at random ---- */
+
+typedef struct drawing {
+    uint64_t state;
+    char tensors[600], name[900];
+    int64_t rows[4], heads[4];
+} drawing;
+
+static int64_t draw(drawing *d, int64_t n)
+{
+    d->state = d->state * 6364136223846793005u + 1442695040888963407u;
+    return (int64_t)((d->state >> 33) % (uint64_t)n);
+}
+
+static bool chance(drawing *d, int percent)
+{
+    return draw(d, 100) < percent;
+}
+
+/* A tensor whose sizes are these, or 1 now and then where `or_one` is set. */
+static void take(drawing *d, const char *name, const char *sizes, bool or_one)
+{
+    const size_t n = strlen(d->tensors);
+    char letters[8] = "";
+
+    for (size_t i = 0; sizes[i]; i++)
+        letters[i] = or_one && chance(d, 40) ? '1' : sizes[i];
+    snprintf(d->tensors + n, sizeof d->tensors - n, " %s=%s", name, letters);
+}
+
+static void draw_score(problem *p, drawing *d)
+{
+    p->spec.score.kind = chance(d, 50) ? HEED_SCORE_SCALED_DOT : (heed_score_kind)draw(d, 8);
+    if (p->spec.score.kind == HEED_SCORE_LOCATION || p->spec.score.kind == HEED_SCORE_ADDITIVE) {
+        p->queries = 1 + p->queries % 9;
+        p->keys = 1 + p->keys % 70;
+        take(d, "add_wq", chance(d, 50) ? "HAD" : "1AD", false);
+        take(d, "add_wk", chance(d, 50) ? "HAD" : "1AD", false);
+        take(d, "add_v", chance(d, 50) ? "HA" : "1A", false);
+        if (chance(d, 50))
+            take(d, "add_b", chance(d, 50) ? "HA" : "1A", false);
+    }
+    if (p->spec.score.kind == HEED_SCORE_LOCATION) {
+        take(d, "prev", "BHqk", false);
+        take(d, "loc_kernel", "23", false);
+        take(d, "loc_u", chance(d, 50) ? "HA2" : "1A2", false);
+    }
+    if (p->spec.score.kind == HEED_SCORE_GENERAL)
+        take(d, "score_w", chance(d, 50) ? "HDD" : "1DD", false);
+    if (p->spec.score.kind == HEED_SCORE_COSINE && chance(d, 70))
+        take(d, "tau", "H", true);
+    if (chance(d, 30))
+        p->spec.score.scale = (heed_maybe_f32)HEED_SET(chance(d, 50) ? -0.5f : 0.75f);
+}
+
+static bool has(const drawing *d, const char *name)
+{
+    return strstr(d->tensors, name) != NULL;
+}
+
+static void draw_position(problem *p, drawing *d)
+{
+    const bool products = p->spec.score.kind == HEED_SCORE_SCALED_DOT || p->spec.score.kind == HEED_SCORE_DOT,
+               added = p->spec.score.kind == HEED_SCORE_ADDITIVE || p->spec.score.kind == HEED_SCORE_LOCATION;
+    const int64_t which = draw(d, 6);
+
+    if (which == 0 && !added && p->width >= 2) {
+        p->spec.position.rope.on = true;
+        p->spec.position.rope.interleaved = chance(d, 50);
+        p->spec.position.rope.dims = (heed_maybe_i64)HEED_SET(chance(d, 50) ? 2 : p->width / 2 * 2);
+    }
+    if (which == 1 && products) {
+        take(d, "shaw_k", "5D", false);
+        if (chance(d, 60))
+            take(d, "shaw_v", "5V", false);
+    }
+    if (which == 2 && products) {
+        p->spec.position.xl.zero = (heed_maybe_i64)HEED_SET(draw(d, 6));
+        take(d, "xl_r", "6HD", false);
+        take(d, "xl_u", "HD", false);
+        take(d, "xl_v", "HD", false);
+    }
+    if (chance(d, 15))
+        p->spec.position.alibi = true;
+    else if (chance(d, 15))
+        take(d, "alibi_slopes", "H", true);
+    if (chance(d, 15)) {
+        take(d, "t5_table", "8H", false);
+        p->spec.position.t5.kind = chance(d, 50) ? HEED_T5_UNIDIRECTIONAL : HEED_T5_OFF;
+        p->spec.position.t5.max_distance = (heed_maybe_i64)HEED_SET(9 + draw(d, 50));
+    }
+    if (chance(d, 25))
+        take(d, "bias", "BHqk", true);
+}
+
+static void draw_masks(problem *p, drawing *d)
+{
+    p->spec.mask.causal = chance(d, 35);
+    if (chance(d, 25)) {
+        p->spec.mask.window.on = true;
+        p->spec.mask.window.left = draw(d, 80) - 1;
+        p->spec.mask.window.right = draw(d, 30) - 1;
+    }
+    if (chance(d, 15))
+        p->spec.mask.stride = 1 + draw(d, 20);
+    if (chance(d, 15)) {
+        p->spec.mask.block[0] = 1 + draw(d, 40);
+        p->spec.mask.block[1] = 1 + draw(d, 90);
+        p->blocks[0] = (p->queries + p->spec.mask.block[0] - 1) / p->spec.mask.block[0];
+        p->blocks[1] = (p->keys + p->spec.mask.block[1] - 1) / p->spec.mask.block[1];
+        take(d, "block_keep", chance(d, 50) ? "HNM" : "NM", false);
+    }
+    if ((p->spec.mask.window.on || p->spec.mask.stride || p->spec.mask.block[0]) && chance(d, 40))
+        take(d, "globals", "3", false);
+    if (chance(d, 30))
+        take(d, "lengths", "B", false);
+    if (chance(d, 30))
+        take(d, "q_lengths", "B", false);
+    if (chance(d, 12)) {
+        take(d, "q_seg", "Bq", false);
+        take(d, "k_seg", "Bk", false);
+    }
+    if (chance(d, 12)) {
+        p->edges = draw(d, p->queries * p->keys + 1);
+        take(d, "graph_indptr", "r", false);
+        take(d, "graph_indices", "E", false);
+    }
+    if (chance(d, 20))
+        take(d, "mask", "BHqk", true);
+}
+
+static void draw_normaliser(problem *p, drawing *d)
+{
+    p->spec.normaliser.kind = chance(d, 50) ? HEED_NORMALISER_SOFTMAX : (heed_normaliser_kind)draw(d, HEED_NORMALISER_LINEAR);
+    if (p->spec.normaliser.kind == HEED_NORMALISER_SOFTMAX && chance(d, 30))
+        take(d, "sink", "H", true);
+    else if (p->spec.normaliser.kind == HEED_NORMALISER_SOFTMAX)
+        p->spec.normaliser.plus_one = chance(d, 15);
+    if (p->spec.normaliser.kind == HEED_NORMALISER_TOPK)
+        p->spec.normaliser.k = 1 + draw(d, 12);
+    if (p->spec.normaliser.kind == HEED_NORMALISER_ENTMAX && chance(d, 60))
+        take(d, "alpha", "H", true);
+    if (p->spec.normaliser.kind == HEED_NORMALISER_SIGMOID && chance(d, 60))
+        take(d, "sigmoid_bias", "H", true);
+    if (p->spec.normaliser.kind == HEED_NORMALISER_ADAPTIVE_SPAN)
+        take(d, "span", "H", true);
+    if (chance(d, 20))
+        take(d, "temperature", "H", true);
+    else if (chance(d, 20))
+        p->spec.normaliser.temperature = (heed_maybe_f32)HEED_SET(0.7f);
+    if (chance(d, 20))
+        p->spec.softcap = 1.5f;
+}
+
+static void draw_combine(problem *p, drawing *d)
+{
+    const heed_score_kind kind = p->spec.score.kind;
+    const bool free = !has(d, "shaw") && !has(d, "xl_");
+
+    if (chance(d, 20))
+        take(d, "gate", "BHqV", true);
+    if (free && p->spec.normaliser.kind == HEED_NORMALISER_SOFTMAX && !p->spec.normaliser.plus_one && !has(d, "sink") &&
+        (kind == HEED_SCORE_SCALED_DOT || kind == HEED_SCORE_DOT || kind == HEED_SCORE_COSINE) && chance(d, 20)) {
+        take(d, "q2", "BHqD", false);
+        take(d, "k2", "BGkD", false);
+        take(d, "lambda", "H", true);
+    } else if (chance(d, 12)) {
+        if (chance(d, 70))
+            take(d, "talk_pre", "HH", false);
+        if (chance(d, 70))
+            take(d, "talk_post", "HH", false);
+    }
+    if (chance(d, 25)) {
+        p->spec.combine.dropout.p = 0.3;
+        p->spec.combine.dropout.node = (heed_maybe_i64)HEED_SET(7 + draw(d, 9));
+        if (chance(d, 40))
+            take(d, "dropout_keep", "BHqk", false);
+    }
+}
+
+static void draw_probes(problem *p, drawing *d)
+{
+    if (chance(d, 20)) {
+        for (int i = 0; i < 3; i++)
+            d->rows[i] = draw(d, p->queries);
+        p->spec.probe.rows = (heed_attention_list){ d->rows, 3 };
+    }
+    if (chance(d, 20)) {
+        for (int i = 0; i < 3; i++)
+            d->heads[i] = draw(d, p->heads);
+        p->spec.probe.heads = (heed_attention_list){ d->heads, 3 };
+    }
+    if (chance(d, 20)) {
+        p->spec.probe.pooled[0] = 1 + draw(d, 30);
+        p->spec.probe.pooled[1] = 1 + draw(d, 90);
+    }
+    p->spec.probe.received = chance(d, 20);
+    p->spec.probe.mean = chance(d, 20);
+    p->spec.probe.distance = chance(d, 20);
+    p->spec.probe.entropy = chance(d, 20) && !has(d, "talk_post") && !has(d, "q2");
+    p->spec.probe.topk = chance(d, 20) && !has(d, "talk_post") && !has(d, "q2") ? 1 + draw(d, 6) : 0;
+}
+
+static void draw_problem(problem *p, drawing *d, int64_t number)
+{
+    const int64_t groups = 1 + draw(d, 3);
+
+    *p = (problem){ .batch = 1 + draw(d, 3),
+                    .key_heads = groups,
+                    .heads = groups * (1 + draw(d, 3)),
+                    .queries = 1 + draw(d, chance(d, 50) ? 8 : 150),
+                    .keys = 1 + draw(d, chance(d, 50) ? 12 : 210),
+                    .width = 1 + draw(d, 20),
+                    .values = 1 + draw(d, 20) };
+    d->tensors[0] = 0;
+    draw_score(p, d);
+    draw_position(p, d);
+    draw_masks(p, d);
+    draw_normaliser(p, d);
+    draw_combine(p, d);
+    draw_probes(p, d);
+    p->tensors = d->tensors;
+    p->dlse = chance(d, 30);
+    p->dweights = chance(d, 30);
+    if (heed__spec_positions(&p->spec) && chance(d, 40)) {
+        p->first_offset = draw(d, 60) - 20;
+        if (chance(d, 50))
+            take(d, "offset", "B", false);
+        else
+            p->spec.offset = (heed_maybe_i64)HEED_SET(p->first_offset);
+    }
+    snprintf(d->name, sizeof d->name, "draw %lld: B%lld H%lld/%lld %lldx%lld D%lld V%lld score %d normaliser %d causal %d window %d "
+             "stride %lld rope %d alibi %d%s", (long long)number, (long long)p->batch, (long long)p->heads,
+             (long long)p->key_heads, (long long)p->queries, (long long)p->keys, (long long)p->width, (long long)p->values,
+             (int)p->spec.score.kind, (int)p->spec.normaliser.kind, p->spec.mask.causal, p->spec.mask.window.on,
+             (long long)p->spec.mask.stride, p->spec.position.rope.on, p->spec.position.alibi, d->tensors);
+    p->name = d->name;
+}
+
+static void cells_at_random_have_the_numbers_of_f64(void **state)
+{
+    const char *from = getenv("HEED_TEST_DRAWS_FROM"), *draws = getenv("HEED_TEST_DRAWS");
+    const int64_t first = from ? atoll(from) : 0, n = draws ? atoll(draws) : 60;
+    int bad = 0;
+
+    for (int64_t i = first; i < first + n; i++) {
+        drawing d = { .state = (uint64_t)i * 0x9e3779b97f4a7c15u };
+        trial fast, wide;
+        problem p;
+
+        draw_problem(&p, &d, i);
+        run_problem(&fast, *state, &p, HEED_KERNELS_FAST);
+        p.dtype = HEED_F64;
+        run_problem(&wide, *state, &p, HEED_KERNELS_REFERENCE);
+        bad += compared(&p, &fast, &wide, "in f64");
+        trial_close(&fast);
+        trial_close(&wide);
+    }
     assert_int_equal(bad, 0);
 }
 
@@ -607,6 +906,7 @@ int main(void)
         cmocka_unit_test(an_offset_at_the_end_of_i64_keeps_what_it_must),
         cmocka_unit_test(sizes_at_the_end_of_i64_mean_no_limit),
         cmocka_unit_test(sizes_of_zero_are_served_in_every_variant),
+        cmocka_unit_test(cells_at_random_have_the_numbers_of_f64),
         cmocka_unit_test(terms_by_position_keep_their_digits_in_narrow_dtypes),
         cmocka_unit_test(linear_attention_of_far_negative_features_is_still_a_mean),
         cmocka_unit_test(a_refusal_names_the_field),
