@@ -86,7 +86,7 @@ static void draw_near(drawn_mask *d, uint32_t *state)
     if ((m->windowed || m->stride || m->block) && drawn(state, 2)) {
         d->n_globals = (int)drawn(state, 4);
         for (int g = 0; g < d->n_globals; g++)
-            d->globals[g] = drawn(state, MOST + 50);
+            d->globals[g] = drawn(state, 10) ? drawn(state, MOST + 50) : INT64_MAX;
         heed__attention_globals(d->keys, d->rows, d->globals, d->n_globals, m->tk, m->tq, m->offset);
         m->global_keys = d->keys;
         m->global_rows = d->rows;

@@ -2,6 +2,7 @@
  * i64 holds, sizes of 0, narrow dtypes, and refusals that say what is wrong. */
 #include "attention/spec.h"
 #include "support/cmocka.h"
+#include "support/fail_each.h"
 #include "support/trial.h"
 
 #include <heed/ops.h>
@@ -812,6 +813,201 @@ static void linear_attention_of_far_negative_features_is_still_a_mean(void **sta
     trial_close(&wide);
 }
 
+/* ---- what only a run can see ---- */
+
+/* One number of an input before a run. */
+typedef struct wrong {
+    problem p;
+    const char *input;
+    int64_t at;
+    double number;
+    heed_status code;
+    const char *named, *told;
+} wrong;
+
+static heed_status run_wrong(heed_context *ctx, const wrong *w, heed_kernels kernels, heed_error *err)
+{
+    heed_status st = HEED_OK;
+    problem p = w->p;
+    trial t;
+
+    if (open_problem(&t, ctx, &p, kernels, err) != HEED_OK)
+        fail_msg("%s: %s", w->input, err->text);
+    for (int i = 0; i < t.n_in; i++)
+        if (strcmp(heed_plan_input_name(t.plan, i), w->input) == 0) {
+            if (t.in[i].tensor.type.dtype == HEED_I64)
+                ((int64_t *)t.in[i].tensor.data)[w->at] = (int64_t)w->number;
+            else
+                ((float *)t.in[i].tensor.data)[w->at] = (float)w->number;
+        }
+    st = trial_run(&t, err);
+    assert_string_equal(t.broken, "");
+    trial_close(&t);
+    return st;
+}
+
+static void a_number_that_only_a_run_can_see_is_refused_with_its_place(void **state)
+{
+    static const wrong wrongs[] = {
+        { { .tensors = "temperature=H" }, "temperature", 2, 0, HEED_ERR_SPEC, "temperature", "2" },
+        { { .tensors = "temperature=H" }, "temperature", 1, NAN, HEED_ERR_SPEC, "temperature", "1" },
+        { { .tensors = "temperature=1 talk_pre=HH" }, "temperature", 0, -1, HEED_ERR_SPEC, "temperature", "-1" },
+        { { .tensors = "alpha=H", .spec.normaliser.kind = HEED_NORMALISER_ENTMAX }, "alpha", 3, 1, HEED_ERR_SPEC, "alpha", "3" },
+        { { .tensors = "alpha=1", .spec.normaliser.kind = HEED_NORMALISER_ENTMAX }, "alpha", 0, 2.5, HEED_ERR_SPEC, "alpha", "2.5" },
+        { { .tensors = "lengths=B" }, "lengths", 1, 8, HEED_ERR_LIMIT, "lengths", "8" },
+        { { .tensors = "lengths=B", .spec.normaliser.kind = HEED_NORMALISER_LINEAR }, "lengths", 1, 8, HEED_ERR_LIMIT, "lengths", "8" },
+        { { .tensors = "lengths=B", .spec.score.kind = HEED_SCORE_COSINE }, "lengths", 0, -1, HEED_ERR_LIMIT, "lengths", "-1" },
+        { { .tensors = "q_lengths=B gate=BHqV" }, "q_lengths", 0, 6, HEED_ERR_LIMIT, "q_lengths", "6" },
+        { { .tensors = "globals=2", .spec.mask.stride = 2 }, "globals", 1, -1, HEED_ERR_LIMIT, "globals", "-1" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indptr", 0, 1, HEED_ERR_LIMIT, "graph_indices", "1" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indptr", 5, 8, HEED_ERR_LIMIT, "graph_indices", "8" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indptr", 2, 0x1p40, HEED_ERR_LIMIT, "graph_indices", "" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indices", 2, 0, HEED_ERR_LIMIT, "graph_indices", "row 1 has the index 0" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indices", 8, 7, HEED_ERR_LIMIT, "graph_indices", "7" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 0 }, "graph_indptr", 5, 1000000, HEED_ERR_LIMIT, "graph_indices", "1000000" },
+    };
+    int bad = 0;
+
+    for (size_t i = 0; i < sizeof wrongs / sizeof *wrongs; i++)
+        for (int k = 0; k < 2; k++) {
+            heed_error err = { 0 };
+            const heed_status st = run_wrong(*state, &wrongs[i], k ? HEED_KERNELS_REFERENCE : HEED_KERNELS_FAST, &err);
+
+            if (st != wrongs[i].code || !strstr(err.text, wrongs[i].named) || !strstr(err.text, wrongs[i].told)) {
+                print_message("%zu, %s: %d \"%s\"\n", i, wrongs[i].input, (int)st, err.text);
+                bad++;
+            }
+        }
+    assert_int_equal(bad, 0);
+}
+
+/* ---- gradients of gradients ---- */
+
+/* sum_i <d_i, c_i> over gradients d_i of `out` by all inputs, and its own gradients. */
+static void build_twice(heed_builder *b, void *user)
+{
+    const problem *p = user;
+    heed_attention_spec s = p->spec;
+    filled f = { .n = 0 };
+    heed_value q = put(&f, b, p, "q", 1, p->dtype, "BHqD"), k = put(&f, b, p, "k", 1, p->dtype, "BGkD"),
+               v = put(&f, b, p, "v", 1, p->dtype, "BGkV"), dout, wrt[MOST], d[MOST], dd[MOST], sum = { 0 };
+    heed_attended a;
+    int n = 0;
+
+    put_listed(&f, b, p, &s);
+    dout = put(&f, b, p, "dout", 4, p->dtype, "BHqV");
+    for (int i = 0; i < f.n; i++)
+        if (heed_value_type(b, f.value[i]).dtype == p->dtype)
+            wrt[n++] = f.value[i];
+    a = heed_attention(b, q, k, v, &s);
+    heed_grad_of(b, &a.out, &dout, 1, wrt, n, d);
+    for (int i = 0; i < n; i++) {
+        const heed_type t = heed_value_type(b, d[i]);
+        heed_value c = heed_iota(b, HEED_TYPE(HEED_F64, heed_type_count(&t)), 0);
+
+        c = heed_reshape(b, heed_sin(b, heed_add_scalar(b, c, i)), t.rank, t.dims);
+        c = heed_sum(b, heed_mul(b, c, d[i]), HEED_ALL_AXES, HEED_DROP_AXES);
+        sum = i ? heed_add(b, sum, c) : c;
+    }
+    heed_output(b, "sum", sum);
+    heed_grad(b, sum, wrt, n, dd);
+    for (int i = 0; i < n; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "dd_%d", i);
+        heed_output(b, name, dd[i]);
+    }
+}
+
+static void gradients_of_gradients_are_those_of_differences(void **state)
+{
+    int bad = 0;
+
+    for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
+        static double at[4096], moved[4096];
+        const double eps = 1e-5;
+        double by_gradient = 0, ends[2], share;
+        heed_error err = { 0 };
+        problem p = around[i];
+        trial t;
+
+        if (p.spec.normaliser.kind == HEED_NORMALISER_SPARSEMAX || p.spec.normaliser.kind == HEED_NORMALISER_ENTMAX)
+            continue; /* kinks */
+        p.dtype = HEED_F64;
+        p.queries = 3;
+        p.keys = 4;
+        if (trial_open(&t, *state, build_twice, &p, NULL, &err) != HEED_OK)
+            fail_msg("%s: %s", p.name, err.text);
+        for (int side = 0; side < 3; side++) { /* in the middle last */
+            for (int k = 0; k < t.n_in; k++) {
+                const char *name = heed_plan_input_name(t.plan, k);
+                const heed_type *type = &t.in[k].tensor.type;
+
+                for (int64_t j = 0; j < heed_type_count(type); j++)
+                    at[j] = filling(&p, name, type, j) +
+                            (type->dtype == HEED_F64 && side < 2 ? (side ? eps : -eps) * cos((double)(j + k)) : 0);
+                trial_set(&t, k, at);
+            }
+            if (trial_run(&t, &err) != HEED_OK)
+                fail_msg("%s: %s", p.name, err.text);
+            if (side < 2)
+                trial_get(&t, 0, &ends[side]);
+        }
+        for (int k = 0, out = 1; k < t.n_in; k++) {
+            if (t.in[k].tensor.type.dtype != HEED_F64)
+                continue;
+            trial_get(&t, out, moved);
+            for (int64_t j = 0; j < heed_type_count(&t.out[out].tensor.type); j++)
+                by_gradient += moved[j] * cos((double)(j + k));
+            out++;
+        }
+        share = fabs((ends[1] - ends[0]) / (2 * eps) - by_gradient) / fmax(1, fabs(by_gradient));
+        if (!(share < 1e-5)) {
+            print_message("%s: %.9g by gradient, %.9g by differences\n", p.name, by_gradient, (ends[1] - ends[0]) / (2 * eps));
+            bad++;
+        }
+        trial_close(&t);
+    }
+    assert_int_equal(bad, 0);
+}
+
+/* ---- memory ---- */
+
+static heed_status build_and_run(heed_context *ctx, void *user, heed_error *err)
+{
+    problem p = *(const problem *)user;
+    heed_status st;
+    trial t;
+
+    st = open_problem(&t, ctx, &p, HEED_KERNELS_FAST, err);
+    if (st == HEED_OK) {
+        st = trial_run(&t, err);
+        trial_close(&t);
+    }
+    return st;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    static const char *const variants[] = { "shaw", "differential", "talk_post and shaw", "t5", "location", "linear" };
+    int bad = 0;
+
+    (void)state;
+    for (size_t v = 0; v < sizeof variants / sizeof *variants; v++)
+        for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
+            const heed_scenario s = { .name = around[i].name, .run = build_and_run };
+            problem p = around[i];
+            heed_fail_report report;
+
+            if (strcmp(around[i].name, variants[v]) != 0)
+                continue;
+            p.queries = p.keys = 2;
+            p.forward = true;
+            bad += !heed_fail_each(&s, &p, &report);
+        }
+    assert_int_equal(bad, 0);
+}
+
 /* ---- refusals ---- */
 
 static void a_refusal_names_the_field(void **state)
@@ -910,6 +1106,9 @@ int main(void)
         cmocka_unit_test(cells_at_random_have_the_numbers_of_f64),
         cmocka_unit_test(terms_by_position_keep_their_digits_in_narrow_dtypes),
         cmocka_unit_test(linear_attention_of_far_negative_features_is_still_a_mean),
+        cmocka_unit_test(a_number_that_only_a_run_can_see_is_refused_with_its_place),
+        cmocka_unit_test(gradients_of_gradients_are_those_of_differences),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_refusal_names_the_field),
     };
 

@@ -167,7 +167,9 @@ heed_value heed__check_range(heed_builder *b, heed_value x, int64_t most);
 heed_value heed__linear_attention(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
                                   heed_value *weights);
 
-/* x, float: HEED_ERR_SPEC when an element is not in least .. most. */
+/* x, float: HEED_ERR_SPEC when an element is not in least .. most. Above 0 and finite: from ABOVE_0 to ABOVE_0_MOST. */
+#define ABOVE_0 4.9406564584124654e-324
+#define ABOVE_0_MOST 1.7976931348623157e308
 heed_value heed__check_within(heed_builder *b, heed_value x, double least, double most);
 
 /* indices of a graph in rows: HEED_ERR_LIMIT unless the two lists are a rising CSR of keys below `keys`. */

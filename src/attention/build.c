@@ -469,8 +469,7 @@ static void normaliser(making *m)
     m->a.bias = s->normaliser.bias.set ? (double)s->normaliser.bias.value : 0;
     m->a.ramp = s->normaliser.ramp.set ? (double)s->normaliser.ramp.value : 32;
     m->in[AT_BIAS] = s->in.bias;
-    m->in[AT_TEMPERATURE] =
-        checked_float(m, "temperature", s->in.temperature, 4.9406564584124654e-324, 1.7976931348623157e308);
+    m->in[AT_TEMPERATURE] = checked_float(m, "temperature", s->in.temperature, ABOVE_0, ABOVE_0_MOST);
     m->in[AT_SINK] = s->in.sink;
     m->in[AT_SIGMOID_BIAS] = s->in.sigmoid_bias;
     m->in[AT_ALPHA] = checked_float(m, "alpha", s->in.alpha, (double)1.01f, 2);

@@ -4,6 +4,7 @@
 
 #include "attention/attention.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const op_slot check_csr_in[] = { { .name = "indptr", .dtypes = I64_ONLY },
@@ -28,6 +29,7 @@ static int64_t check_csr_count(const op_call *c)
     return c->in[0].type.dims[0]; /* the rows, and the end */
 }
 
+/* A fault is item 2 row: where the row begins; 2 row + 1: one of its indices. */
 static void check_csr_row(const op_call *c, const int64_t *indptr, const int64_t *indices, int64_t row)
 {
     const int64_t keys = ((const check_csr_attrs *)c->attrs)->keys, edges = c->in[1].type.dims[0];
@@ -36,12 +38,12 @@ static void check_csr_row(const op_call *c, const int64_t *indptr, const int64_t
 
     if (begin < 0 || begin > edges || (row == 0 && begin != 0) || (row == last && begin != edges) ||
         end < begin) {
-        heed__fault(c, row, HEED_ERR_LIMIT, begin);
+        heed__fault(c, 2 * row, HEED_ERR_LIMIT, begin);
         return;
     }
     for (int64_t e = begin; e < i64_min(end, edges); e++)
         if (indices[e] < 0 || indices[e] >= keys || (e > begin && indices[e] <= indices[e - 1])) {
-            heed__fault(c, row, HEED_ERR_LIMIT, indices[e]);
+            heed__fault(c, 2 * row + 1, HEED_ERR_LIMIT, indices[e]);
             return;
         }
 }
@@ -54,6 +56,21 @@ static void check_csr_run(const op_call *c, int64_t begin, int64_t end)
         check_csr_row(c, indptr, indices, row);
     if (begin == 0 && c->out[0].data && c->out[0].data != c->in[1].data)
         memcpy(c->out[0].data, indices, (size_t)c->in[1].type.dims[0] * sizeof *indices);
+}
+
+static void check_csr_fault(const void *attrs, int64_t item, double value, char *to, size_t size)
+{
+    const check_csr_attrs *a = attrs;
+
+    if (item % 2 == 0)
+        (void)snprintf(to, size,
+                       "graph_indptr[%lld] is %.0f; graph_indptr must begin with 0, never fall and end with the "
+                       "number of indices",
+                       (long long)(item / 2), value);
+    else
+        (void)snprintf(to, size,
+                       "row %lld has the index %.0f; indices must rise inside a row and be 0 to %lld",
+                       (long long)(item / 2), value, (long long)a->keys - 1);
 }
 
 static const op_kernel check_csr_cpu[] = {
@@ -83,6 +100,7 @@ const op_def heed__op_check_csr = {
     .fields = check_csr_fields,
     .infer = check_csr_infer,
     .cpu = check_csr_cpu,
+    .fault_text = check_csr_fault,
     .torch = "indices",
     .samples = check_csr_samples,
 };

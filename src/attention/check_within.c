@@ -7,6 +7,8 @@
 #include "attention/attention.h"
 #include "graph/number.h"
 
+#include <stdio.h>
+
 static const op_slot check_within_in[] = { { .name = "x", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
                                            SLOT_END };
 static const op_slot check_within_out[] = { { .name = "y", .same_as = "x" }, SLOT_END };
@@ -37,6 +39,17 @@ static void check_within_run(const op_call *c, int64_t begin, int64_t end)
     }
 }
 
+static void check_within_fault(const void *attrs, int64_t item, double value, char *to, size_t size)
+{
+    const check_within_attrs *a = attrs;
+
+    if (a->most == ABOVE_0_MOST && a->least == ABOVE_0)
+        (void)snprintf(to, size, "element %lld is %.9g; it must be above 0 and finite", (long long)item, value);
+    else
+        (void)snprintf(to, size, "element %lld is %.9g; it must be %.9g to %.9g", (long long)item, value, a->least,
+                       a->most);
+}
+
 static const op_kernel check_within_cpu[] = {
     { .name = "reference", .layout = DENSE, .chunk = 4096, .run = check_within_run },
     KERNEL_END,
@@ -64,6 +77,7 @@ const op_def heed__op_check_within = {
     .fields = check_within_fields,
     .grad = check_within_gradient,
     .cpu = check_within_cpu,
+    .fault_text = check_within_fault,
     .onnx = { "Identity", 13 },
     .torch = "x",
     .samples = check_within_samples,

@@ -219,11 +219,11 @@ void heed__attention_globals(uint64_t *keys, uint64_t *rows, const int64_t *glob
                              int64_t tq, int64_t offset)
 {
     for (int64_t g = 0; g < n; g++) {
-        const int64_t j = globals[g], i = j - offset;
+        const int64_t j = globals[g];
 
         if (j >= 0 && j < tk)
             keys[j / 64] |= (uint64_t)1 << (j % 64);
-        if (i >= 0 && i < tq)
-            rows[i / 64] |= (uint64_t)1 << (i % 64);
+        if (j >= offset && j < tq + offset) /* j - offset may be more than i64 holds */
+            rows[(j - offset) / 64] |= (uint64_t)1 << ((j - offset) % 64);
     }
 }

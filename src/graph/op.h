@@ -211,7 +211,7 @@ typedef struct op_def {
     void (*decompose)(op_decompose *d);      /* NULL: a primitive */
     op_view_fn *view;
     const op_kernel *cpu;                    /* first that accepts wins, the reference last */
-    /* OP_FAULTS: the sentence of a fault, after the op's name. NULL: element and value are named. */
+    /* OP_FAULTS: the sentence of a fault, after the node's path, or the op's name. NULL: element and value are named. */
     void (*fault_text)(const void *attrs, int64_t item, double value, char *to, size_t size);
     double (*flops)(const op_call *c);       /* NULL: one for each element of output 0 */
     op_onnx onnx;

@@ -96,7 +96,10 @@ static void keep_learned_key(heed_builder *b, heed_attention_spec *spec, int64_t
     heed_type t;
 
     if (spec->in.lengths.id) {
-        within = heed_lt(b, j, RESHAPE(b, heed__check_range(b, spec->in.lengths, tk), batch, 1, 1, 1));
+        heed_scope_push(b, "lengths"); /* its name in a sentence */
+        within = heed__check_range(b, spec->in.lengths, tk);
+        heed_scope_pop(b);
+        within = heed_lt(b, j, RESHAPE(b, within, batch, 1, 1, 1));
         keep = keep.id ? heed_and(b, keep, within) : within;
     }
     if (spec->mask.causal) {

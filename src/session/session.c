@@ -351,7 +351,7 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
             char why[300];
 
             t->op->fault_text(t->attrs, item, s->fault.value, why, sizeof why);
-            return heed__fail_at(err, s->fault.code, t->path, "%s: %s", t->op->name, why);
+            return heed__fail_at(err, s->fault.code, t->path, "%s: %s", *t->path ? t->path : t->op->name, why);
         }
         if (s->fault.code == HEED_ERR_NUMERIC)
             return heed__fail_at(err, s->fault.code, t->path, "%s: element %lld is NaN or infinite",
