@@ -5,6 +5,7 @@
 #include "support/fail_each.h"
 #include "support/trial.h"
 
+#include <heed/nn.h>
 #include <heed/ops.h>
 
 #include <math.h>
@@ -28,6 +29,7 @@ typedef struct problem {
     int64_t edges, blocks[2];
     int64_t first_offset;
     double magnitude; /* of floats; 0: 1 */
+    bool coarse;      /* few digits */
 } problem;
 
 enum { MOST = 48 };
@@ -201,6 +203,8 @@ static double filling(const problem *p, const char *name, const heed_type *t, in
     for (size_t k = 0; k < sizeof positive / sizeof *positive; k++)
         if (strcmp(name, positive[k]) == 0)
             return (double)(float)(1.5 + 0.25 * number_of(name, i));
+    if (p->coarse) /* exact in bf16 */
+        return rint(64 * number_of(name, i)) / 64 * (p->magnitude > 0 ? p->magnitude : 1);
     return (double)(float)((p->magnitude > 0 ? p->magnitude : 1) * number_of(name, i));
 }
 
@@ -770,20 +774,32 @@ static void terms_by_position_keep_their_digits_in_narrow_dtypes(void **state)
         problem p;
         double most;
     } cells[] = {
-        { { .name = "alibi f16", .spec.position.alibi = true, .keys = 900, .batch = 1, .dtype = HEED_F16, .forward = true }, 4e-3 },
-        { { .name = "alibi bf16", .spec.position.alibi = true, .keys = 900, .batch = 1, .dtype = HEED_BF16, .forward = true }, 2e-2 },
-        { { .name = "alibi f16, far", .spec.position.alibi = true, .spec.offset = HEED_SET(70000), .dtype = HEED_F16,
-            .forward = true }, 4e-3 },
-        { { .name = "linear bf16", .spec.normaliser.kind = HEED_NORMALISER_LINEAR, .dtype = HEED_BF16, .forward = true }, 2e-2 },
+        { { .name = "alibi", .spec.position.alibi = true, .keys = 900, .batch = 1 }, 6e-4 },
+        { { .name = "alibi, far", .spec.position.alibi = true, .spec.offset = HEED_SET(70000) }, 6e-4 },
+        { { .name = "linear", .spec.normaliser.kind = HEED_NORMALISER_LINEAR }, 6e-4 },
+        { { .name = "talk_pre", .tensors = "talk_pre=HH", .magnitude = 4 }, 6e-4 },
+        { { .name = "location",
+            .spec.score.kind = HEED_SCORE_LOCATION,
+            .spec.score.scale = HEED_SET(8),
+            .tensors = "add_wq=HAD add_wk=1AD add_v=HA prev=BHqk loc_kernel=23 loc_u=1A2" }, 1.6e-3 },
+        { { .name = "shaw", .tensors = "shaw_k=5D", .magnitude = 4 }, 6e-4 },
+        { { .name = "xl", .tensors = "xl_r=6HD xl_u=HD xl_v=HD", .magnitude = 4 }, 6e-4 },
     };
     int bad = 0;
 
     for (size_t i = 0; i < sizeof cells / sizeof *cells; i++) {
-        const double error = error_of(*state, cells[i].p);
+        for (int k = 0; k < 2; k++) {
+            const double most = cells[i].most * (k ? 8 : 1) * fmax(1, cells[i].p.magnitude);
+            problem p = cells[i].p;
+            double error;
 
-        if (!(error <= cells[i].most)) {
-            print_message("%s: off by %g, %g allowed\n", cells[i].p.name, error, cells[i].most);
-            bad++;
+            p.dtype = k ? HEED_BF16 : HEED_F16;
+            p.forward = p.coarse = true;
+            error = error_of(*state, p);
+            if (!(error <= most)) {
+                print_message("%s in %s: off by %g, %g allowed\n", p.name, heed_dtype_name(p.dtype), error, most);
+                bad++;
+            }
         }
     }
     assert_int_equal(bad, 0);
@@ -1085,6 +1101,27 @@ static void a_refusal_names_the_field(void **state)
     assert_int_equal(bad, 0);
 }
 
+static void a_learned_key_has_no_place(void **state)
+{
+    static const heed_attention_spec specs[] = {
+        { .position.alibi = true }, { .mask.window = { true, 1, 1 } }, { .position.rope.on = true }, { .probe.distance = true },
+    };
+
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        heed_builder *b = NULL;
+        heed_error err = { 0 };
+
+        if (heed_builder_new(&b, *state, &err) != HEED_OK)
+            fail_msg("%s", err.text);
+        (void)heed_multihead_attention(b, "mha", heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 3, 8)), 2,
+                                       &(heed_mha_opts){ .bias_kv = true, .spec = specs[i] }, NULL);
+        assert_int_equal(heed_builder_status(b, &err), HEED_ERR_SPEC);
+        if (!strstr(err.text, "bias_kv"))
+            fail_msg("\"%s\" does not name bias_kv", err.text);
+        heed_builder_free(b);
+    }
+}
+
 static int setup(void **state)
 {
     return heed_context_new((heed_context **)state, &(heed_context_opts){ .threads = 2 }, NULL);
@@ -1110,6 +1147,7 @@ int main(void)
         cmocka_unit_test(gradients_of_gradients_are_those_of_differences),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_refusal_names_the_field),
+        cmocka_unit_test(a_learned_key_has_no_place),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

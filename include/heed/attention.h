@@ -94,7 +94,7 @@ typedef struct heed_attention_spec {
             bool on;
             int64_t left, right; /**< keeps -left <= j - p <= right; -1: no limit on that side. Beltagy 2020 */
         } window;
-        int64_t stride;   /**< n >= 1: keeps |p - j| < n and (p - j) divisible by n; 0: off. Child 2019 */
+        int64_t stride;   /**< n >= 1: keeps |p - j| < n, or (p - j) divisible by n; 0: off. Child 2019 */
         int64_t block[2]; /**< [sq, sk]: keeps in.block_keep[i/sq][j/sk]; 0: off. Zaheer 2020 */
     } mask;
     struct {

@@ -77,6 +77,12 @@ static bool sizes(making *m, heed_value x, const char *name, int rank, const int
 
 /* ---- q and k ---- */
 
+/* In the dtype of sums. */
+static heed_value widened(const making *m, heed_value x)
+{
+    return heed__as(m->b, x, heed__sum_dtype(m->dtype));
+}
+
 /* Rows beyond the lengths may hold anything, and a parameter's gradient would sum over them. */
 static void clean_rows(making *m)
 {
@@ -175,7 +181,8 @@ static heed_value located_features(making *m)
 {
     heed_builder *b = m->b;
     const int64_t taps = heed_dim(b, m->s->in.loc_kernel, 1), half = (taps - 1) / 2;
-    const heed_value padded = heed_pad(b, m->s->in.prev, 3, half, half, 0), kernel = m->s->in.loc_kernel;
+    const heed_value padded = heed_pad(b, widened(m, m->s->in.prev), 3, half, half, 0),
+                     kernel = widened(m, m->s->in.loc_kernel);
     heed_value sum = { 0 };
 
     for (int64_t t = 0; t < taps && !heed__poisoned(b); t++) {
@@ -208,12 +215,13 @@ static void by_location(making *m)
     by_addition(m);
     if (heed__poisoned(b))
         return;
-    u = heed_unsqueeze(b, heed_unsqueeze(b, heed_transpose(b, s->in.loc_u, 1, 2), 0), 2); /* [1,H,1,C,A] */
+    u = heed_unsqueeze(b, heed_unsqueeze(b, heed_transpose(b, widened(m, s->in.loc_u), 1, 2), 0), 2); /* [1,H,1,C,A] */
     x = heed_matmul(b, located_features(m), u);
     x = heed_add(b, x,
-                 heed_add(b, heed_unsqueeze(b, m->in[AT_Q], 3),
-                          heed_unsqueeze(b, heed__repeat_heads(b, m->in[AT_K], m->heads), 2)));
-    u = heed_reshape(b, s->in.add_v, 4, (const int64_t[]){ heed_dim(b, s->in.add_v, 0), 1, 1, width });
+                 heed_add(b, heed_unsqueeze(b, widened(m, m->in[AT_Q]), 3),
+                          heed_unsqueeze(b, heed__repeat_heads(b, widened(m, m->in[AT_K]), m->heads), 2)));
+    u = heed_reshape(b, widened(m, s->in.add_v), 4,
+                     (const int64_t[]){ heed_dim(b, s->in.add_v, 0), 1, 1, width });
     x = heed_sum(b, heed_mul(b, heed_tanh(b, x), u), 1u << 4, HEED_DROP_AXES);
     m->given = heed_mul_scalar(b, x, m->a.scale);
     m->in[AT_ADD_V] = (heed_value){ 0 };
@@ -289,16 +297,15 @@ static heed_value default_slopes(making *m)
 
 static heed_value alibi(making *m, heed_value distance)
 {
-    const heed_dtype dtype = heed__sum_dtype(m->dtype);
     heed_value slopes = m->s->in.alibi_slopes;
 
     if (slopes.id && !SIZED(slopes, "alibi_slopes", 1, m->heads))
         return (heed_value){ 0 };
     if (!slopes.id)
         slopes = default_slopes(m);
-    slopes = heed_reshape(m->b, heed__as(m->b, slopes, dtype), 3,
+    slopes = heed_reshape(m->b, widened(m, slopes), 3,
                           (const int64_t[]){ 1, heed_dim(m->b, slopes, 0), 1 });
-    distance = heed_cast(m->b, heed_abs(m->b, distance), dtype);
+    distance = widened(m, heed_abs(m->b, distance));
     return heed_neg(m->b, heed_mul(m->b, slopes, distance));
 }
 
@@ -355,7 +362,7 @@ static heed_value t5(making *m, heed_value distance)
                   heed_scalar(b, HEED_I64, (double)-most));
     at = heed_gather(b, t5_buckets(m, buckets, most, both_sides), heed_add_scalar(b, at, (double)most), 0);
     at = heed_gather(b, s->in.t5_table, heed_squeeze(b, at, 1), 0); /* [B or 1, R, Hq] */
-    return heed_transpose(b, heed__as(b, at, heed__sum_dtype(m->dtype)), 1, 2);
+    return heed_transpose(b, widened(m, at), 1, 2);
 }
 
 static heed_value sum_of(heed_builder *b, heed_value x, heed_value y)
@@ -393,8 +400,8 @@ static void shaw(making *m)
                      (long long)size);
         return;
     }
-    m->in[AT_ROW_REL] =
-        heed_mul_scalar(b, heed_matmul(b, m->in[AT_Q], heed_transpose(b, table, 0, 1)), m->a.scale);
+    m->in[AT_ROW_REL] = heed_mul_scalar(
+        b, heed_matmul(b, widened(m, m->in[AT_Q]), heed_transpose(b, widened(m, table), 0, 1)), m->a.scale);
     m->a.row_zero = size / 2;
     m->shaw_v = m->s->in.shaw_v;
     m->a.rel_sums = m->shaw_v.id != 0;
@@ -408,7 +415,7 @@ static void xl(making *m)
     const int64_t width = heed_dim(b, m->in[AT_Q], 3), dims[4] = { 1, m->heads, 1, width },
                   zero = s->position.xl.zero.set ? s->position.xl.zero.value : 0;
     const int64_t size = s->in.xl_r.id && heed_rank(b, s->in.xl_r) == 3 ? heed_dim(b, s->in.xl_r, 0) : 0;
-    heed_value r;
+    heed_value r, v;
 
     if (!s->in.xl_r.id || !SIZED(s->in.xl_r, "xl_r", 0, size, m->heads, width) ||
         !SIZED(s->in.xl_u, "xl_u", 0, m->heads, width) || !SIZED(s->in.xl_v, "xl_v", 0, m->heads, width))
@@ -419,8 +426,8 @@ static void xl(making *m)
         return;
     }
     r = heed_permute(b, heed_reverse(b, s->in.xl_r, 0), (const int[]){ 1, 2, 0 }); /* [Hq,D,L] */
-    m->in[AT_ROW_REL] = heed_mul_scalar(
-        b, project(b, heed_add(b, m->in[AT_Q], heed_reshape(b, s->in.xl_v, 4, dims)), r), m->a.scale);
+    v = heed_add(b, widened(m, m->in[AT_Q]), widened(m, heed_reshape(b, s->in.xl_v, 4, dims)));
+    m->in[AT_ROW_REL] = heed_mul_scalar(b, project(b, v, widened(m, r)), m->a.scale);
     m->in[AT_Q] = heed_add(b, m->in[AT_Q], heed_reshape(b, s->in.xl_u, 4, dims));
     m->a.row_zero = size - 1 - zero;
 }
@@ -660,9 +667,8 @@ static heed_attended talking(making *m)
 
         open.temperature = 1;
         bare.in[AT_TEMPERATURE] = (heed_value){ 0 };
-        m->in[AT_BIAS] = heed__as(
-            b, talk(m, heed__attention_logits(&bare), heed__as(b, s->in.talk_pre, heed__sum_dtype(m->dtype))),
-            m->dtype);
+        m->in[AT_BIAS] =
+            talk(m, heed__attention_logits(&bare), widened(m, s->in.talk_pre));
         m->in[AT_Q] = heed_slice(b, m->in[AT_Q], 3, 0, 0, 1);
         m->in[AT_K] = heed_slice(b, m->in[AT_K], 3, 0, 0, 1);
         m->in[AT_REL] = m->in[AT_ROW_REL] = m->in[AT_ADD_V] = (heed_value){ 0 };
@@ -746,7 +752,7 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
                      (long long)tq.dims[1], (long long)tk.dims[1]);
         return false;
     }
-    if (!heed__attention_spec_check(m->b, q, k, s))
+    if (!heed__attention_spec_check(m->b, q, s))
         return false;
     m->dtype = tq.dtype;
     m->batch = tq.dims[0];
@@ -796,7 +802,7 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
             xl(m);
         }
         if (m->given.id)
-            m->in[AT_BIAS] = sum_of(b, m->given, m->in[AT_BIAS]);
+            m->in[AT_BIAS] = sum_of(b, m->given, m->in[AT_BIAS].id ? widened(m, m->in[AT_BIAS]) : m->in[AT_BIAS]);
         if (!heed__poisoned(b))
             y = m->s->in.talk_pre.id || m->s->in.talk_post.id ? talking(m) : plain(m);
     }

@@ -323,11 +323,10 @@ static void check_probe(refusal *r, heed_builder *b, heed_value q, const heed_at
               "probe.heads names a head that q does not have");
 }
 
-bool heed__attention_spec_check(heed_builder *b, heed_value q, heed_value k, const heed_attention_spec *s)
+bool heed__attention_spec_check(heed_builder *b, heed_value q, const heed_attention_spec *s)
 {
     refusal r = { .b = b };
 
-    (void)k;
     check_score(&r, s);
     check_linear(&r, s);
     check_position(&r, s);

@@ -19,9 +19,9 @@ static inline heed_value heed__attention_tensor(const heed_attention_spec *s, in
     return *(const heed_value *)(const void *)((const char *)s + heed__attention_tensors[i].offset);
 }
 
-/* False, and the builder poisoned with a sentence that names the fields, when the combination has no meaning. q, k, v are of
- * rank 4. */
-bool heed__attention_spec_check(heed_builder *b, heed_value q, heed_value k, const heed_attention_spec *s);
+/* False, and the builder poisoned with a sentence that names the fields, when the combination has no meaning. q is of rank
+ * 4. */
+bool heed__attention_spec_check(heed_builder *b, heed_value q, const heed_attention_spec *s);
 
 /* What is used, a given tensor counting as asking for it. */
 bool heed__spec_alibi(const heed_attention_spec *s);
