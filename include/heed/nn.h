@@ -128,7 +128,8 @@ typedef struct heed_mha_opts {
     heed_value key, value;      /**< {0}: the query (self-attention) */
     int64_t kdim, vdim;         /**< read from key and value */
     heed_bias bias;
-    bool bias_kv;               /**< bias_k, bias_v [1,1,E]: a learned extra key */
+    bool bias_kv;               /**< bias_k, bias_v [1,1,E]: a learned extra key, which has no place: beside it lengths, causality and
+                                     mask, and nothing else that goes by the places of keys */
     double dropout;             /**< of the weights, in training */
     heed_attention_spec spec;   /**< masks and scores; dropout is set from above */
     const heed_kv_cache *cache; /**< self-attention over all rows so far: kv_cache.<layer>.k and .v; NULL: none */

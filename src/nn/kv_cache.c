@@ -130,8 +130,7 @@ void heed_kv_cache_append(heed_builder *b, const heed_kv_cache *cache, const cha
     heed_scope_pop(b);
 }
 
-/* The first thing in a descriptor that asks where keys stand, which in a ring no place says; NULL: nothing. */
-static const char *kv_cache_by_place(const heed_attention_spec *s)
+const char *heed__by_place_of_keys(const heed_attention_spec *s)
 {
     const struct {
         bool given;
@@ -147,6 +146,8 @@ static const char *kv_cache_by_place(const heed_attention_spec *s)
         { s->mask.block[0] > 0 || s->in.block_keep.id, "mask.block" },
         { s->in.globals.id, "globals" },
         { s->in.graph_indptr.id, "graph_indptr" },
+        { s->in.k_seg.id, "k_seg" },
+        { s->in.prev.id, "prev" },
         { s->normaliser.kind == HEED_NORMALISER_ADAPTIVE_SPAN, "normaliser adaptive_span" },
         { s->probe.distance, "probe.distance" },
     };
@@ -159,7 +160,7 @@ static const char *kv_cache_by_place(const heed_attention_spec *s)
 
 void heed_kv_cache_see(heed_builder *b, const heed_kv_cache *cache, heed_attention_spec *spec)
 {
-    const char *by_place = cache->mask.id ? kv_cache_by_place(spec) : NULL;
+    const char *by_place = cache->mask.id ? heed__by_place_of_keys(spec) : NULL;
 
     if (heed__poisoned(b))
         return;

@@ -15,6 +15,9 @@ heed_value heed__nn_constant(heed_builder *b, const char *name, int64_t n, float
 heed_attended heed__kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, heed_value q, heed_value k,
                                     heed_value v, const heed_attention_spec *spec);
 
+/* The first thing in a descriptor that goes by where keys stand, but for causality, lengths and mask; NULL: nothing. */
+const char *heed__by_place_of_keys(const heed_attention_spec *s);
+
 /* x reshaped to `rank` sizes given as an argument list. */
 #define RESHAPE(b, x, ...) heed_reshape(b, x, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ })
 
