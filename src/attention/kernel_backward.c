@@ -28,6 +28,7 @@ static const char *backward_refuses(const op_call *c)
 
 #define FEW_HEADS 4          /* fewer key heads than this are cut ... */
 #define FEW_HEADS_WORK 50e6  /* ... when a head has so many operations */
+#define PART_KEYS (2 * ATTENTION_TILE)
 #define ROW_PARTS_MOST 64    /* of the queries of a head: each has sums of its own for rel */
 
 typedef struct backward_plan {
@@ -61,7 +62,7 @@ static backward_plan backward_cut(const op_call *c)
         p.owners_h = i64_min(p.heads, kernel_size(c, AT_BIAS, 1));
         shared = p.owners_b < p.batch || p.owners_h < p.heads;
     }
-    p.key_parts = few ? i64_max(1, i64_ceil_div(p.tk, ATTENTION_TILE)) : 1;
+    p.key_parts = few ? i64_max(1, i64_ceil_div(p.tk, PART_KEYS)) : 1;
     p.part_rows = p.tq;
     if (few || shared) {
         const int64_t owners = p.owners_b * p.owners_h;
@@ -272,8 +273,8 @@ static void run_keys(const op_call *c, const backward_plan *p, int64_t b, int64_
     const bool sweeps = backward_sweeps(c, p);
     attention_head *h = (attention_head *)(void *)((char *)c->scratch[0] + own);
     attention_upstream *u = (attention_upstream *)(void *)((char *)c->scratch[1] + own);
-    const int64_t first = p->key_parts > 1 ? part * ATTENTION_TILE : 0,
-                  end = p->key_parts > 1 ? i64_min(p->tk, first + ATTENTION_TILE) : p->tk;
+    const int64_t first = p->key_parts > 1 ? part * PART_KEYS : 0,
+                  end = p->key_parts > 1 ? i64_min(p->tk, first + PART_KEYS) : p->tk;
     float *dk = heed__kernel_out(c, AT_DK, b * p->key_heads + kv),
           *dv = heed__kernel_out(c, AT_DV, b * p->key_heads + kv);
     bool wanted = dk || dv;

@@ -41,7 +41,9 @@ typedef struct product_args {
     const float *a, *b;
     float *c;
     int64_t b_step, c_step, k;
-    bool add;
+    bool add;  /* C is where the chains begin */
+    bool onto; /* C + by A B: the product is made first, then added */
+    float by;
 } product_args;
 
 typedef void product_fn(const product_args *p);
@@ -74,6 +76,15 @@ static inline __attribute__((always_inline)) void product_tile(const bool column
         }
         a += column ? PANEL : 1;
         b += b_step;
+    }
+    if (p->onto) {
+        const vf by = vsplat(p->by);
+
+        UNROLL for (int i = 0; i < h; i++)
+        {
+            UNROLL for (int v = 0; v < w; v++)
+                r[i * w + v] = vfma(r[i * w + v], by, vload(c + i * c_step + v * VL));
+        }
     }
     UNROLL for (int i = 0; i < h; i++)
     {
@@ -128,9 +139,8 @@ enum product_form { ROW, COLUMN };
     [w] = { { NULL, heights(PRODUCT_NAME, w, 0) }, { NULL, heights(PRODUCT_NAME, w, 1) } },
 static product_fn *const product_table[WIDTH + 1][2][15] = { WIDTHS(TABLE) };
 
-/* C [m,n] = A B (+ C), n in whole vectors; A is one panel. */
-static void product(enum product_form form, float *c, int64_t c_step, const float *a, const float *b,
-                    int64_t b_step, int64_t m, int64_t n, int64_t k, bool add)
+/* C of `to` [m,n], n in whole vectors; A is one panel. */
+static void product_as(enum product_form form, const product_args *to, int64_t m, int64_t n)
 {
     const int64_t vectors = n / VL, wide = kernel_ceil(vectors, WIDTH);
 
@@ -140,16 +150,24 @@ static void product(enum product_form form, float *c, int64_t c_step, const floa
 
         for (int64_t i = 0; i < high; i++) {
             const int64_t at = part_begin(m, high, i), h = part_begin(m, high, i + 1) - at;
+            product_args p = *to;
 
-            product_table[w][form][h](&(product_args){ .a = a + (form == ROW ? at * PANEL : at),
-                                                       .b = b + v * VL,
-                                                       .c = c + at * c_step + v * VL,
-                                                       .b_step = b_step,
-                                                       .c_step = c_step,
-                                                       .k = k,
-                                                       .add = add });
+            p.a += form == ROW ? at * PANEL : at;
+            p.b += v * VL;
+            p.c += at * p.c_step + v * VL;
+            product_table[w][form][h](&p);
         }
     }
+}
+
+/* C [m,n] = A B (+ C). */
+static inline void product(enum product_form form, float *c, int64_t c_step, const float *a, const float *b,
+                           int64_t b_step, int64_t m, int64_t n, int64_t k, bool add)
+{
+    product_as(form,
+               &(product_args){
+                   .a = a, .b = b, .c = c, .b_step = b_step, .c_step = c_step, .k = k, .add = add },
+               m, n);
 }
 
 /* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. */
