@@ -57,33 +57,53 @@ size_t LEVEL_NAME(attention_backward_bytes)(int64_t dk, int64_t dv)
     return (size_t)backward_areas(NULL, dk, dv, NULL) * sizeof(float);
 }
 
+/* Rows that are soon needed, on their way from memory while other work is done: tiles are read column by column, which the CPU does
+ * not foresee. */
+static void backward_fetch(const float *x, int64_t step, int64_t begin, int64_t end, int64_t n)
+{
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t p = 0; p < n; p += 16)
+            __builtin_prefetch(x + i * step + p, 0, 2);
+}
+
 /* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v, hence delta = dP to the
  * bit and a gradient of exactly 0, however large v is. */
+#define DELTAS 16 /* rows at a time: lanes, so that their chains hide each other's latency */
+
 static void backward_deltas(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end)
 {
-    for (int64_t i = begin; i < end; i += 8) { /* eight rows: their chains hide each other's latency */
-        const float *x[8], *y[8];
-        float sum[8] = { 0 };
+    float x[PANEL * DELTAS] = { 0 }, y[PANEL * DELTAS] = { 0 }, sums[DELTAS];
 
-        for (int64_t r = 0; r < 8; r++) {
-            const int64_t row = kernel_min(i + r, end - 1);
+    for (int64_t i = begin; i < end; i += DELTAS) {
+        const int64_t n = kernel_min(DELTAS, end - i);
+        vf sum[DELTAS / VL] = { { 0 } };
 
-            x[r] = u->dout + row * u->dout_step;
-            y[r] = u->out + row * h->dv;
+        for (int64_t p = 0; p < h->dv; p += PANEL) {
+            const int64_t width = kernel_min(PANEL, h->dv - p);
+
+            kernel_transpose(x, DELTAS, u->dout + i * u->dout_step + p, u->dout_step, n, width);
+            kernel_transpose(y, DELTAS, u->out + i * h->dv + p, h->dv, n, width);
+            for (int64_t q = 0; q < width; q++) {
+                UNROLL for (int v = 0; v < DELTAS / VL; v++) sum[v] =
+                    vfma(vload(x + q * DELTAS + v * VL), vload(y + q * DELTAS + v * VL), sum[v]);
+            }
         }
-        for (int64_t p = 0; p < h->dv; p++) {
-            UNROLL for (int r = 0; r < 8; r++) sum[r] = sfma(x[r][p], y[r][p], sum[r]);
-        }
-        for (int64_t r = 0; r < kernel_min(8, end - i); r++)
-            u->delta[i + r] = sum[r];
+        memcpy(sums, sum, sizeof sums);
+        memcpy(u->delta + i, sums, (size_t)n * sizeof *sums);
     }
 }
 
 void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstream *u, int64_t begin,
                                   int64_t end)
 {
-    const int64_t last = kernel_max(begin, kernel_min(end, h->mask.q_length));
+    const int64_t last = kernel_max(begin, kernel_min(end, h->mask.q_length)),
+                  keys = kernel_min(h->mask.length, TOGETHER * PANEL);
 
+    if (begin == 0) {
+        backward_fetch(h->k, h->k_step, 0, keys, h->dk);
+        backward_fetch(h->v, h->v_step, 0, keys, h->dv);
+        backward_fetch(h->q, h->q_step, 0, kernel_min(last, PANEL), h->dk);
+    }
     backward_deltas(h, u, begin, last);
     for (int64_t i = begin; u->dsink_rows && i < end; i++) {
         const bool empty = i >= last || u->lse[i] == MINUS_INF;
@@ -422,14 +442,6 @@ static void backward_tiles(const attention_head *h, const attention_upstream *u,
     }
 }
 
-/* Keys that the next tiles need, on their way while these are worked on: tiles read them column by column. */
-static void backward_fetch(const float *x, int64_t step, int64_t n_rows, int64_t n)
-{
-    for (int64_t i = 0; i < n_rows; i++)
-        for (int64_t p = 0; p < n; p += 16)
-            __builtin_prefetch(x + i * step + p, 0, 2);
-}
-
 /* TOGETHER tiles of keys from `first` on against the queries of a part: dk and dv of the tiles, and their share of dq. */
 static void backward_sweep(const attention_head *heads, const attention_upstream *upstream, int64_t group,
                            const attention_part *part, float *dk, float *dv, backward_block *b, int64_t first,
@@ -437,7 +449,8 @@ static void backward_sweep(const attention_head *heads, const attention_upstream
 {
     const attention_head *h = heads;
     const int64_t tiles = kernel_min(TOGETHER, kernel_ceil(last - first, PANEL)),
-                  next = first + tiles * PANEL, ahead = kernel_max(0, kernel_min(tiles * PANEL, last - next));
+                  end = kernel_min(last, first + tiles * PANEL),
+                  ahead = kernel_min(last, end + TOGETHER * PANEL);
     bool packed[TOGETHER] = { false };
 
     for (int64_t t = 0; t < tiles; t++) {
@@ -450,13 +463,21 @@ static void backward_sweep(const attention_head *heads, const attention_upstream
         if (dv)
             clear_rows(tile->dv, b->v_width, tile->keys, b->v_width);
     }
-    backward_fetch(h->k + next * h->k_step, h->k_step, ahead, h->dk);
-    backward_fetch(h->v + next * h->v_step, h->v_step, ahead, h->dv);
+    backward_fetch(h->k, h->k_step, end, ahead, h->dk);
+    backward_fetch(h->v, h->v_step, end, ahead, h->dv);
+    if (dk)
+        backward_fetch(dk, h->dk, first, end, h->dk);
+    if (dv)
+        backward_fetch(dv, h->dv, first, end, h->dv);
     for (int64_t g = 0; g < group; g++) {
-        const int64_t end = kernel_min(heads[g].mask.q_length, part->query_end);
+        const attention_head *x = &heads[g];
+        const int64_t stop = kernel_min(x->mask.q_length, part->query_end);
 
-        for (int64_t i = part->query; i < end; i += PANEL)
-            backward_tiles(&heads[g], &upstream[g], b, tiles, packed, i, kernel_min(end, i + PANEL), dk, dv);
+        for (int64_t i = part->query; i < stop; i += PANEL) {
+            if (first == part->key)
+                backward_fetch(x->q, x->q_step, i + PANEL, kernel_min(stop, i + 2 * PANEL), x->dk);
+            backward_tiles(x, &upstream[g], b, tiles, packed, i, kernel_min(stop, i + PANEL), dk, dv);
+        }
     }
     for (int64_t t = 0; t < tiles; t++) {
         const backward_keys *tile = &b->tile[t];
