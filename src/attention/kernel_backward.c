@@ -28,11 +28,11 @@ static const char *backward_refuses(const op_call *c)
 
 /* ---- how the work is cut ---- */
 
-#define FEW_HEADS 4          /* fewer key heads than this are cut ... */
-#define FEW_HEADS_WORK 50e6  /* ... when a head has so many operations */
-#define OWNERS_ENOUGH 8      /* so many owners of a shared bias sweep over whole heads */
+#define FEW_HEADS 4         /* fewer key heads than this are cut ... */
+#define FEW_HEADS_WORK 50e6 /* ... when a head has so many operations */
+#define OWNERS_ENOUGH 8     /* so many owners of a shared bias sweep over whole heads */
 #define PART_KEYS (2 * ATTENTION_TILE)
-#define ROW_PARTS_MOST 64    /* of the queries of a head: each has sums of its own for rel */
+#define ROW_PARTS_MOST 64 /* of the queries of a head: each has sums of its own for rel */
 
 typedef struct backward_plan {
     int64_t batch, heads, key_heads, group, tq, tk;
@@ -112,10 +112,9 @@ static int64_t backward_chunk(const op_call *c)
 /* ---- sums in `shared`, behind the sets of global keys ---- */
 
 typedef struct backward_sums {
-    float *delta;       /* [B,Hq,Tq] */
-    float *temperature, *sink; /* [B,Hq,Tq] */
-    float *bias;        /* [B,Hq,Tk] of one without rows, else [B,Hq,Tq] of one without keys; NULL: a matrix, or none */
-    float *rel;         /* [B,Hq,row parts,Tq+Tk-1] */
+    float *delta, *temperature, *sink; /* [B,Hq,Tq] */
+    float *bias; /* [B,Hq,Tk] of one without rows, else [B,Hq,Tq]; NULL: it has both, or there is none */
+    float *rel;  /* [B,Hq,row parts,Tq+Tk-1] */
     int64_t bias_size, rel_size;
 } backward_sums;
 
@@ -336,8 +335,8 @@ static void run_queries(const op_call *c, const backward_plan *p, int64_t owner_
                 memset(u.dbias + first * p->tk, 0, (size_t)((end - first) * p->tk) * sizeof(float));
             fresh = false;
             if (u.dq || u.dbias || u.drel || u.drow_rel || u.dtemperature_rows)
-                heed__attention_ops(c->isa)->backward(
-                    &h, &u, 1, &(attention_part){ first, end, 0, p->tk }, NULL, NULL, c->scratch);
+                heed__attention_ops(c->isa)->backward(&h, &u, 1, &(attention_part){ first, end, 0, p->tk },
+                                                      NULL, NULL, c->scratch);
         }
 }
 

@@ -108,9 +108,8 @@ void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstr
     for (int64_t i = begin; u->dsink_rows && i < end; i++) {
         const bool empty = i >= last || u->lse[i] == MINUS_INF;
 
-        u->dsink_rows[i] = empty ? 0
-                                 : vf_exp(vsplat(h->sink - u->lse[i]))[0] *
-                                       ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
+        u->dsink_rows[i] =
+            empty ? 0 : vf_exp(vsplat(h->sink - u->lse[i]))[0] * ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
     }
 }
 
