@@ -28,11 +28,13 @@ typedef struct forward_block {
     int64_t n_largest[ATTENTION_ROWS]; /* in the heap of a row */
 } forward_block;
 
-/* Some queries of the block against a tile. */
+/* Some queries of the block against a tile, or what they keep of it in whole vectors. */
 typedef struct forward_part {
-    int64_t i, at, n; /* the first, its place in the block, how many */
-    int64_t first, keys, vectors;
-    const uint64_t *words; /* NULL: all keys are kept */
+    int64_t i, at, n;             /* the first query, its place in the block, how many */
+    int64_t skip;                 /* keys of the tile before the first */
+    int64_t first, keys, vectors; /* from there on */
+    int64_t lead, count;          /* the keys that any query keeps lie in [lead, lead + count) */
+    const uint64_t *words;        /* of the tile; NULL: all keys are kept */
 } forward_part;
 
 /* Scores, -inf where not kept; most[r] = their maxima. */
@@ -41,11 +43,12 @@ static void forward_scores(const attention_head *h, const forward_block *b, cons
 {
     const uint64_t all = whole_word(t->keys);
 
-    product_scores(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k, t->n, t->vectors * VL, h->dk);
+    product_scores(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k + t->skip, t->n, t->vectors * VL,
+                   h->dk);
     if (b->terms)
         add_all_terms(h, b->s, t->i, t->n, t->first, t->keys, t->vectors);
     for (int64_t r = 0; r < t->n; r++) {
-        const uint64_t word = t->words ? t->words[r] : all;
+        const uint64_t word = t->words ? t->words[r] >> t->skip : all;
         float *s = b->s + r * PANEL;
         vf m = vsplat(MINUS_INF);
 
@@ -408,14 +411,24 @@ size_t LEVEL_NAME(attention_forward_bytes)(int64_t dk, int64_t dv)
     return (size_t)forward_areas(NULL, dk, dv, NULL) * sizeof(float);
 }
 
-/* The vectors that hold kept keys of n rows. */
-static int64_t forward_vectors(const uint64_t *words, int64_t n, uint64_t all)
+/* Queries i .. i+n-1 of the block; false: they keep nothing of the tile. */
+static bool forward_part_of(forward_part *t, int64_t begin, int64_t i, int64_t n, int64_t first, int64_t keys,
+                            const uint64_t *words)
 {
-    uint64_t any = words ? 0 : all;
+    uint64_t any = words ? 0 : whole_word(keys);
 
     for (int64_t r = 0; words && r < n; r++)
-        any |= words[r];
-    return word_vectors(any);
+        any |= words[i - begin + r];
+    if (!any)
+        return false;
+    *t = (forward_part){ .i = i, .at = i - begin, .n = n, .words = words ? words + (i - begin) : NULL };
+    t->skip = __builtin_ctzll(any) / VL * VL;
+    t->first = first + t->skip;
+    t->keys = keys - t->skip;
+    t->vectors = word_vectors(any >> t->skip);
+    t->lead = __builtin_ctzll(any) - t->skip;
+    t->count = PANEL - __builtin_clzll(any) - __builtin_ctzll(any);
+    return true;
 }
 
 static void forward_begin(const attention_head *h, forward_block *b, const attention_result *to)
@@ -442,6 +455,12 @@ static void forward_begin(const attention_head *h, forward_block *b, const atten
                 kernel_min(b->end, h->mask.q_length) - b->begin, h->dk, h->scale);
 }
 
+/* Dense rows of whole vectors are used where they lie. Rows that are far apart may share their places in a cache. */
+static bool packs_values(const attention_head *h)
+{
+    return h->dv % VL != 0 || h->v_step != h->dv;
+}
+
 void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_result *to, int64_t begin,
                                    int64_t end, void *const scratch[4])
 {
@@ -461,21 +480,20 @@ void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_resu
 
         if (kind == ATTENTION_SKIP)
             continue;
-        pack_tile(b.k, h->k + first * h->k_step, h->k_step, keys, h->dk);
-        pack(b.v, b.width, h->v + first * h->v_step, h->v_step, keys, h->dv);
-        for (int64_t i = begin; i < end; i += GROUP) {
-            const int64_t n = kernel_min(GROUP, end - i);
-            const uint64_t *row_words = kind == ATTENTION_PART ? words + (i - begin) : NULL;
-            const forward_part t = { .i = i,
-                                     .at = i - begin,
-                                     .n = n,
-                                     .first = first,
-                                     .keys = keys,
-                                     .vectors = forward_vectors(row_words, n, whole_word(keys)),
-                                     .words = row_words };
-            float most[GROUP + VL], change[GROUP + VL], moved[GROUP + VL];
+        const float *v = b.v;
 
-            if (t.vectors == 0)
+        pack_tile(b.k, h->k + first * h->k_step, h->k_step, keys, h->dk);
+        if (packs_values(h))
+            pack(b.v, b.width, h->v + first * h->v_step, h->v_step, keys, h->dv);
+        else
+            v = h->v + first * h->v_step;
+        const int64_t group = kind == ATTENTION_PART ? GROUP / 2 : GROUP; /* few keep more nearly the same */
+        for (int64_t i = begin; i < end; i += group) {
+            const int64_t n = kernel_min(group, end - i);
+            float most[GROUP + VL], change[GROUP + VL], moved[GROUP + VL];
+            forward_part t;
+
+            if (!forward_part_of(&t, begin, i, n, first, keys, kind == ATTENTION_PART ? words : NULL))
                 continue;
             forward_scores(h, &b, &t, most);
             if (b.reports)
@@ -486,8 +504,8 @@ void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_resu
             forward_weights(h, &b, &t, change, moved);
             if (any)
                 scale_rows(b.out + t.at * b.width, b.width, n, change);
-            product(ROW, b.out + t.at * b.width, b.width, b.s, b.v, b.width, n, b.width,
-                    kernel_min(keys, t.vectors * VL), true);
+            product(ROW, b.out + t.at * b.width, b.width, b.s + t.lead, v + (t.skip + t.lead) * b.width, b.width,
+                    n, b.width, t.count, true);
         }
         any = true;
     }
