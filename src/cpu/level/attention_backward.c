@@ -70,7 +70,8 @@ static void backward_fetch(const float *x, int64_t step, int64_t begin, int64_t 
  * bit and a gradient of exactly 0, however large v is. */
 static void backward_deltas(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end)
 {
-    enum { COLUMNS = 16 }; /* so many are turned on end at a time: rows are lanes, and hide each other's latency */
+    /* So many columns are turned on end at a time: rows are lanes, and hide each other's latency. */
+    enum { COLUMNS = 16 };
     float x[COLUMNS * PANEL], y[COLUMNS * PANEL];
 
     for (int64_t i = begin; i < end; i += PANEL) {
