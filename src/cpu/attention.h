@@ -122,6 +122,14 @@ typedef struct attention_ops {
                       void *const scratch[4]);
     void (*rows_backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
                           float *dk, float *dv, void *const scratch[4]);
+
+    /* Linear attention: w_ij = phi(q_i).phi(k_j) / sum over kept keys, phi(x) = elu(x) + 1, a denominator of 0 gives 0. Of the
+     * head only q, k, v, lengths, offset and causality count. Cost and memory grow with tq + tk, but for weights. */
+    size_t (*linear_bytes)(int64_t dk, int64_t dv);
+    size_t (*linear_backward_bytes)(int64_t dk, int64_t dv, int64_t rows); /* rows: group * tq */
+    void (*linear_forward)(const attention_head *h, const attention_result *to, void *const scratch[4]);
+    void (*linear_backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                            float *dk, float *dv, void *const scratch[4]);
 } attention_ops;
 
 /* The table of a level, NULL when it is not built in. */
