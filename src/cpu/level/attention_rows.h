@@ -168,15 +168,6 @@ static inline void row_fill(float *x, int64_t n, float with)
         vstore(x + i, vsplat(with));
 }
 
-VEC_INLINE vf lane_numbers(void)
-{
-    vf x = { 0 };
-
-    for (int i = 0; i < VL; i++)
-        x[i] = (float)i;
-    return x;
-}
-
 /* |p - j| of the keys from `key` on. Both are exact below 2^23. */
 VEC_INLINE vf distances(const attention_head *h, int64_t query, int64_t key)
 {
