@@ -57,7 +57,7 @@ static void linear_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 const op_kernel heed__linear_attention_cpu[] = {
-    { .name = "sums",
+    { .name = "chunks",
       .layout = ROWS,
       .refuses = linear_refuses,
       .count = linear_count,
@@ -138,7 +138,7 @@ static void back_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 const op_kernel heed__linear_attention_grad_cpu[] = {
-    { .name = "sums",
+    { .name = "chunks",
       .layout = ROWS,
       .refuses = back_refuses,
       .count = back_count,

@@ -1,4 +1,5 @@
-/* attention_probe in tiles: an item is a range of keys of a sequence, with all heads, so that every sum has one owner. */
+/* attention_probe in tiles: an item is a range of keys of a sequence, with all heads, so that every sum has one owner. What tiles
+ * do not serve goes by rows. */
 
 #include "attention/kernel_rows.h"
 

@@ -69,7 +69,7 @@ typedef struct attention_result {
     float *entropy, *distance;
     float *topk_values; /* [tq, topk] */
     int64_t *topk_indices, topk;
-    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with */
+    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with; tiles only */
     int64_t *heap_keys;
     /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed. Without a list
      * query n is row n. */
@@ -84,15 +84,15 @@ typedef struct attention_result {
 typedef struct attention_upstream {
     const float *out, *lse, *dout, *dlse; /* the rows kernels need neither out nor lse, and dout may be NULL there */
     int64_t dout_step;
-    const float *dweights, *drel_sums; /* the rows kernels: [tq, tk] in rows of dweights_step, [tq, row_size]; NULL: none */
+    const float *dweights, *drel_sums; /* [tq, tk] in rows of dweights_step, [tq, row_size]; NULL: none. Rows kernels only */
     int64_t dweights_step;
-    float *delta; /* [tq]: sum_d dout out, which `deltas` writes and `backward` reads */
+    float *delta; /* tiles: [tq]: sum_d dout out, which `deltas` writes and `backward` reads */
     float *dq;    /* written */
     float *dbias; /* dbias[i dbias_row + j dbias_key] += ds; zeroed or holding earlier sums; dbias_key 0 or 1 */
     int64_t dbias_row, dbias_key;
-    float *drel, *drow_rel;    /* tq + tk - 1; [tq, row_size]: zeroed before */
-    float *dtemperature_rows;  /* [tq]: of each query; zeroed before */
-    float *dsink_rows;         /* [tq]: e^(sink - lse) (dlse - delta), written by `deltas` */
+    float *drel, *drow_rel;   /* tq + tk - 1; [tq, row_size]: zeroed before */
+    float *dtemperature_rows; /* tiles: [tq]: of each query; zeroed before */
+    float *dsink_rows;        /* tiles: [tq]: e^(sink - lse) (dlse - delta), written by `deltas` */
     float *dadd_v;          /* dk; zeroed before */
     float *dtemperature, *dsink, *dsigmoid_bias, *dalpha, *dspan; /* one number each, zeroed before */
 } attention_upstream;
