@@ -14,7 +14,7 @@
 static bool plan_is_part(const op_def *op)
 {
     return op == &heed__op_attention || op == &heed__op_attention_grad || op == &heed__op_attention_probe ||
-           op == &heed__op_linear_attention;
+           op == &heed__op_linear_attention || op == &heed__op_linear_attention_grad;
 }
 
 /* Nodes that a result needs: marked from the outputs back. */
