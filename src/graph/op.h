@@ -24,7 +24,11 @@
 #define ANY_DTYPE (NUMBERS | BOOLS)
 #define I64_ONLY DTYPE_BIT(HEED_I64)
 
-enum slot_flags { OPTIONAL = 1, DIFFERENTIABLE = 2 };
+enum slot_flags {
+    OPTIONAL = 1,
+    DIFFERENTIABLE = 2,
+    MINUS_INFINITY = 4 /* of an output: -inf is an answer there (ln of an empty sum), no fault */
+};
 
 typedef struct op_slot {
     const char *name;
