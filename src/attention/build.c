@@ -245,7 +245,8 @@ static heed_value relative_distance(making *m)
     d = heed_add_scalar(m->b, d, (double)(1 - m->tq));
     if (m->in[AT_OFFSET].id)
         return heed_sub(m->b, d,
-                        heed_reshape(m->b, m->in[AT_OFFSET], 3, (const int64_t[]){ m->batch, 1, 1 }));
+                        heed_reshape(m->b, heed__bounded_offset(m->b, m->in[AT_OFFSET]), 3,
+                                     (const int64_t[]){ m->batch, 1, 1 }));
     return heed_add_scalar(m->b, d, (double)-heed__attention_offset(m->offset));
 }
 
