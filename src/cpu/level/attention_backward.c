@@ -68,28 +68,26 @@ static void backward_fetch(const float *x, int64_t step, int64_t begin, int64_t 
 
 /* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v, hence delta = dP to the
  * bit and a gradient of exactly 0, however large v is. */
-#define DELTAS 16 /* rows at a time: lanes, so that their chains hide each other's latency */
-
 static void backward_deltas(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end)
 {
-    float x[PANEL * DELTAS] = { 0 }, y[PANEL * DELTAS] = { 0 }, sums[DELTAS];
+    /* So many columns are turned on end at a time: rows are lanes, and hide each other's latency. */
+    enum { COLUMNS = 16 };
+    float x[COLUMNS * PANEL], y[COLUMNS * PANEL];
 
-    for (int64_t i = begin; i < end; i += DELTAS) {
-        const int64_t n = kernel_min(DELTAS, end - i);
-        vf sum[DELTAS / VL] = { { 0 } };
+    for (int64_t i = begin; i < end; i += PANEL) {
+        const int64_t n = kernel_min(PANEL, end - i), vectors = kernel_ceil(n, VL);
+        vf sum[PANEL / VL] = { { 0 } };
 
-        for (int64_t p = 0; p < h->dv; p += PANEL) {
-            const int64_t width = kernel_min(PANEL, h->dv - p);
+        for (int64_t p = 0; p < h->dv; p += COLUMNS) {
+            const int64_t width = kernel_min(COLUMNS, h->dv - p);
 
-            kernel_transpose(x, DELTAS, u->dout + i * u->dout_step + p, u->dout_step, n, width);
-            kernel_transpose(y, DELTAS, u->out + i * h->dv + p, h->dv, n, width);
-            for (int64_t q = 0; q < width; q++) {
-                UNROLL for (int v = 0; v < DELTAS / VL; v++) sum[v] =
-                    vfma(vload(x + q * DELTAS + v * VL), vload(y + q * DELTAS + v * VL), sum[v]);
-            }
+            pack_tile(x, u->dout + i * u->dout_step + p, u->dout_step, n, width);
+            pack_tile(y, u->out + i * h->dv + p, h->dv, n, width);
+            for (int64_t v = 0; v < vectors; v++)
+                for (int64_t q = 0; q < width; q++)
+                    sum[v] = vfma(vload(x + q * PANEL + v * VL), vload(y + q * PANEL + v * VL), sum[v]);
         }
-        memcpy(sums, sum, sizeof sums);
-        memcpy(u->delta + i, sums, (size_t)n * sizeof *sums);
+        memcpy(u->delta + i, sum, (size_t)n * sizeof(float));
     }
 }
 
