@@ -50,7 +50,8 @@ static void linear_run(const op_call *c, int64_t begin, int64_t end)
 
     for (int64_t item = begin; item < end; item++) {
         const attention_head h = heed__kernel_head(c, item / heads, item % heads, NULL);
-        const attention_result to = { .out = heed__kernel_out(c, 0, item), .weights = heed__kernel_out(c, 1, item) };
+        const attention_result to = { .out = heed__kernel_out(c, 0, item),
+                                      .weights = heed__kernel_out(c, 1, item) };
 
         heed__attention_ops(c->isa)->linear_forward(&h, &to, c->scratch);
     }
@@ -122,15 +123,17 @@ static void back_run(const op_call *c, int64_t begin, int64_t end)
     for (int64_t item = begin; item < end; item++) {
         const int64_t b = item / heads, key_head = item % heads;
 
-        h[0] = (attention_head){ .dk = kernel_size(c, AT_K, 3), .dv = kernel_size(c, AT_V, 3),
+        h[0] = (attention_head){ .dk = kernel_size(c, AT_K, 3),
+                                 .dv = kernel_size(c, AT_V, 3),
                                  .mask.tk = kernel_size(c, AT_K, 2) }; /* of no query head: zeros */
         for (int64_t g = 0; g < group; g++) {
             const int64_t head = key_head * group + g;
 
             h[g] = heed__kernel_head(&shared, b, head, NULL);
-            u[g] = (attention_upstream){ .dout = kernel_at(dout, b, head),
-                                         .dout_step = dout->strides[2],
-                                         .dq = heed__kernel_out(c, AT_Q, b * kernel_size(c, AT_Q, 1) + head) };
+            u[g] =
+                (attention_upstream){ .dout = kernel_at(dout, b, head),
+                                      .dout_step = dout->strides[2],
+                                      .dq = heed__kernel_out(c, AT_Q, b * kernel_size(c, AT_Q, 1) + head) };
         }
         heed__attention_ops(c->isa)->linear_backward(h, u, group, heed__kernel_out(c, AT_K, item),
                                                      heed__kernel_out(c, AT_V, item), c->scratch);

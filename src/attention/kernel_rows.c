@@ -69,7 +69,8 @@ static void repeat_rows(const op_call *c, const attention_result *r, int64_t b, 
 {
     const int64_t tk = kernel_size(c, AT_K, 2), first = listed_at(c, h, 0);
 
-    for (int64_t place = listed_at(c, h, first + 1); r->rows && place >= 0; place = listed_at(c, h, place + 1)) {
+    for (int64_t place = listed_at(c, h, first + 1); r->rows && place >= 0;
+         place = listed_at(c, h, place + 1)) {
         float *to = probe_rows(c, b, place);
 
         for (int64_t l = 0; l < r->n_rows; l++) {
@@ -336,8 +337,8 @@ static void grad_group(const op_call *c, const item_shape *s, int64_t b, int64_t
         begin_head(c, &u[g], head, begins);
     }
     if (s->group > 0)
-        heed__attention_ops(c->isa)->rows_backward(h, u, s->group, head_out(c, AT_DK, at), head_out(c, AT_DV, at),
-                                                   c->scratch);
+        heed__attention_ops(c->isa)->rows_backward(h, u, s->group, head_out(c, AT_DK, at),
+                                                   head_out(c, AT_DV, at), c->scratch);
 }
 
 /* Without a head, or with nobody to zero it before. */

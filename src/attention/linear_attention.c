@@ -24,7 +24,8 @@ static heed_value phi(heed_builder *b, heed_value x)
     return heed_add_scalar(b, heed_elu(b, x, 1), 1);
 }
 
-void heed__linear_compose(heed_builder *b, const attention_attrs *a, const heed_value *in, int n, heed_value out[2])
+void heed__linear_compose(heed_builder *b, const attention_attrs *a, const heed_value *in, int n,
+                          heed_value out[2])
 {
     const attention_parts p = heed__attention_parts(b, a, in, n);
     const heed_dtype dtype = heed_value_type(b, in[AT_Q]).dtype;

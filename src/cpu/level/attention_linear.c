@@ -130,7 +130,8 @@ static void linear_phi(linear_rows *x, const float *from, int64_t step, int64_t 
             if (p + VL <= x->width)
                 vstore(to, phi(vload(from + i * step + p)));
             else
-                vstore(to, (vf)(vfirst(x->width - p) & (vi)phi(vload_part(from + i * step + p, x->width - p))));
+                vstore(to,
+                       (vf)(vfirst(x->width - p) & (vi)phi(vload_part(from + i * step + p, x->width - p))));
         }
     linear_forms(x);
 }
@@ -310,8 +311,8 @@ void LEVEL_NAME(attention_linear_forward)(const attention_head *h, const attenti
 /* ---- backward ---- */
 
 /* dO' of queries from begin on, from the numbers of the first walk. */
-static void linear_upstream(const attention_head *h, const attention_upstream *u, linear_block *b, const float *by,
-                            const float *slope, int64_t begin, int64_t n)
+static void linear_upstream(const attention_head *h, const attention_upstream *u, linear_block *b,
+                            const float *by, const float *slope, int64_t begin, int64_t n)
 {
     b->d.n = n;
     clear_rows(b->d.flat, b->d.step, n, b->d.step);
@@ -326,8 +327,8 @@ static void linear_upstream(const attention_head *h, const attention_upstream *u
     linear_forms(&b->d);
 }
 
-static void linear_numbers(const attention_head *h, const attention_upstream *u, const linear_block *b, float *by,
-                           float *slope, int64_t begin, int64_t n)
+static void linear_numbers(const attention_head *h, const attention_upstream *u, const linear_block *b,
+                           float *by, float *slope, int64_t begin, int64_t n)
 {
     for (int64_t r = 0; r < n; r++) {
         const float *from = b->out + r * b->v.step, *dout = u->dout + (begin + r) * u->dout_step;
@@ -358,8 +359,8 @@ static void put_slopes(float *to, const float *x, int64_t x_step, const float *f
 }
 
 /* dq of queries begin .., whose tiles before t are in S. */
-static void linear_dq(const attention_head *h, const attention_upstream *u, linear_block *b, float *by, float *slope,
-                      int64_t t, int64_t begin, int64_t n)
+static void linear_dq(const attention_head *h, const attention_upstream *u, linear_block *b, float *by,
+                      float *slope, int64_t t, int64_t begin, int64_t n)
 {
     linear_sums(h, b, t, begin, n);
     linear_numbers(h, u, b, by, slope, begin, n);
@@ -397,8 +398,8 @@ static void first_walk(const attention_head *heads, const attention_upstream *up
 }
 
 /* Queries that keep a part of tile t: their shares of its dk and dv, and of R for the tiles before. */
-static void linear_back(const attention_head *h, const attention_upstream *u, linear_block *b, const float *by,
-                        const float *slope, int64_t t, int64_t begin, int64_t n)
+static void linear_back(const attention_head *h, const attention_upstream *u, linear_block *b,
+                        const float *by, const float *slope, int64_t t, int64_t begin, int64_t n)
 {
     linear_phi(&b->q, h->q + begin * h->q_step, h->q_step, n);
     linear_upstream(h, u, b, by, slope, begin, n);
