@@ -220,6 +220,23 @@ const cli_command heed__cli_attend = {
     .options = attend_table,
     .args_size = sizeof(attend_args),
     .run = attend_run,
-    .about = "The operator is docs/attention.md; its descriptor is a JSON object.\n",
-    .example = "heed attend case.safetensors --check\n",
+    .about =
+        "A file holds tensors under their reserved names: q, k, v, what the descriptor needs besides (lengths, bias, add_wq ...) and, for"
+        " --grad, upstream gradients dout, dweights, dlse. The descriptor is a JSON object; `heed help attention` lists its fields and the"
+        " tensors. Nothing is ignored: an unknown or unused field or tensor is refused by name, with exit code 3.\n"
+        "--out gets out, lse (and lse2) where they are defined, weights with --weights, d_NAME with --grad, and the probes. Results that"
+        " stand in the file already are expectations: --check computes each of them and prints its shape, the largest error, the share of"
+        " the allowed error, and ok or BAD (exit code 1). A file that expects a refusal is good when it is refused.\n"
+        "Typed input: [1,2,3] is three rows of one number, [[...],...] is [T,D], a third and fourth level add heads and sequences; a CSV"
+        " file of numbers is [T,D]. Scores z, weights and out are printed as three tables with rows q0, q1 and columns k0, k1; what is masked"
+        " is empty. --html writes a page that goes through the thirteen steps with the same numbers.\n"
+        "--kernel streaming ends with exit code 4 and the reason where a fused kernel does not serve every part; auto serves everything."
+        " --explain-plan computes nothing: the kernel of each part, why each faster one does not serve, tiles of keys that the masks keep,"
+        " FLOPs and bytes.\n",
+    .example = "heed attend --q '[1,2,3]' --k '[4,5,6]' --v '[7,8,9]'\n"
+               "heed attend --q q.npy --k k.csv --v '[[1],[2]]' --score cosine --scale 10 --html steps.html\n"
+               "heed attend in.safetensors --spec '{\"score\":{\"kind\":\"additive\"},\"mask\":{\"causal\":true}}' --weights --grad"
+               " --probe entropy,topk:8 --out out.safetensors\n"
+               "heed attend case.safetensors --check\n"
+               "heed attend in.safetensors --explain-plan --json\n",
 };
