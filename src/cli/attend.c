@@ -25,8 +25,8 @@ static const cli_option attend_table[] = {
     SWITCH(attend_args, weights, .doc = "writes the weights too"),
     SWITCH(attend_args, grad, .doc = "writes d_NAME for every differentiable input; needs dout, dweights or dlse"),
     STRING(attend_args, probe, .value = "LIST",
-           .doc = "probes in place of the descriptor's: entropy,received,topk:8,rows:0+5,heads:1,pooled:16x16,"
-                  "distance,lse,mean; none turns them off"),
+           .doc = "probes in place of the descriptor's, with commas between: entropy, received, topk:8, rows:0+5,"
+                  " heads:1, pooled:16x16, distance, lse, mean; or none"),
     PATH(attend_args, out, .value = "FILE", .doc = "where results are written, as safetensors"),
     SWITCH(attend_args, show, .doc = "prints scores, weights and out as tables; so does typed input"),
     PATH(attend_args, html, .value = "FILE", .doc = "writes a page that steps through the thirteen stages"),
