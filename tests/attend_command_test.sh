@@ -68,8 +68,8 @@ says out '"kernel":"reference"'
 json out
 expect 0 "$heed" attend "$cases/seed-example.safetensors" --check --kernel reference --isa portable
 expect 0 "$heed" attend "$cases/seed-example.safetensors" --check --kernel streaming
-expect 4 "$heed" attend "$cases/combine-talking_pre.safetensors" --check --kernel streaming --probe received
-says err "--kernel streaming does not serve this attention"
+expect 4 "$heed" attend "$cases/norm-linear.safetensors" --check --kernel streaming
+says err "--kernel streaming does not serve this linear_attention"
 
 # ---- refused ----
 
