@@ -117,13 +117,13 @@ static void attention_grad_decompose(op_decompose *d)
  * So samples here stay with shapes; tests/attention_test.c and attention_grid_test.c hold the kernels against f64. */
 static const op_sample attention_grad_samples[] = {
     { .all = (const sample_in[]){ GRAD_QKV(2, 2, 2, 3, 0, 4, 4), UNMASKED, NO_OPTIONS,
-                                  [AT_DOUT] = DIMS(2, 2, 3, 4), { 0 } },
+                                  [AT_DOUT] = DIMS(2, 2, 3, 4), SAMPLE_IN_END },
       .attrs = &(const attention_attrs){ .scale = 0.5, .temperature = 1 } },
     { .all = (const sample_in[]){ GRAD_QKV(0, 2, 2, 3, 4, 4, 4), UNMASKED, NO_OPTIONS,
-                                  [AT_DOUT] = DIMS(0, 2, 3, 4), { 0 } },
+                                  [AT_DOUT] = DIMS(0, 2, 3, 4), SAMPLE_IN_END },
       .attrs = &(const attention_attrs){ .scale = 0.5, .temperature = 1 } },
     { .all = (const sample_in[]){ GRAD_QKV(2, 2, 2, 5, 7, 4, 4), UNMASKED, NO_OPTIONS,
-                                  [AT_DOUT] = DIMS(2, 2, 4, 4), { 0 } },
+                                  [AT_DOUT] = DIMS(2, 2, 4, 4), SAMPLE_IN_END },
       .attrs = &(const attention_attrs){ .scale = 0.5, .temperature = 1 },
       .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
