@@ -14,7 +14,7 @@
 static bool plan_is_part(const op_def *op)
 {
     return op == &heed__op_attention || op == &heed__op_attention_grad || op == &heed__op_attention_probe ||
-           op == &heed__op_linear_attention;
+           op == &heed__op_linear_attention || op == &heed__op_linear_attention_grad;
 }
 
 /* Nodes that a result needs: marked from the outputs back. */
@@ -41,6 +41,7 @@ static heed_status plan_describe(heed_attend *a, const node *n, heed_attend_part
     const op_call c = heed__plan_call(a->ctx, a->graph, n, in, out);
     const op_kernel *k;
     text passed;
+    bool lost;
 
     heed__text_init(&passed, a->ctx->heap, 0);
     k = heed__plan_kernel(n->op, &c, HEED_KERNELS_FAST, &passed);
@@ -52,8 +53,9 @@ static heed_status plan_describe(heed_attend *a, const node *n, heed_attend_part
         p->kernel = "reference";
         p->passed_over = "all of them (--kernel reference)";
     }
+    lost = passed.failed || !p->passed_over;
     heed__text_release(&passed);
-    return p->passed_over ? HEED_OK : heed__fail_memory(err, passed.size);
+    return lost ? heed__fail_memory(err, sizeof *p) : HEED_OK;
 }
 
 heed_status heed__attend_parts(heed_attend *a, heed_error *err)
