@@ -2,7 +2,7 @@
  * other end. Each line is answered by one JSON object on stdout.
  *
  *   open NAME      a row of `heed bench --filter attention`, built and run once
- *   save FILE      its inputs and outputs as safetensors
+ *   save FILE      its inputs, outputs and weights as safetensors
  *   time SECONDS   runs it at least once and until the seconds are over: the mean and the shortest of these runs
  *   close          forgets it
  *   peak           GFLOP/s of all threads together
@@ -56,11 +56,13 @@ static heed_status side_save(side *s, const char *path)
 {
     const bench_graph *g = &s->graph;
     heed_named_tensor tensors[TENSORS_MOST];
-    const int n = g->n_in + g->n_out;
+    const int n_io = g->n_in + g->n_out, n = n_io + (int)heed_weights_count(g->weights);
 
     if (n > TENSORS_MOST)
         return heed__fail(&s->err, HEED_ERR_LIMIT, "%d tensors are more than %d", n, TENSORS_MOST);
-    for (int i = 0; i < n; i++)
+    for (int i = n_io; i < n; i++)
+        tensors[i].tensor = heed_weights_at(g->weights, i - n_io, &tensors[i].name);
+    for (int i = 0; i < n_io; i++)
         tensors[i] = (heed_named_tensor){ i < g->n_in ? heed_plan_input_name(g->plan, i)
                                                       : heed_plan_output_name(g->plan, i - g->n_in),
                                           g->tensors[i] };
