@@ -11,7 +11,7 @@ RECIPES ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build demo recipes test lint format sanitize fuzz bench check-all cross install vectors clean
+.PHONY: help setup build demo recipes test lint format sanitize fuzz bench check-all cross wheel python-venv install vectors clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -57,6 +57,13 @@ cross: ## what of the core builds for other systems (zig as the compiler)
 
 vectors: build ## compare with the stored PyTorch vectors, when tests/vectors.c is there
 	@if [ -x $(BUILD)/tests/vectors ]; then $(BUILD)/tests/vectors; else echo "no tests/vectors.c yet"; fi
+
+wheel: setup ## the Python package: build/python/dist/heed-*.whl (needs python3 alone)
+	@JOBS=$(JOBS) tools/python/stage $(BUILD)/python
+	@$${HEED_PYTHON:-python3} tools/python/wheel.py $(BUILD)/python/package $(BUILD)/python/dist
+
+python-venv: ## .venv with NumPy, PyTorch for the CPU and transformers, which tests of the Python package then use
+	@tools/python/venv
 
 install: build ## command, libraries, headers, heed.pc, CMake package: PREFIX, DESTDIR
 	@cmake --install $(BUILD) --prefix $(PREFIX) --strip

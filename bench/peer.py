@@ -83,8 +83,8 @@ class Torch:
         wrt, names = [q, k, v], ["dq", "dk", "dv"]
         options = {}
         keep = keep_of(kind, t)
-        if keep is not None:  # a float mask: a boolean one is turned into it at each call
-            options["attn_mask"] = torch.from_numpy(np.where(keep, 0, -np.inf).astype(np.float32))
+        if keep is not None:
+            options["attn_mask"] = torch.from_numpy(keep)
         elif kind == "causal":
             options["is_causal"] = True
         elif kind == "alibi":

@@ -341,6 +341,7 @@ def options():
     p.add_argument("--rounds", type=int, default=0, help="default 5; 3 with --quick")
     p.add_argument("--seconds", type=float, default=0.15, help="of each side in each round, one run at least")
     p.add_argument("--quick", action="store_true", help="three minutes: fewer rows, PyTorch in one environment, no memory")
+    p.add_argument("--minutes", type=float, default=1e9, help="rows that would begin later are left out")
     p.add_argument("--build", default=os.path.join(ROOT, "build"), help="folder heed was built in")
     p.add_argument("--out", help="file of the results; default bench/results.json for a whole run, none for a part")
     p.add_argument("--json", action="store_true", help="the results on stdout, instead of a table")
@@ -374,6 +375,9 @@ def main():
             "quick": o.quick, "cpu": cpu(), "versions": versions(o, peers), "load_begin": os.getloadavg()[0], "cases": [],
         }
         for c in chosen:
+            if time.time() - begun > 60 * o.minutes:
+                results["cases"].append(dict({k: c[k] for k in ("name", "kind", "pass", "size", "aims")}, not_run="no time was left"))
+                continue
             row = measure(o, c, heed, second, peers, folder)
             results["cases"].append(row)
             tell(row)
@@ -382,12 +386,12 @@ def main():
     results["memory"], results["growth"], results["growth_rows"] = [], [], []
     if not o.quick:
         for c in memory_cases():
-            if o.filter in c["name"]:
+            if o.filter in c["name"] and time.time() - begun < 60 * o.minutes:
                 results["memory"].append(measure_memory(o, c))
                 row = results["memory"][-1]
                 say(f"memory {row['name'][len('attention '):]}: heed {row.get('heed_kib', '-')} KiB, "
                     f"pytorch {row.get('pytorch_kib', row.get('pytorch_not_run', '-'))} KiB")
-        if "attention growth".find(o.filter) >= 0:
+        if o.filter in "attention growth" and time.time() - begun < 60 * o.minutes:
             results["growth"], results["growth_rows"] = measure_growth(o)
     results["load_end"], results["minutes"] = os.getloadavg()[0], round((time.time() - begun) / 60, 1)
     if o.out:

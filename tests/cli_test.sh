@@ -312,6 +312,8 @@ expect 0 "$heed" bench --filter "row relu" --milliseconds 1
 says out "row relu_grad"
 expect 0 "$heed" bench --filter "1 picture" --milliseconds 1 --isa portable
 expect 0 "$heed" bench --filter start --milliseconds 1
+expect 0 "$heed" bench --filter "decode step 1x512" --milliseconds 1
+says out "p99"
 expect 2 "$heed" bench --filter nothing
 says err "no benchmark"
 

@@ -269,6 +269,86 @@ static void recorded_weights_are_those_of_the_taps(void **state)
     heed_model_free(m);
 }
 
+/* Weights, answer and words of an explanation are those of the edited model, and gradients are by the edited weights: so
+ * zeroed ones have one, too. */
+static void an_edited_model_is_explained_as_it_is(void **state)
+{
+    const scratch *s = *state;
+    heed_model *m = open_model(s->ctx, block_and_pool, NULL);
+    const heed_edit edits[] = { { .at = "block.self_attn", .head = HEED_EDIT_ONLY(1), .row = HEED_EDIT_RANGE(0, 2) },
+                                { .at = "pool", .kind = HEED_EDIT_SCALE, .number = 0.5 } };
+    float x[PIXELS], logits[3], read[16];
+    const heed_explain_input in = picture_of(x);
+    const heed_tensor out[2] = { { HEED_TYPE(HEED_F32, 1, 3), logits }, { HEED_TYPE(HEED_F32, 1, 16), read } };
+    heed_explanation *plain = explain(m, &(heed_explain_opts){ QUICK }), *e;
+    char *json = NULL;
+    double sum = 0;
+
+    TOY_OK(heed_model_edit(m, edits, 2, TOY_ERR));
+    e = explain(m, &(heed_explain_opts){ QUICK });
+    TOY_OK(heed_model_taps(m, (const char *const[]){ "pool.weights", NULL }, TOY_ERR));
+    TOY_OK(heed_model_run(m, &in.x, 1, out, 2, TOY_ERR));
+    for (int i = 0; i < 3; i++)
+        sum += exp((double)logits[i]);
+    for (int i = 0; i < 3; i++)
+        assert_true(fabs((double)e->probability[i] - exp((double)logits[i]) / sum) < 1e-6);
+    assert_int_equal(e->n_attentions, 2);
+    assert_string_equal(e->attentions[0].path, "block.self_attn");
+    for (int i = 0; i < 2 * 16 * 16; i++) {
+        const bool zeroed = i / 256 == 1 && i / 16 % 16 <= 2;
+
+        assert_true(zeroed ? e->attentions[0].weights[i] == 0
+                           : fabsf(e->attentions[0].weights[i] - plain->attentions[0].weights[i]) < 1e-6f);
+    }
+    assert_memory_equal(e->attentions[1].weights, read, sizeof read);
+    assert_true(e->attentions[0].gradient[256] != 0);
+    assert_int_equal(e->n_edits, 2);
+    assert_string_equal(e->edit, "block.self_attn:head=1,row=0-2:zero; pool:scale=0.5");
+    assert_string_equal(e->edits[1], "pool:scale=0.5");
+    TOY_OK(heed_explanation_json(&json, s->ctx, e, TOY_ERR));
+    assert_non_null(strstr(json, "\"edits\":[\"block.self_attn:head=1,row=0-2:zero\",\"pool:scale=0.5\"]"));
+    heed_text_free(s->ctx, json);
+    TOY_OK(heed_explanation_json(&json, s->ctx, plain, TOY_ERR));
+    assert_null(strstr(json, "edit"));
+    heed_text_free(s->ctx, json);
+    heed_explanation_free(s->ctx, plain);
+    heed_explanation_free(s->ctx, e);
+    heed_model_free(m);
+}
+
+/* Ablation alone makes no map; its loss is of the class asked for, the true one, or the predicted one. */
+static void ablation_stands_beside_maps_or_alone(void **state)
+{
+    const scratch *s = *state;
+    heed_model *m = open_model(s->ctx, block_and_pool, NULL);
+    float x[PIXELS];
+    heed_explain_input in = picture_of(x);
+    heed_explain_opts opts = { QUICK, .methods = 1u << HEED_EXPLAIN_ABLATION };
+    heed_explanation *e = explain(m, &opts), *both;
+    char *json = NULL;
+
+    assert_int_equal(e->n_maps, 0);
+    assert_non_null(e->ablation);
+    assert_int_equal(e->ablation->n, 3);
+    assert_int_equal(e->ablation->labels[0], e->predicted);
+    assert_true(fabs(e->ablation->loss + log((double)e->probability[e->predicted])) < 1e-5);
+    TOY_OK(heed_explanation_json(&json, s->ctx, e, TOY_ERR));
+    assert_non_null(strstr(json, "\"maps\":[],\"ablation\":{\"label\":"));
+    heed_text_free(s->ctx, json);
+    heed_explanation_free(s->ctx, e);
+    in.truth = (heed_maybe_i64)HEED_SET(2);
+    TOY_OK(heed_explain(&e, m, &in, &opts, TOY_ERR));
+    assert_int_equal(e->ablation->labels[0], 2);
+    heed_explanation_free(s->ctx, e);
+    opts.target = (heed_maybe_i64)HEED_SET(1);
+    opts.methods |= 1u << HEED_EXPLAIN_RAW;
+    TOY_OK(heed_explain(&both, m, &in, &opts, TOY_ERR));
+    assert_int_equal(both->ablation->labels[0], 1);
+    assert_int_equal(both->n_maps, 1);
+    heed_explanation_free(s->ctx, both);
+    heed_model_free(m);
+}
+
 static void rows_of_every_attention_sum_to_one(void **state)
 {
     const scratch *s = *state;
@@ -993,6 +1073,7 @@ static void what_cannot_be_meant_is_refused_with_a_sentence(void **state)
     bad.x.data = infinite;
     assert_refused(m, &bad, NULL, HEED_ERR_NUMERIC, "not finite");
     assert_string_equal(heed_explain_method_name(HEED_EXPLAIN_OCCLUSION), "occlusion");
+    assert_string_equal(heed_explain_method_name(HEED_EXPLAIN_ABLATION), "ablation");
     assert_string_equal(heed_explain_method_name((heed_explain_method)9), "?");
     heed_model_free(flat);
     heed_model_free(m);
@@ -1008,9 +1089,10 @@ static heed_status explain_scenario(heed_context *ctx, void *user, heed_error *e
     heed_model *m = NULL;
     heed_status st = heed_model_new(&m, ctx, block_and_pool, NULL, NULL, err);
 
-    (void)user;
+    if (st == HEED_OK && user)
+        st = heed_model_edit(m, &(const heed_edit){ .at = "pool", .key = HEED_EDIT_ONLY(3) }, 1, err);
     if (st == HEED_OK)
-        st = heed_explain(&e, m, &in, &(heed_explain_opts){ QUICK }, err);
+        st = heed_explain(&e, m, &in, &(heed_explain_opts){ QUICK, .methods = user ? 1u << HEED_EXPLAIN_ABLATION : 0 }, err);
     heed_explanation_free(ctx, e);
     heed_model_free(m);
     return st;
@@ -1018,11 +1100,14 @@ static heed_status explain_scenario(heed_context *ctx, void *user, heed_error *e
 
 static void every_allocation_may_fail(void **state)
 {
-    const heed_scenario s = { .name = "explain", .run = explain_scenario };
+    const heed_scenario s = { .name = "explain", .run = explain_scenario },
+                        ablated = { .name = "explain edited", .run = explain_scenario };
     heed_fail_report report;
 
     (void)state;
     assert_true(heed_fail_each(&s, NULL, &report));
+    assert_true(report.calls > 100);
+    assert_true(heed_fail_each(&ablated, &report, &report));
     assert_true(report.calls > 100);
 }
 
@@ -1033,6 +1118,8 @@ int main(void)
         FACT(the_recorded_run_has_the_bits_of_a_plain_run),
         FACT(an_explanation_says_what_the_model_answers),
         FACT(recorded_weights_are_those_of_the_taps),
+        FACT(an_edited_model_is_explained_as_it_is),
+        FACT(ablation_stands_beside_maps_or_alone),
         FACT(rows_of_every_attention_sum_to_one),
         FACT(attentions_of_one_scope_have_names_of_their_own),
         FACT(keys_find_their_place_on_the_picture),

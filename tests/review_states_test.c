@@ -325,6 +325,87 @@ static void a_bad_index_leaves_states_as_they_were(void **state)
     trial_close(&t);
 }
 
+/* ---- rows put into a state ---- */
+
+static void build_moved_rows(heed_builder *b)
+{
+    heed_value x = STATE(b, "x", 1, 1, 4, 2);
+
+    heed_assign(b, x, heed_put_rows(b, x, x, heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_I64, 1, 4), (int64_t[]){ 1, 2, 3, -1 } })));
+}
+
+static void rows_of_a_state_may_go_to_other_places_of_it(void **state)
+{
+    trial t = opened(state, build_moved_rows);
+
+    set(&t, "x", 8, F(1, 2, 3, 4, 5, 6, 7, 8));
+    ran(&t);
+    holds(&t, "x", 8, F(1, 2, 1, 2, 3, 4, 5, 6));
+    trial_close(&t);
+}
+
+/* Two layers: the second looks something up after the first has written. */
+static heed_value put_row(heed_builder *b, const char *name, heed_value row)
+{
+    heed_value x = STATE(b, name, 1, 1, 4, 2), y;
+
+    y = heed_put_rows(b, x, row, heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_I64, 1, 1), (int64_t[]){ 2 } }));
+    heed_assign(b, x, y);
+    return heed_sum(b, y, 1 << 2, HEED_DROP_AXES);
+}
+
+static void build_late_check(heed_builder *b)
+{
+    heed_value index = heed_input(b, "index", HEED_TYPE(HEED_I64, 1)), table = STATE(b, "table", 3, 2), row;
+
+    row = put_row(b, "x", heed_full(b, HEED_TYPE(HEED_F32, 1, 1, 1, 2), 9));
+    row = heed_add(b, row, heed_exp(b, heed_gather(b, table, heed_add_scalar(b, index, 1), 0)));
+    heed_output(b, "y", put_row(b, "z", heed_reshape(b, row, 4, (int64_t[]){ 1, 1, 1, 2 })));
+}
+
+static void a_check_behind_a_write_runs_before_it(void **state)
+{
+    trial t = opened(state, build_late_check);
+    heed_error err = { 0 };
+
+    assert_int_equal(heed_plan_describe(t.plan).copies, 0); /* both states are written where they lie */
+    set(&t, "x", 8, F(1, 2, 3, 4, 5, 6, 7, 8));
+    trial_set(&t, 0, (const double[]){ 2 });
+    assert_int_equal(trial_run(&t, &err), HEED_ERR_LIMIT);
+    holds(&t, "x", 8, F(1, 2, 3, 4, 5, 6, 7, 8));
+    trial_set(&t, 0, (const double[]){ 1 });
+    ran(&t);
+    holds(&t, "x", 8, F(1, 2, 3, 4, 9, 9, 7, 8));
+    holds(&t, "z", 8, F(0, 0, 0, 0, 21, 24, 0, 0));
+    gave(&t, 0, 2, F(21, 24));
+    trial_close(&t);
+}
+
+static void build_check_of_what_was_written(heed_builder *b)
+{
+    heed_value index = heed_input(b, "index", HEED_TYPE(HEED_I64, 1));
+    heed_value row = put_row(b, "x", heed_full(b, HEED_TYPE(HEED_F32, 1, 1, 1, 2), 9));
+
+    heed_output(b, "y", heed_gather(b, heed_reshape(b, row, 1, (int64_t[]){ 2 }), index, 0));
+}
+
+static void a_check_of_what_was_written_has_it_copied_at_the_end(void **state)
+{
+    trial t = opened(state, build_check_of_what_was_written);
+    heed_error err = { 0 };
+
+    assert_int_equal(heed_plan_describe(t.plan).copies, 1);
+    set(&t, "x", 8, F(1, 2, 3, 4, 5, 6, 7, 8));
+    trial_set(&t, 0, (const double[]){ 2 });
+    assert_int_equal(trial_run(&t, &err), HEED_ERR_LIMIT);
+    holds(&t, "x", 8, F(1, 2, 3, 4, 5, 6, 7, 8));
+    trial_set(&t, 0, (const double[]){ 1 });
+    ran(&t);
+    holds(&t, "x", 8, F(1, 2, 3, 4, 9, 9, 7, 8));
+    gave(&t, 0, 1, F(23));
+    trial_close(&t);
+}
+
 /* ---- the block ---- */
 
 static void build_huge(heed_builder *b)
@@ -377,6 +458,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_update_may_be_any_view_of_what_it_updates, setup, teardown),
         cmocka_unit_test_setup_teardown(a_view_made_before_the_write_shows_the_old_state, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bad_index_leaves_states_as_they_were, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_of_a_state_may_go_to_other_places_of_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_check_behind_a_write_runs_before_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_check_of_what_was_written_has_it_copied_at_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(a_plan_beyond_the_address_space_is_refused, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -453,6 +453,48 @@ static void a_run_makes_no_heap_call_and_takes_no_byte(void **state)
     heed_context_free(ctx);
 }
 
+static void build_decoding(heed_builder *b, void *user)
+{
+    heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 4, 1, 16));
+    const heed_kv_cache cache = heed_kv_cache_open(b, "c", 4, 1, 300, user);
+
+    x = heed_encoder_layer(b, "0", x, 2, &(heed_encoder_layer_opts){ .feedforward = 32, .cache = &cache });
+    heed_output(b, "y", heed_encoder_layer(b, "1", x, 2, &(heed_encoder_layer_opts){ .feedforward = 32, .cache = &cache }));
+}
+
+static void nor_does_a_step_of_decoding(void **state)
+{
+    static float x[4 * 16], y[4 * 16];
+    const heed_tensor in = { HEED_TYPE(HEED_F32, 4, 1, 16), x }, out = { HEED_TYPE(HEED_F32, 4, 1, 16), y };
+    heed_kv_cache_opts rings[] = { { .window = 0 }, { .window = 100, .sinks = 4 } };
+
+    (void)state;
+    for (int i = 0; i < 64; i++)
+        x[i] = (float)i / 64;
+    for (int ring = 0; ring < 2; ring++) {
+        heed_context *ctx = context(2);
+        int64_t before, after;
+        uint64_t bytes, calls;
+        bound_graph g;
+        int steps = 0;
+
+        bind(&g, ctx, build_decoding, &rings[ring], NULL);
+        bytes = heed_context_bytes(ctx);
+        calls = heed__heap_calls(ctx->heap);
+        heed_context_peak_reset(ctx);
+        before = heap_calls;
+        while (steps < 300 && heed_session_run(g.session, g.id, &in, 1, &out, 1, NULL) == HEED_OK)
+            steps++;
+        after = heap_calls;
+        assert_int_equal(steps, 300);
+        assert_int_equal(after - before, 0);
+        assert_int_equal(heed__heap_calls(ctx->heap), calls);
+        assert_int_equal(heed_context_peak_bytes(ctx), bytes);
+        unbind(&g);
+        heed_context_free(ctx);
+    }
+}
+
 static void the_predicted_block_is_what_is_taken(void **state)
 {
     heed_context *ctx = context(2);
@@ -858,6 +900,7 @@ int main(void)
         cmocka_unit_test(a_bad_index_changes_nothing),
         cmocka_unit_test(wrong_inputs_are_refused_by_name),
         cmocka_unit_test(a_run_makes_no_heap_call_and_takes_no_byte),
+        cmocka_unit_test(nor_does_a_step_of_decoding),
         cmocka_unit_test(the_predicted_block_is_what_is_taken),
         cmocka_unit_test(a_block_of_the_caller_is_used_and_one_too_small_refused),
         cmocka_unit_test(every_failing_allocation_is_reported_and_nothing_leaks),

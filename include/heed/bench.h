@@ -22,6 +22,7 @@ typedef struct heed_bench_row {
     const char *name;       /**< "gemm 512x512x512" */
     int threads, rounds;    /**< a round is many runs */
     double best, median;    /**< seconds of one run, over the rounds */
+    double p99;             /**< latency: 99 in 100 runs took no longer; rounds are single runs then. 0: not measured */
     heed_bench_unit unit;
     double rate, peak;      /**< of the best round, and what the machine gave in this run, both in `unit`; 0: none */
     const char *kernel;     /**< attention: what computes it, "tiles" or "composed"; NULL: not told */

@@ -1,7 +1,8 @@
 /* heed/explain.h: what a model attends to, drawn on its input, and how far to trust that picture.
  *
  * Attention weights are mixing weights, not causes. So every map comes with a deletion test: the parts it calls
- * important are removed first and the probability of the class is watched, against removal in random order. */
+ * important are removed first and the probability of the class is watched, against removal in random order. What a head
+ * does is asked of the model itself: heed_ablate runs it without each. */
 #ifndef HEED_EXPLAIN_H
 #define HEED_EXPLAIN_H
 
@@ -33,9 +34,10 @@ typedef enum heed_explain_method {
     HEED_EXPLAIN_GRADIENT,  /**< product over layers of I + mean over heads of max(0, A * dA). Chefer 2021 */
     HEED_EXPLAIN_RECEIVED,  /**< what each key receives: mean over queries, heads and layers */
     HEED_EXPLAIN_OCCLUSION, /**< fall of the class's log probability when the cell is blanked: no attention in it */
-    HEED_EXPLAIN_METHODS
+    HEED_EXPLAIN_METHODS,   /**< of these a map is made */
+    HEED_EXPLAIN_ABLATION = HEED_EXPLAIN_METHODS /**< no map: heads in the order of what the loss becomes without them */
 } heed_explain_method;
-/** "raw", "rollout", "gradient", "received", "occlusion". */
+/** "raw", "rollout", "gradient", "received", "occlusion", "ablation". */
 HEED_API const char *heed_explain_method_name(heed_explain_method m);
 
 typedef enum heed_verdict {
@@ -65,6 +67,31 @@ typedef struct heed_saliency {
     heed_faithfulness faithful;
 } heed_saliency;
 
+/** What the loss becomes when one head's weights are zeroed, so that the head gives zeros. */
+typedef struct heed_head_effect {
+    const char *path;         /**< of its attention, as in heed_attention_record */
+    int64_t attention, head;  /**< numbers: of the attention in the order of the model, of the head in it */
+    double loss, effect;      /**< without the head; effect = that - the loss with all: above zero where the head helps */
+} heed_head_effect;
+
+/** Heads by their effect. The loss is cross-entropy, the mean over samples, in nats. It tells what this model does without
+ * a head on these samples, others left as they are: two heads that do the same work have little effect each. */
+typedef struct heed_ablation {
+    int64_t samples, n;
+    const int64_t *labels;         /**< [samples] the classes of the loss */
+    double loss, loss_without_all; /**< with all heads; with none */
+    const heed_head_effect *heads; /**< [n], the largest effect first; equal ones in the order of the model */
+} heed_ablation;
+
+/** Zeroes each head of each attention in turn, on x f32 [samples, ...] at once. labels [samples]; NULL: the class that the
+ * model names for each sample. Edits of the model stay; one plan serves all heads, whose weights are multiplied by an input
+ * of ones with one zero. Both losses are of that plan, so that an effect is exactly 0 where a head changes nothing. The
+ * model must give f32 [samples, classes] (HEED_ERR_SPEC), and have attention (HEED_ERR_SPEC); HEED_ERR_USAGE for a label that
+ * is no class, HEED_ERR_NUMERIC when its answer is not finite. *out is given back by heed_ablation_free. */
+HEED_MUST_CHECK HEED_API heed_status heed_ablate(heed_ablation **out, heed_model *m, heed_tensor x, const int64_t *labels,
+                                                 heed_error *err);
+HEED_API void heed_ablation_free(heed_context *ctx, heed_ablation *a);
+
 typedef struct heed_explanation {
     const char *input;         /**< name of what was explained */
     heed_tensor picture;       /**< u8 [C,H,W], as the model saw it, before normalisation */
@@ -77,12 +104,16 @@ typedef struct heed_explanation {
     int n_maps;
     const heed_saliency *maps; /**< in the order asked for */
     const char *model;         /**< "conv-attention, runs/fa"; for people */
-    const char *edit;          /**< what was edited in the model; "" for nothing */
+    const char *edit;          /**< what was edited in the model, all of it; "" for nothing */
+    const char *const *edits;  /**< [n_edits] one by one, as heed_edit_print gives them */
+    int n_edits;
+    const heed_ablation *ablation; /**< NULL: not asked for. The loss is that of opts.target, else of the true class where
+                                        it is known, else of the predicted one */
     struct heed_explanation_inside *inside;
 } heed_explanation;
 
 typedef struct heed_explain_opts {
-    unsigned methods;        /**< bits 1u << HEED_EXPLAIN_...; 0: all */
+    unsigned methods;        /**< bits 1u << HEED_EXPLAIN_...; 0: all maps */
     heed_maybe_i64 layer;    /**< number of an attention: RAW takes it, others go from the input to it; default the
                                   last that lies on the picture */
     heed_maybe_i64 head;     /**< only that head, of attentions that have several; default the mean */
@@ -103,7 +134,7 @@ typedef struct heed_explain_input {
     heed_maybe_i64 truth;
 } heed_explain_input;
 
-/** Explains the model's output [1,classes] on one input. Every attention op of the model is found by itself; the
+/** Explains the model's output [1,classes] on one input, under the model's edits (heed_model_edit). Every attention op of the model is found by itself; the
  * model runs as it does in evaluation, so probability comes from the bits of heed_model_run. Methods take the
  * attentions whose keys lie on the same tokens as those of `layer`: square ones up to it, then itself; read by the
  * only query, the class token, or the mean over queries. The same bytes for any number of threads.
@@ -121,7 +152,8 @@ typedef enum heed_explain_format {
     HEED_EXPLAIN_PNG = 0, /**< the maps over the picture, side by side */
     HEED_EXPLAIN_SVG,
     HEED_EXPLAIN_HTML,    /**< one self-contained page: grid of layers and heads, numbers, deletion curves */
-    HEED_EXPLAIN_NPZ,     /**< an array for each attention under its path, f32 [1, heads, queries, keys] */
+    HEED_EXPLAIN_NPZ,     /**< an array for each attention under its path, f32 [1, heads, queries, keys]; of an edited
+                               model HEED_NPZ_EDITS besides */
     HEED_EXPLAIN_JSON,
     HEED_EXPLAIN_FORMATS
 } heed_explain_format;

@@ -65,6 +65,28 @@ HEED_MUST_CHECK HEED_API heed_status heed_npy_write(heed_context *ctx, const cha
 HEED_MUST_CHECK HEED_API heed_status heed_npz_write(heed_context *ctx, const char *path, const heed_named_tensor *tensors, int64_t n,
                                                     heed_error *err);
 
+/* ---- edits as text ---- */
+
+#define HEED_EDITS_MOST 1000
+#define HEED_NPZ_EDITS "heed.edits" /**< array of an NPZ file that was made by an edited model: u8, the edits as UTF-8, a line each */
+
+/** Edits (heed/edit.h) read from texts, and the records that they take. A text is PATH:SELECTION:KIND, or PATH:KIND:
+ *
+ *    encoder.1.attn:head=3:zero                     PATH a tap or an attention; the first colon ends it
+ *    encoder.0.attn:head=1,row=0-4,key=7:scale=0.5  SELECTION of weights: numbers from 0, or ranges, both ends in it
+ *    encoder.0.out:add=0.1                          KIND zero, scale=C, set=C, add=C
+ *    encoder.0.attn:take=FILE.npz                   or the array that FILE has under PATH: what heed explain --format npz and
+ *                                                   heed predict --npz write, of one picture
+ */
+typedef struct heed_edits heed_edits;
+/** texts ended by NULL (copied); NULL: none. HEED_ERR_USAGE with the text and what is wrong in it, or with the arrays that the
+ *  file has; HEED_ERR_LIMIT for more than HEED_EDITS_MOST; HEED_ERR_FORMAT, _IO, _DTYPE for the file; HEED_ERR_MISSING without
+ *  libzip. Whether a model has such a place is found out by heed_graph_edit. */
+HEED_MUST_CHECK HEED_API heed_status heed_edits_open(heed_edits **out, heed_context *ctx, const char *const *texts, heed_error *err);
+HEED_API void heed_edits_close(heed_edits *e); /**< NULL is fine */
+/** All of them, as heed_model_edit takes them; borrowed. */
+HEED_API const heed_edit *heed_edits_list(const heed_edits *e, int *n);
+
 /* ---- CSV ---- */
 
 /** Writes a table as RFC 4180 has it: fields split by commas, rows ended by CR LF, a field with a comma, a quote or a line's end in quotes,

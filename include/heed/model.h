@@ -3,6 +3,7 @@
 #ifndef HEED_MODEL_H
 #define HEED_MODEL_H
 
+#include <heed/edit.h>
 #include <heed/session.h>
 
 #ifdef __cplusplus
@@ -42,11 +43,19 @@ HEED_MUST_CHECK HEED_API heed_status heed_model_output_type(heed_model *m, const
 /** Taps delivered by later runs, ended by NULL (copied); NULL: none. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_taps(heed_model *m, const char *const *taps, heed_error *err);
 
+/** Edits of later runs (copied, tensors too), in place of those before; n 0: none. Names are looked up when a plan is made,
+ * where an edit that cannot be made comes out: heed_graph_edit says which. Without edits a model runs as if there had
+ * never been any, bit by bit. */
+HEED_MUST_CHECK HEED_API heed_status heed_model_edit(heed_model *m, const heed_edit *edits, int n, heed_error *err);
+/** How many edits there are; them; one as text (heed_edit_print). Borrowed until the next heed_model_edit. */
+HEED_API int heed_model_edits(const heed_model *m, const heed_edit **edits);
+HEED_API const char *heed_model_edit_text(const heed_model *m, int i);
+
 /** The plan for these inputs in evaluation, borrowed until the next call on the model. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_plan(heed_model *m, const heed_type *inputs, int n_inputs,
                                                      const heed_plan **out, heed_error *err);
 
-/** The graph for these inputs: the caller frees it. */
+/** The graph for these inputs, without the model's edits: the caller frees it. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n_inputs,
                                                       heed_mode mode, heed_graph **out, heed_error *err);
 

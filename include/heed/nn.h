@@ -6,6 +6,7 @@
 
 #include <heed/attention.h>
 #include <heed/ops.h>
+#include <heed/session.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,6 +64,66 @@ HEED_API heed_value heed_embedding(heed_builder *b, const char *name, heed_value
 /** Dropout in training, x itself in evaluation. */
 HEED_API heed_value heed_dropout_layer(heed_builder *b, const char *name, heed_value x, double p);
 
+/* ---- KV cache ---- */
+
+/** Keys and values of earlier runs, kept in states, for decoding: a run appends the rows of its T new tokens and attends
+ *  to all.
+ *
+ *    heed_kv_cache c = heed_kv_cache_open(b, "decoder", B, T, 512, NULL);            // once a graph
+ *    ... tokens, and c.positions where positions are learned, to x; in each layer q, k, v [B,H,T,D] ...
+ *    out = heed_kv_cache_attend(b, &c, "layers.0", q, k, v, &spec).out;              // [B,H,T,D]
+ *
+ *  Graphs of any T (a long one for prompts, T = 1 for steps) share the cache through the store of weights, when batch,
+ *  capacity, window and sinks are the same. Without a window the cache ends when it is full, and any division of a
+ *  sequence into runs gives the bytes of one causal pass over it. With a window it is a ring, and gives the numbers of a
+ *  pass in which a row at p keeps the `window` rows up to p and the first `sinks`. A run writes its new rows only. One
+ *  that ends with an error has appended nothing. docs/kv-cache.md */
+typedef struct heed_kv_cache_opts {
+    int64_t window;         /**< 0: no ring. Capacity is at least sinks + window + rows - 1 */
+    int64_t sinks;          /**< rings: so many first positions are kept for ever */
+    heed_value new_lengths; /**< i64 [B], 0 .. rows: how many of its new rows each sequence appends; {0}: all */
+} heed_kv_cache_opts;
+
+typedef struct heed_kv_cache {
+    int64_t batch, rows, capacity, window, sinks;
+    heed_value positions;   /**< i64 [B,rows]: where each new row stands, from 0 */
+    heed_value start;       /**< i64 [B]: rows each sequence had before this run */
+    heed_value lengths;     /**< i64 [B]: places in use after it */
+    heed_value new_lengths; /**< as given */
+    heed_value slots;       /**< i64 [B,rows]: the place of each new row; -1: not appended */
+    heed_value mask;        /**< rings: bool [B,1,rows,capacity]; else {0} */
+} heed_kv_cache;
+
+/** Begins a run's append of `rows` new rows to each of `batch` sequences. Lengths are the state "kv_cache.<name>.length", which
+ *  moves on when the run ends. A run that would exceed the capacity ends with HEED_ERR_LIMIT, naming the sequence.
+ *  Poison with HEED_ERR_SPEC for sizes that do not fit each other. */
+HEED_API heed_kv_cache heed_kv_cache_open(heed_builder *b, const char *name, int64_t batch, int64_t rows, int64_t capacity,
+                                          const heed_kv_cache_opts *opts);
+
+/** Attention of a layer's new rows to all rows so far: q [B,Hq,rows,D], k and v [B,Hkv,rows,D] of the new rows alone; k
+ *  and v are appended to the states "kv_cache.<scope>.<name>.k" and ".v". Rope turns new rows by their positions, once.
+ *  The descriptor is causal by itself; lengths, q_lengths and offset come from the cache. A ring refuses what goes by the
+ *  places of keys: other position terms, windows, strides, blocks, globals. Poison with HEED_ERR_SHAPE, _SPEC. */
+HEED_API heed_attended heed_kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, const char *name, heed_value q,
+                                            heed_value k, heed_value v, const heed_attention_spec *spec);
+
+/** The same in parts. Appends k and v (turned, if they are) and gives all rows so far: [B,Hkv,capacity,D]. */
+HEED_API void heed_kv_cache_append(heed_builder *b, const heed_kv_cache *cache, const char *name, heed_value *k,
+                                   heed_value *v);
+
+/** And what new rows may see of them: sets lengths, q_lengths, and causal with offset, or the ring's mask (with the
+ *  descriptor's own). */
+HEED_API void heed_kv_cache_see(heed_builder *b, const heed_kv_cache *cache, heed_attention_spec *spec);
+
+/** Rows that a sequence has had, -1 when there is no such cache or sequence. */
+HEED_API int64_t heed_kv_cache_length(const heed_weights *w, const char *name, int64_t sequence);
+
+#define HEED_EVERY_SEQUENCE (-1)
+/** Takes back all rows of a sequence from `length` on: 0 begins a new one, fewer than it has drops its last. While no session runs.
+ *  HEED_ERR_LIMIT when it has fewer, or when a ring has written over rows before `length`; then nothing is changed. */
+HEED_MUST_CHECK HEED_API heed_status heed_kv_cache_rewind(heed_weights *w, const char *name, int64_t sequence, int64_t length,
+                                                          heed_error *err);
+
 typedef struct heed_mha_opts {
     heed_value key, value;      /**< {0}: the query (self-attention) */
     int64_t kdim, vdim;         /**< read from key and value */
@@ -70,6 +131,7 @@ typedef struct heed_mha_opts {
     bool bias_kv;               /**< bias_k, bias_v [1,1,E]: a learned extra key */
     double dropout;             /**< of the weights, in training */
     heed_attention_spec spec;   /**< masks and scores; dropout is set from above */
+    const heed_kv_cache *cache; /**< self-attention over all rows so far: kv_cache.<layer>.k and .v; NULL: none */
 } heed_mha_opts;
 /** Multi-head attention, batch first: x [B,T,E] -> [B,T,E]. in_proj_weight [3E,E] (or q_/k_/v_proj_weight when widths differ),
  *  in_proj_bias [3E], out_proj.weight, out_proj.bias. Taps "weights" [B,H,Tq,Tk] per head before dropout, and
@@ -92,6 +154,7 @@ typedef struct heed_encoder_layer_opts {
     heed_norm_place norm;
     double eps;
     heed_attention_spec spec;   /**< masks: lengths, causal, mask */
+    const heed_kv_cache *cache; /**< causal decoding: x are new rows; NULL: none */
     enum { HEED_DROP_WEIGHTS = 0, HEED_KEEP_WEIGHTS } weights_dropout; /**< KEEP: no dropout of attention weights */
     enum { HEED_DROP_HIDDEN = 0, HEED_KEEP_HIDDEN } hidden_dropout;    /**< KEEP: none between the two linear maps */
 } heed_encoder_layer_opts;

@@ -185,6 +185,9 @@ HEED_API heed_value heed_scatter_add(heed_builder *b, heed_value index, heed_val
 HEED_API heed_value heed_topk(heed_builder *b, heed_value x, int64_t k, heed_value *indices);
 /** x with `update` written at `start` (i64 [rank]); start is clamped so that it fits. */
 HEED_API heed_value heed_update_slice(heed_builder *b, heed_value x, heed_value update, heed_value start);
+/** x [B,H,C,D] with the rows of `update` [B,H,T,D] written at `slot` (i64 [B,T]): y[b,h,slot[b,i]] = update[b,h,i]. A row whose slot is
+ *  outside 0 .. C-1 is not written; of rows with one slot the last stays. */
+HEED_API heed_value heed_put_rows(heed_builder *b, heed_value x, heed_value update, heed_value slot);
 /** One-hot f32 rows [..., classes] of an i64 index. No gradient. */
 HEED_API heed_value heed_one_hot(heed_builder *b, heed_value index, int64_t classes);
 

@@ -41,7 +41,7 @@ typedef enum heed_weights_part { HEED_WEIGHTS_MODEL = 0, HEED_WEIGHTS_ALL, HEED_
 /** SHA-256 over the tensors of a part (name, type, bytes; in order of name) as 64 hex digits and a terminator. */
 HEED_MUST_CHECK HEED_API heed_status heed_weights_sha256(const heed_weights *w, heed_weights_part part, char out[65], heed_error *err);
 
-/** True for names that belong to the model file: not "rng", "optimizer.*" or "ema.*". */
+/** True for names that belong to the model file: not "rng", "optimizer.*", "ema.*" or "kv_cache.*". */
 HEED_API bool heed_weights_in_model(const char *name);
 
 /* ---- plans ---- */

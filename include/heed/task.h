@@ -114,6 +114,12 @@ HEED_API int64_t heed_run_classes(const heed_run *r);
 HEED_API heed_type heed_run_input_type(const heed_run *r, int64_t batch); /**< f32 [batch,C,H,W] */
 HEED_API bool heed_run_mirrors(const heed_run *r); /**< was trained on mirrored pictures */
 
+/** Edits of everything that the run computes from now on (texts of heed_edits_open, ended by NULL), in place of those before;
+ * NULL: none. Their names are looked up at once. heed_model_edits and heed_model_edit_text of its model tell them. What is said
+ * of the run as it was trained refuses while there are any, HEED_ERR_USAGE: self-test, doctor, report, curves. On failure
+ * the run stays as it was. */
+HEED_MUST_CHECK HEED_API heed_status heed_run_edit(heed_run *r, const char *const *texts, heed_error *err);
+
 /** Runs the self-test that training wrote into config.json: HEED_SELF_TEST_NONE for runs without one. A recipe or a
  * normalisation that was changed after training, or a build that computes otherwise, is HEED_SELF_TEST_OTHER. */
 HEED_MUST_CHECK HEED_API heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_error *err);
@@ -191,7 +197,8 @@ HEED_MUST_CHECK HEED_API heed_status heed_taps_open(heed_taps **out, heed_run *r
  * HEED_ERR_LIMIT when they would take more than most_bytes. After a failure nothing more is kept than before. */
 HEED_MUST_CHECK HEED_API heed_status heed_taps_predict(heed_taps *t, heed_tensor pictures, float *logits, heed_error *err);
 /** Everything kept as one NPZ (heed_npz_write): an array for each tap under its name, [n, ...] in the order of the
- * pictures; what a tap has for each picture several times, heads for example, is [n, k, ...]. */
+ * pictures; what a tap has for each picture several times, heads for example, is [n, k, ...]. Of an edited run it has
+ * HEED_NPZ_EDITS besides. */
 HEED_MUST_CHECK HEED_API heed_status heed_taps_write(const heed_taps *t, const char *path, heed_error *err);
 HEED_API int heed_taps_count(const heed_taps *t);
 HEED_API const char *heed_taps_name(const heed_taps *t, int i);

@@ -183,6 +183,8 @@ typedef struct rope_attrs {
     bool inverse; /* turns back */
 } rope_attrs;
 heed_value heed__rope(heed_builder *b, heed_value x, heed_value offset, const rope_attrs *a);
+/* What a descriptor says of them, for heads of `width` numbers (the smaller of q's and k's). */
+rope_attrs heed__rope_attrs(const heed_attention_spec *s, int64_t width);
 
 /* x [B,T,3E] to q, k, v, each [B,heads,T,E/heads]: views; their gradients come back by one concat. */
 void heed__qkv(heed_builder *b, heed_value x, int64_t heads, heed_value out[3]);

@@ -65,12 +65,11 @@ static heed_status attention_grad_infer(op_infer *t)
     return HEED_OK;
 }
 
-/* The same value under another name, so that what is differentiated by is this use of it and no other. */
+/* The same value under another name, so that what is differentiated by is this use of it and no other: row_rel is a function of
+ * q, and q may be k. (A reshape to the same sizes is no node.) */
 static heed_value alias(heed_builder *b, heed_value x)
 {
-    const heed_type t = heed_value_type(b, x);
-
-    return heed_reshape(b, x, t.rank, t.dims);
+    return heed_squeeze(b, heed_unsqueeze(b, x, 0), 0);
 }
 
 static void attention_grad_decompose(op_decompose *d)

@@ -52,8 +52,8 @@ void heed__attention_probe(heed_builder *b, const attention_attrs *a, const heed
     for (int i = 0; i < AT_INPUTS; i++)
         all[i] = in[i];
     all[AT_LSE] = lse;
-    with.pooled_q = i64_max(1, a->pooled_q);
-    with.pooled_k = i64_max(1, a->pooled_k);
+    if (a->pooled_q == 0) /* not asked for: few cells that nobody uses */
+        with.pooled_q = with.pooled_k = 64;
     heed__nodes(b, &heed__op_attention_probe, &with, all, AT_PROBE_INPUTS, out);
 }
 

@@ -80,11 +80,7 @@ static void turn(making *m)
     const heed_attention_spec *s = m->s;
     const int64_t dq = heed_dim(m->b, m->in[AT_Q], 3), dk = heed_dim(m->b, m->in[AT_K], 3),
                   width = i64_min(dq, dk);
-    rope_attrs a = { .base = s->position.rope.base.set ? (double)s->position.rope.base.value : 10000,
-                     .dims = s->position.rope.dims.set ? s->position.rope.dims.value : width,
-                     .interleaved = s->position.rope.interleaved,
-                     .factor = s->position.rope.factor.set ? (double)s->position.rope.factor.value : 1,
-                     .offset = m->offset };
+    rope_attrs a = heed__rope_attrs(s, width);
 
     if (!s->position.rope.on)
         return;
@@ -94,6 +90,7 @@ static void turn(making *m)
                      (long long)a.dims, (long long)width);
         return;
     }
+    a.offset = m->offset;
     m->in[AT_Q] = heed__rope(m->b, m->in[AT_Q], m->in[AT_OFFSET], &a);
     a.offset = 0;
     m->in[AT_K] = heed__rope(m->b, m->in[AT_K], (heed_value){ 0 }, &a);

@@ -2,14 +2,14 @@
 
 #include "attention/kernel.h"
 
+#include <string.h>
+
 static const char *forward_refuses(const op_call *c)
 {
     const attention_attrs *a = c->attrs;
     const char *why = heed__kernel_unserved(c);
 
-    return why                                                                            ? why
-           : a->topk || a->rows || a->entropy || a->distance ? "probes"
-                                                                                          : NULL;
+    return why ? why : a->rel_sums ? "shaw_v" : NULL;
 }
 
 static int64_t forward_blocks(const op_call *c)
@@ -27,9 +27,84 @@ static int64_t forward_chunk(const op_call *c)
     return heed__kernel_chunk(heed__attention_flops(c), forward_count(c));
 }
 
+/* Behind the level's own part of each area, the first two hold the heaps of topk. */
+static size_t forward_bytes(const op_call *c)
+{
+    const size_t bytes =
+        heed__attention_ops(c->isa)->forward_bytes(kernel_size(c, AT_Q, 3), kernel_size(c, AT_V, 3));
+
+    return (bytes + 63) & ~(size_t)63;
+}
+
 static size_t forward_scratch(const op_call *c)
 {
-    return heed__attention_ops(c->isa)->forward_bytes(kernel_size(c, AT_Q, 3), kernel_size(c, AT_V, 3));
+    const attention_attrs *a = c->attrs;
+
+    return forward_bytes(c) + (size_t)(ATTENTION_ROWS * a->topk) * sizeof(int64_t);
+}
+
+/* The place of head h among the n that probe.rows reports, from place `from` on; n: none. */
+static int64_t forward_place(const op_call *c, int64_t h, int64_t from, int64_t n)
+{
+    const int64_t *heads = kernel_given(c, AT_PROBE_HEADS) ? c->in[AT_PROBE_HEADS].data : NULL;
+
+    if (!heads)
+        return from <= h ? h : n;
+    while (from < n && heads[from] != h)
+        from++;
+    return from;
+}
+
+static attention_result forward_result(const op_call *c, int64_t at)
+{
+    const attention_attrs *a = c->attrs;
+    const int64_t heads = kernel_size(c, AT_Q, 1), tq = kernel_size(c, AT_Q, 2);
+    const size_t own = forward_bytes(c);
+    attention_result to = { .out = heed__kernel_out(c, AT_GET_OUT, at),
+                            .lse = heed__kernel_out(c, AT_GET_LSE, at),
+                            .weights = heed__kernel_out(c, AT_GET_WEIGHTS, at) };
+
+    if (a->entropy)
+        to.entropy = heed__kernel_out(c, AT_GET_ENTROPY, at);
+    if (a->distance)
+        to.distance = heed__kernel_out(c, AT_GET_DISTANCE, at);
+    if (a->topk && (c->out[AT_GET_TOPK_VALUES].data || c->out[AT_GET_TOPK_INDICES].data)) {
+        to.topk = a->topk;
+        to.topk_values = heed__kernel_out(c, AT_GET_TOPK_VALUES, at);
+        if (c->out[AT_GET_TOPK_INDICES].data)
+            to.topk_indices = (int64_t *)c->out[AT_GET_TOPK_INDICES].data + at * tq * a->topk;
+        to.heap = (float *)(void *)((char *)c->scratch[0] + own);
+        to.heap_keys = (int64_t *)(void *)((char *)c->scratch[1] + own);
+    }
+    if (a->rows && c->out[AT_GET_ROWS].data) {
+        const int64_t n = c->out[AT_GET_ROWS].type.dims[1], place = forward_place(c, at % heads, 0, n);
+
+        to.row_list = kernel_given(c, AT_PROBE_ROWS) ? c->in[AT_PROBE_ROWS].data : NULL;
+        to.n_rows = c->out[AT_GET_ROWS].type.dims[2];
+        if (place < n)
+            to.rows = heed__kernel_out(c, AT_GET_ROWS, at / heads * n + place);
+    }
+    return to;
+}
+
+/* A head that is listed again: its rows of this block once more. */
+static void forward_repeat(const op_call *c, const attention_result *to, int64_t at, int64_t begin, int64_t end)
+{
+    const int64_t heads = kernel_size(c, AT_Q, 1), tk = kernel_size(c, AT_K, 2);
+    const int64_t n = to->rows && kernel_given(c, AT_PROBE_HEADS) ? c->out[AT_GET_ROWS].type.dims[1] : 0;
+    int64_t place = n ? forward_place(c, at % heads, 0, n) : 0;
+
+    for (place = forward_place(c, at % heads, place + 1, n); place < n;
+         place = forward_place(c, at % heads, place + 1, n)) {
+        float *again = heed__kernel_out(c, AT_GET_ROWS, at / heads * n + place);
+
+        for (int64_t r = 0; r < to->n_rows; r++) {
+            const int64_t i = to->row_list ? to->row_list[r] : r;
+
+            if (i >= begin && i < end)
+                memcpy(again + r * tk, to->rows + r * tk, (size_t)tk * sizeof(float));
+        }
+    }
 }
 
 static void forward_run(const op_call *c, int64_t begin, int64_t end)
@@ -37,14 +112,14 @@ static void forward_run(const op_call *c, int64_t begin, int64_t end)
     const int64_t heads = kernel_size(c, AT_Q, 1), tq = kernel_size(c, AT_Q, 2), blocks = forward_blocks(c);
 
     for (int64_t item = begin; item < end; item++) {
-        const int64_t at = item / blocks, first = item % blocks * ATTENTION_ROWS;
+        const int64_t at = item / blocks, first = item % blocks * ATTENTION_ROWS,
+                      last = i64_min(tq, first + ATTENTION_ROWS);
         const attention_head h =
             heed__kernel_head(c, at / heads, at % heads, heed__kernel_sets(c, at / heads));
-        const attention_result to = { .out = heed__kernel_out(c, AT_GET_OUT, at),
-                                      .lse = heed__kernel_out(c, AT_GET_LSE, at),
-                                      .weights = heed__kernel_out(c, AT_GET_WEIGHTS, at) };
+        const attention_result to = forward_result(c, at);
 
-        heed__attention_ops(c->isa)->forward(&h, &to, first, i64_min(tq, first + ATTENTION_ROWS), c->scratch);
+        heed__attention_ops(c->isa)->forward(&h, &to, first, last, c->scratch);
+        forward_repeat(c, &to, at, first, last);
     }
 }
 

@@ -19,13 +19,6 @@ const char *heed__kernel_unserved(const op_call *c)
         return "this score";
     if (a->normaliser != HEED_NORMALISER_SOFTMAX)
         return "this normaliser";
-    if (a->softcap > 0 || a->temperature != 1 || a->plus_one || a->rel_sums)
-        return "softcap, temperature, plus_one and shaw_v";
-    for (int slot = AT_BIAS; slot <= AT_SPAN; slot++)
-        if (kernel_given(c, slot))
-            return "position terms, biases and learned numbers";
-    if (kernel_given(c, AT_DROPOUT_KEEP))
-        return "dropout_keep";
     return NULL;
 }
 
@@ -255,6 +248,7 @@ attention_head heed__kernel_head(const op_call *c, int64_t b, int64_t h, const u
         head.node = (uint32_t)a->node;
         head.row = (uint32_t)((b * heads + h) * tq);
         if (kernel_given(c, AT_DROPOUT_KEEP)) {
+            head.threshold = 1; /* what is kept has the largest word, what is not has 0 */
             head.dropout_keep = (const bool *)c->in[AT_DROPOUT_KEEP].data + (b * heads + h) * tq * tk;
         } else {
             const int64_t *rng = c->in[AT_RNG].data;

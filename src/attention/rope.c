@@ -113,7 +113,90 @@ static void rope_run(const op_call *c, int64_t begin, int64_t end)
     }
 }
 
+/* ---- f32: the angles of every position once, for all heads and, without offsets of their own, all sequences ---- */
+
+static const char *table_refuses(const op_call *c)
+{
+    return heed__all_f32(c) ? NULL : "this dtype (f32 only)";
+}
+
+/* Sequences whose positions differ. */
+static int64_t table_tables(const op_call *c)
+{
+    return c->n_in > 1 && c->in[1].type.rank >= 0 ? c->in[0].type.dims[0] : i64_min(1, c->in[0].type.dims[0]);
+}
+
+static int64_t table_prepare_count(const op_call *c)
+{
+    return table_tables(c) * c->in[0].type.dims[2];
+}
+
+static size_t table_shared(const op_call *c)
+{
+    return (size_t)(table_prepare_count(c) * ((const rope_attrs *)c->attrs)->dims) * sizeof(float);
+}
+
+static void table_prepare(const op_call *c, int64_t begin, int64_t end)
+{
+    const rope_attrs *a = c->attrs;
+    const int64_t steps = c->in[0].type.dims[2], half = a->dims / 2;
+    double *cosines = c->scratch[0], *sines = c->scratch[1];
+
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t b = item / steps;
+        const int64_t offset = c->n_in > 1 && c->in[1].data ? ((const int64_t *)c->in[1].data)[b] : a->offset;
+        float *to = (float *)c->shared + item * a->dims;
+
+        rope_angles(a, item % steps + heed__attention_offset(offset), true, cosines, sines);
+        for (int64_t m = 0; m < half; m++) {
+            to[m] = (float)cosines[m];
+            to[half + m] = (float)sines[m];
+        }
+    }
+}
+
+static int64_t table_count(const op_call *c)
+{
+    return heed__dims_product(&c->in[0].type, 0, 3);
+}
+
+static void table_run(const op_call *c, int64_t begin, int64_t end)
+{
+    const rope_attrs *a = c->attrs;
+    const view *x = &c->in[0], *y = &c->out[0];
+    const int64_t heads = x->type.dims[1], steps = x->type.dims[2], width = x->type.dims[3], half = a->dims / 2,
+                  tables = table_tables(c);
+
+    for (int64_t item = begin; y->data && item < end; item++) {
+        const int64_t b = item / (heads * steps), h = item / steps % heads, i = item % steps;
+        const float *from = (const float *)x->data + b * x->strides[0] + h * x->strides[1] + i * x->strides[2];
+        float *to = (float *)y->data + b * y->strides[0] + h * y->strides[1] + i * y->strides[2];
+        const float *cosine = (const float *)c->shared + ((tables > 1 ? b : 0) * steps + i) * a->dims, *sine = cosine + half;
+
+        for (int64_t m = 0; m < half; m++) {
+            const int64_t first = a->interleaved ? 2 * m : m, second = a->interleaved ? 2 * m + 1 : m + half;
+            const float p = from[first], q = from[second];
+
+            to[first] = p * cosine[m] - q * sine[m];
+            to[second] = q * cosine[m] + p * sine[m];
+        }
+        for (int64_t m = a->dims; m < width; m++)
+            to[m] = from[m];
+    }
+}
+
 static const op_kernel rope_cpu[] = {
+    { .name = "table",
+      .layout = ROWS,
+      .chunk = 128,
+      .refuses = table_refuses,
+      .prepare_count = table_prepare_count,
+      .prepare = table_prepare,
+      .shared = table_shared,
+      .count = table_count,
+      .scratch = rope_scratch,
+      .run = table_run,
+      .dense_in = 1u << 1 },
     { .name = "reference",
       .layout = STRIDED,
       .chunk = 16,
@@ -135,6 +218,14 @@ static const op_sample rope_samples[] = {
       .refused = HEED_ERR_SPEC },
     SAMPLE_END,
 };
+
+rope_attrs heed__rope_attrs(const heed_attention_spec *s, int64_t width)
+{
+    return (rope_attrs){ .base = s->position.rope.base.set ? (double)s->position.rope.base.value : 10000,
+                         .dims = s->position.rope.dims.set ? s->position.rope.dims.value : width,
+                         .interleaved = s->position.rope.interleaved,
+                         .factor = s->position.rope.factor.set ? (double)s->position.rope.factor.value : 1 };
+}
 
 heed_value heed__rope(heed_builder *b, heed_value x, heed_value offset, const rope_attrs *a)
 {

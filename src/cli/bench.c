@@ -75,6 +75,8 @@ static bool bench_json(void *user, const heed_bench_row *r)
         printf(",\"rounds\":%d", r->rounds);
         bench_json_number("best", r->best);
         bench_json_number("median", r->median);
+        if (r->p99 > 0)
+            bench_json_number("p99", r->p99);
         printf(",\"unit\":\"%s\"", bench_units[r->unit]);
         bench_json_number("rate", r->rate);
         bench_json_number("peak", r->peak);
@@ -131,6 +133,8 @@ static bool bench_text(void *user, const heed_bench_row *r)
         printf("  time ~ T^%.2f, memory ~ T^%.2f", r->time_exponent, r->memory_exponent);
     if (r->skipped)
         printf("  not run: %s", r->skipped);
+    if (r->p99 > 0)
+        printf("  p99 %s", bench_seconds(best, r->p99));
     printf("\n");
     return fflush(stdout) != 0;
 }
@@ -211,7 +215,9 @@ const cli_command heed__cli_bench = {
         " tokens, columns of a head; \"both\" is forward and backward; work is counted on pairs that the mask keeps. Behind a row"
         " stand the bytes that were alive beyond inputs and outputs, and the kernel; \"composed\" is made of primitives. Growth rows"
         " end with fitted exponents of time and memory. Without --filter attention is measured at 512 tokens only. A row whose plan"
-        " needs more than 2 GiB is not run.\n",
+        " needs more than 2 GiB is not run."
+        " attention decode step BxPxWxHxL: one more row for each of B sequences with P rows in the KV cache, width, heads, layers;"
+        " its times are of single steps.\n",
     .example = "heed bench\n"
                "heed bench --filter gemm --threads 1 --json\n"
                "heed bench --filter \"attention causal\"\n"

@@ -67,6 +67,9 @@ typedef struct cli_option {
            .doc = "instruction level; auto takes the best of this CPU (heed help isa)")
 #define JSON_OPTION(s, what) SWITCH(s, json, .doc = what)
 #define FORCE_OPTION(s, what) SWITCH(s, force, .doc = what)
+#define EDIT_OPTION(s)                                                                                       \
+    REPEATED(s, edit, .value = "PATH:SELECTION:KIND",                                                        \
+             .doc = "changes a value inside the model: encoder.1.attn:head=3:zero (heed help edit)")
 #define PROFILE_OPTION(s)                                                                                    \
     PATH(s, profile, .value = "FILE",                                                                        \
          .doc = "writes where the time goes, step by step, as a Chrome trace, and a table by kernel to stderr")
@@ -169,6 +172,15 @@ heed_status heed__cli_spool(cli *c, char path[512]);
 heed_status heed__cli_paths(cli *c, const cli_strings *given, const char **paths, char spooled[512]);
 /* Removes the file, and puts "stdin" where an error names it. */
 void heed__cli_forget(cli *c, char path[512]);
+
+/* ---- edits: what was written under them says so ---- */
+
+/* Gives the run the edits of --edit. */
+heed_status heed__cli_edit(cli *c, heed_run *run, const cli_strings *edits);
+void heed__cli_edits_line(FILE *f, heed_run *run, const char *before); /* before, edits split by "; ", a line end; or nothing */
+void heed__cli_edits_json(FILE *f, heed_run *run);                     /* ,"edits":["..."] or nothing */
+/* The edits in one piece: malloc, "" for none; NULL without memory. */
+char *heed__cli_edits_text(heed_run *run);
 
 /* ---- profile ---- */
 

@@ -20,6 +20,7 @@ static const cli_option eval_table[] = {
     SWITCH(eval_args, force, .doc = "writes over curves that are there"),
     ONE_OF(eval_args, average, .words = "none|mirror", .fallback = "none",
            .doc = "what metrics and curves are of: one pass, or the mean of picture and mirror image"),
+    EDIT_OPTION(eval_args),
     THREADS_OPTION(eval_args),
     ISA_OPTION(eval_args),
     JSON_OPTION(eval_args, "one JSON document"),
@@ -28,7 +29,7 @@ static const cli_option eval_table[] = {
 
 /* What is told about. */
 typedef struct eval_report {
-    const heed_run *run;
+    heed_run *run;
     const heed_evaluation *e;
     const heed_metrics *m;
     double low, high; /* of the accuracy */
@@ -104,7 +105,9 @@ static void eval_json(const eval_args *a, const eval_report *r)
             printf(j ? ",%lld" : "%lld", (long long)m->confusion[i * m->classes + j]);
         putchar(']');
     }
-    printf("]}\n");
+    putchar(']');
+    heed__cli_edits_json(stdout, r->run);
+    printf("}\n");
 }
 
 /* ---- text ---- */
@@ -123,6 +126,7 @@ static void eval_summary(const cli *c, const eval_args *a, const eval_report *r)
     const heed_metrics *m = r->m;
     char n[32];
 
+    heed__cli_edits_line(stdout, r->run, "edited    ");
     printf("samples   %s, ", heed__cli_count(n, m->n));
     heed__cli_text(stdout, r->e->part);
     printf("\naccuracy  %s%.4f%s, one pass (always naming the commonest class: %.4f)\n", c->out.bold,
@@ -296,8 +300,13 @@ heed_status heed__cli_eval_run(cli *c, const eval_args *a)
     eval_report r = { .e = &e };
     heed_status st;
 
+    if (a->curves && a->edit.n > 0) {
+        st = heed__cli_fail(c, HEED_ERR_USAGE, "--curves are of a run as it was trained; leave out --edit");
+        goto done;
+    }
     STEP(eval_may_write(c, a));
     STEP(heed_run_open(&run, c->ctx, a->run, &c->err));
+    STEP(heed__cli_edit(c, run, &a->edit));
     if (a->average && !heed_run_mirrors(run)) {
         st = heed__cli_fail(c, HEED_ERR_USAGE,
                             "%.300s was trained without mirror images; leave out --average mirror", a->run);
@@ -347,9 +356,12 @@ const cli_command heed__cli_eval = {
         " \"recall\", \"f1\", \"roc_auc\", \"average_precision\"}], \"confusion\"}; a row of confusion is a true class, a column what the"
         " model said. accuracy and loss are of one pass, the loss from logits; what follows them is of what \"average\" says, log_loss of"
         " probabilities clipped as scikit-learn does. accuracy_mirror is missing where training did not mirror.\n"
+        "--edit evaluates a changed model, \"what is the accuracy without head 3\"; a line \"edited\", or \"edits\": [...] in JSON, says"
+        " so.\n"
         "--curves: CSV by RFC 4180 with the columns class, x, y, threshold. roc: false positive rate and recall, from threshold inf down;"
         " pr: recall and precision, thresholds rising. Every different probability is a point.\n",
     .example = "heed eval runs/fa\n"
                "heed eval runs/fa --data data/fashion-mnist --json\n"
+               "heed eval runs/fa --edit pool:head=0:zero\n"
                "heed eval runs/fa --curves runs/fa/curves\n",
 };

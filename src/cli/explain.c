@@ -17,7 +17,7 @@
 
 typedef struct explain_args {
     const char *run, *out, *target;
-    cli_strings inputs;
+    cli_strings inputs, edit;
     heed_maybe_i64 layer, head;
     unsigned method, format;
     int64_t orders, seed, skip_bad, threads;
@@ -25,7 +25,8 @@ typedef struct explain_args {
     bool force, json;
 } explain_args;
 
-#define EXPLAIN_ALL (1u << HEED_EXPLAIN_METHODS)
+#define EXPLAIN_MAPS ((1u << HEED_EXPLAIN_METHODS) - 1)
+#define EXPLAIN_ALL (2u << HEED_EXPLAIN_ABLATION)
 #define EXPLAIN_TERM (1u << HEED_EXPLAIN_FORMATS)
 
 static const cli_option explain_table[] = {
@@ -42,14 +43,16 @@ static const cli_option explain_table[] = {
         .doc =
             "what to make; all but term and json need --out. term is the default without --out, html with "
             "it"),
-    FLAGS(explain_args, method, .words = "raw|rollout|gradient|received|occlusion|all", .fallback = "all",
-          .doc = "how maps are made (heed help explain)"),
+    FLAGS(explain_args, method, .words = "raw|rollout|gradient|received|occlusion|ablation|all",
+          .fallback = "all",
+          .doc = "how maps are made, all of them, or what the model loses without each head (heed help explain)"),
     MAYBE(explain_args, layer, .value = "N", .max = 1000000,
           .doc = "number of an attention: raw shows it, others go from the input to it; the last by itself"),
     MAYBE(explain_args, head, .value = "N", .max = 1000000,
           .doc = "only that head; the mean of all by itself"),
     STRING(explain_args, target, .value = "CLASS",
            .doc = "the class to explain, by name or number; the predicted one by itself"),
+    EDIT_OPTION(explain_args),
     INTEGER(explain_args, orders, .value = "N", .min = 1, .max = 10000, .fallback = "100",
             .doc = "random orders that the deletion test compares a map with"),
     INTEGER(explain_args, seed, .value = "N", .max = 4294967295, .fallback = "0",
@@ -200,8 +203,9 @@ static heed_status explain_check(explain_job *j)
     j->opts = (heed_explain_opts){
         .layer = a->layer, .head = a->head, .orders = a->orders, .seed = (uint64_t)a->seed
     };
-    if (!(a->method & EXPLAIN_ALL))
-        j->opts.methods = a->method;
+    j->opts.methods = a->method & EXPLAIN_ALL ? a->method & ~EXPLAIN_ALL & ~EXPLAIN_MAPS : a->method;
+    if (a->method & EXPLAIN_ALL)
+        j->opts.methods |= EXPLAIN_MAPS;
     return HEED_OK;
 }
 
@@ -376,6 +380,7 @@ static heed_status explain_run(cli *c, const void *args)
     STEP(explain_check(&j));
     STEP(heed__cli_open(c, a->threads, a->isa));
     STEP(heed_run_open(&j.run, c->ctx, a->run, &c->err));
+    STEP(heed__cli_edit(c, j.run, &a->edit));
     if (a->target)
         STEP(explain_target(&j));
     if (a->out)
@@ -412,9 +417,12 @@ const cli_command heed__cli_explain = {
         "  gradient   weights that would raise the class if they grew (Chefer 2021)\n"
         "  received   how much weight each cell gets from all queries\n"
         "  occlusion  how far the class falls when a cell is blanked; uses no attention\n"
+        "all is all maps. ablation is none: it zeroes each head in turn and ranks heads by what the loss of the "
+        "class gains; all,ablation gives both.\n"
+        "--edit explains a changed model, and every output says so (heed help edit).\n"
         "Formats:\n"
         "  term  for this terminal: colours, or letters where there are none\n"
-        "  png   picture and maps side by side\n"
+        "  png   picture and maps side by side, no heads\n"
         "  svg   the same with verdicts and curves\n"
         "  html  one page that needs no network: every head, with its numbers\n"
         "  npz   weights for NumPy: [1, heads, queries, keys] for each attention\n"
@@ -424,5 +432,7 @@ const cli_command heed__cli_explain = {
     .example =
         "heed explain runs/fa cat.png\n"
         "heed explain runs/fa cat.png dog.png --method rollout,occlusion --format png,html --out maps\n"
+        "heed explain runs/fa cat.png --method ablation\n"
+        "heed explain runs/fa cat.png --edit pool:head=0:zero\n"
         "heed explain runs/fa pictures/ --target Bag --json --skip-bad 10\n",
 };

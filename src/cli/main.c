@@ -14,7 +14,7 @@
 #define EXIT_CLOSED_PIPE 141 /* what a shell shows for a command that SIGPIPE ended */
 
 #define COMMANDS(X) \
-    X(train) X(eval) X(predict) X(explain) X(report) X(doctor) X(info) X(data) X(export) X(bench) X(demo) X(help) \
+    X(train) X(eval) X(predict) X(explain) X(attend) X(report) X(doctor) X(info) X(data) X(export) X(bench) X(demo) X(help) \
     X(version) X(completion)
 #define COMMAND_DECLARE(name) extern const cli_command heed__cli_##name;
 #define COMMAND_ROW(name) &heed__cli_##name,

@@ -17,7 +17,7 @@
 
 typedef struct predict_args {
     const char *run, *out, *npz, *profile;
-    cli_strings files, tap;
+    cli_strings files, tap, edit;
     int64_t top_k, skip_bad, tap_memory, threads;
     int average, isa;
     bool logits, json, force;
@@ -39,6 +39,7 @@ static const cli_option predict_table[] = {
     PATH(predict_args, npz, .value = "FILE", .doc = "where what --tap names is written, as arrays for NumPy"),
     INTEGER(predict_args, tap_memory, .value = "N", .min = 1, .max = 1048576, .fallback = "1024",
             .doc = "MiB that taps may take until they are written"),
+    EDIT_OPTION(predict_args),
     INTEGER(predict_args, skip_bad, .value = "N", .max = 1000000000, .fallback = "0",
             .doc = "passes over so many pictures that cannot be read"),
     FORCE_OPTION(predict_args, "writes over files that are there"),
@@ -68,6 +69,7 @@ typedef struct predict_job {
     heed_inputs *inputs;
     heed_taps *taps; /* NULL: none */
     heed_csv *csv;   /* NULL: lines */
+    char *edits;     /* owned: what --edit says, "" for nothing */
     float *logits;   /* [PREDICT_BATCH, classes] */
     prediction p;
     int64_t n;
@@ -124,7 +126,7 @@ static const char *predict_input(const prediction *p, char *to, size_t size)
     return snprintf(to, size, "%.*s", p->input_size, p->input) < (int)size ? to : "";
 }
 
-static void predict_json(const predict_args *a, const heed_run *run, const prediction *p, int64_t top)
+static void predict_json(const predict_args *a, heed_run *run, const prediction *p, int64_t top)
 {
     char input[4200];
 
@@ -148,6 +150,7 @@ static void predict_json(const predict_args *a, const heed_run *run, const predi
         }
         putchar(']');
     }
+    heed__cli_edits_json(stdout, run);
     printf("}\n");
 }
 
@@ -192,6 +195,8 @@ static heed_status predict_csv_head(predict_job *j)
         predict_column(j, "p_", i);
     for (int64_t i = 0; j->a->logits && i < j->p.classes; i++)
         predict_column(j, "logit_", i);
+    if (*j->edits)
+        heed_csv_text(j->csv, "edits");
     return heed_csv_row(j->csv, &j->c->err);
 }
 
@@ -214,6 +219,8 @@ static heed_status predict_csv_row(predict_job *j, const char *name)
         heed_csv_float(j->csv, (float)p->probability[i]);
     for (int64_t i = 0; j->a->logits && i < p->classes; i++)
         heed_csv_float(j->csv, p->logits[i]);
+    if (*j->edits)
+        heed_csv_text(j->csv, j->edits);
     return heed_csv_row(j->csv, &j->c->err);
 }
 
@@ -333,6 +340,8 @@ static heed_status predict_loop(predict_job *j)
         TRY(heed_csv_begin(&j->csv, j->c->ctx, a->out, &j->c->err));
         TRY(predict_csv_head(j));
     }
+    if (!a->json && !a->out)
+        heed__cli_edits_line(stdout, j->run, "edited: ");
     while (more && !ferror(stdout))
         TRY(predict_some(j, &more));
     predict_summary(j);
@@ -387,13 +396,15 @@ static heed_status predict_run(cli *c, const void *args)
     STEP(heed__cli_open(c, a->threads, a->isa));
     STEP(heed__cli_profile_begin(c, &profile, a->profile, a->force));
     STEP(heed_run_open(&j.run, c->ctx, a->run, &c->err));
+    STEP(heed__cli_edit(c, j.run, &a->edit));
+    j.edits = heed__cli_edits_text(j.run);
     heed_model_profile(heed_run_model(j.run), profile);
     j.p.classes = heed_run_classes(j.run);
     j.p.stdin_name = j.spooled;
     j.logits = calloc((size_t)j.p.classes * PREDICT_BATCH, sizeof *j.logits);
     j.p.probability = calloc((size_t)j.p.classes, sizeof *j.p.probability);
     j.p.order = calloc((size_t)j.p.classes, sizeof *j.p.order);
-    if (!paths || !j.logits || !j.p.probability || !j.p.order) {
+    if (!paths || !j.logits || !j.p.probability || !j.p.order || !j.edits) {
         st = heed__cli_fail(c, HEED_ERR_MEMORY, "no memory for %lld classes", (long long)j.p.classes);
         goto done;
     }
@@ -415,6 +426,7 @@ done:
     heed_profile_free(profile);
     heed__cli_forget(c, j.spooled);
     free(paths);
+    free(j.edits);
     free(j.logits);
     free(j.p.probability);
     free(j.p.order);
@@ -437,11 +449,14 @@ const cli_command heed__cli_predict = {
         "--out writes CSV by RFC 4180 (UTF-8, rows ended by CR LF) in one piece at the end: input, label, class, probability, then p_CLASS"
         " for every class in the order of labels and, with --logits, logit_CLASS. input is the file, file[record] of IDX. Nothing is"
         " printed on stdout then, but for --json.\n"
+        "With --edit every output says so: a first line \"edited: ...\", \"edits\": [...] in JSON, a last column edits in CSV, and in NPZ"
+        " the array heed.edits, the text as bytes.\n"
         "--tap may be given several times. The NPZ file has an array for each tap, [n, ...] in the order of the pictures. An unknown"
         " name is an error that lists the taps there are.\n",
     .example = "heed predict runs/fa cat.png pictures/\n"
                "heed predict runs/fa data/fashion-mnist/t10k-images-idx3-ubyte.gz[0:10]\n"
                "heed predict runs/fa pictures/ --out result.csv --skip-bad 10\n"
                "heed predict runs/fa cat.png --tap 'pool.*' --npz taps.npz\n"
+               "heed predict runs/fa cat.png --edit pool:head=0:zero\n"
                "zcat pictures.gz | heed predict runs/fa - --top-k 1 --json\n",
 };

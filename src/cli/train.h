@@ -17,6 +17,7 @@ typedef struct eval_args {
     int64_t threads;
     int isa, average;
     bool json, force;
+    cli_strings edit;
 } eval_args;
 
 heed_status heed__cli_train_run(cli *c, const train_args *a);

@@ -61,39 +61,74 @@ typedef struct attention_result {
     float *entropy, *distance;
     float *topk_values; /* [tq, topk] */
     int64_t *topk_indices, topk;
-    /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed */
+    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with */
+    int64_t *heap_keys;
+    /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed. Without a list
+     * query n is row n. */
     float *rows;
     const int64_t *row_list;
     int64_t n_rows;
 } attention_result;
 
 /* What backward is given of one query head, and where its own results go: dense but for dout. Each of dlse and the results may
- * be NULL. Those of numbers shared by heads and sequences are this head's alone: the caller adds them up in a fixed order. */
+ * be NULL, and sums are added to what stands there. Those of numbers shared by heads and sequences are this head's alone: the
+ * caller adds them up in a fixed order. */
 typedef struct attention_upstream {
     const float *out, *lse, *dout, *dlse;
     int64_t dout_step;
-    float *dq;
-    float *dbias;           /* dbias[i bias_row + j bias_key] += dz; zeroed or holding earlier sums */
-    float *drel, *drow_rel; /* tq + tk - 1; [tq, row_size]: zeroed before */
+    float *delta; /* [tq]: sum_d dout out, which `deltas` writes and `backward` reads */
+    float *dq;    /* written */
+    float *dbias; /* dbias[i dbias_row + j dbias_key] += ds; zeroed or holding earlier sums; dbias_key 0 or 1 */
+    int64_t dbias_row, dbias_key;
+    float *drel, *drow_rel;    /* tq + tk - 1; [tq, row_size]: zeroed before */
+    float *dtemperature_rows;  /* [tq]: of each query; zeroed before */
+    float *dsink_rows;         /* [tq]: e^(sink - lse) (dlse - delta), written by `deltas` */
     float *dadd_v;          /* dk; zeroed before */
     float *dtemperature, *dsink, *dsigmoid_bias, *dalpha, *dspan; /* one number each, zeroed before */
 } attention_upstream;
 
+/* A head of the second pass: its saved log-sums, and where its sums go; dense. Each of the sums may be NULL. */
+typedef struct attention_second {
+    const float *lse; /* [tq] */
+    float *received;  /* [tk] */
+    float *pooled;    /* [ceil(tq/pooled_q), ceil(tk/pooled_k)] */
+    int64_t pooled_q, pooled_k;
+} attention_second;
+
+/* The part of the scores that one call of backward works on; both begin at multiples of ATTENTION_TILE. */
+typedef struct attention_part {
+    int64_t query, query_end, key, key_end;
+} attention_part;
+
 typedef struct attention_ops {
     /* Bytes of each of the four scratch areas. */
     size_t (*forward_bytes)(int64_t dk, int64_t dv);
-    size_t (*backward_bytes)(int64_t dk, int64_t dv, int64_t rows); /* rows: group * tq */
+    size_t (*backward_bytes)(int64_t dk, int64_t dv);
 
     /* Queries [begin, end), at most ATTENTION_ROWS. Asking for more results changes no bit of the others. */
     void (*forward)(const attention_head *h, const attention_result *to, int64_t begin, int64_t end,
                     void *const scratch[4]);
 
+    /* Weights w = e^(z - lse) once more, of all query heads of a sequence and keys [first, last), which this call owns: first is a
+     * multiple of ATTENTION_TILE and of pooled_k, last too unless it is tk. mean [tq,tk]: sum of w over heads by their number, or
+     * NULL. */
+    size_t (*probe_bytes)(int64_t dk, int64_t heads, int64_t keys, int64_t pooled_q);
+    void (*probe)(const attention_head *heads, const attention_second *to, int64_t n_heads, float *mean,
+                  int64_t first, int64_t last, void *const scratch[4]);
+
+    /* u->delta and u->dsink_rows of queries [begin, end). */
+    void (*deltas)(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end);
+
     /* The query heads that share one key head, `group` of them, heads[g] with upstream[g]; dk [tk,dk] and dv [tk,dv] of the key
      * head, or NULL.  With p = e^(z - lse) over kept keys,
-     *   dz = p (dropped dout v - sum dout out + dlse),
-     *   dq = scale dz k,  dk = scale dz^T q,  dv = dropped p^T dout. */
+     *   dz = p (dropped dout v - sum dout out + dlse),  ds = dz (1 - (z temperature / softcap)^2) / temperature,
+     *   dq = scale ds k,  dk = scale ds^T q,  dv = dropped p^T dout,  dtemperature = -sum dz z / temperature.
+     * What is summed over queries (dk, dv, dbias without rows) is wanted of a part with all queries only, what is summed over keys
+     * (the rest of upstream) of one with all keys: of dq, dk and dv the rows of the part are written. A row of dq is a sum over
+     * tiles of keys in rising order, a row of dk or dv one over heads and queries, a number of drel one over rising queries: so
+     * the way in which a head is cut into parts changes no bit. */
     void (*backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
-                     float *dk, float *dv, void *const scratch[4]);
+                     const attention_part *part, float *dk, float *dv, void *const scratch[4]);
 } attention_ops;
 
 /* The table of a level, NULL when it is not built in. */

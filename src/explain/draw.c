@@ -94,6 +94,31 @@ const char *heed__class_name(const heed_explanation *e, int64_t i)
     return i >= 0 && i < e->classes ? e->class_names[i] : "";
 }
 
+/* ---- heads ---- */
+
+void heed__ablation_args(ablation_args *out, const heed_explanation *e)
+{
+    heed__format(out->text[0], sizeof out->text[0], "%.4f", e->ablation->loss);
+    heed__format(out->text[1], sizeof out->text[1], "%.4f", e->ablation->loss_without_all);
+    out->at[0] = heed__class_name(e, e->ablation->labels[0]);
+    out->at[1] = out->text[0];
+    out->at[2] = out->text[1];
+}
+
+int64_t heed__ablation_shown(const heed_ablation *a)
+{
+    return i64_min(a->n, ABLATION_SHOWN);
+}
+
+double heed__ablation_share(const heed_ablation *a, int64_t i)
+{
+    double most = 0;
+
+    for (int64_t k = 0; k < a->n; k++)
+        most = fmax(most, fabs(a->heads[k].effect));
+    return most > 0 ? fabs(a->heads[i].effect) / most : 0;
+}
+
 void heed__draw_deletion(text *t, const heed_saliency *s, bool alone)
 {
     /* curves are short (21 points); a longer one is thinned to what can be seen */

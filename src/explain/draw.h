@@ -40,6 +40,23 @@ const char *heed__verdict_on_all(const heed_explanation *e);
 
 const char *heed__class_name(const heed_explanation *e, int64_t i); /* "" outside */
 
+/* Heads by their effect, of an explanation that has them. Drawings show the first few; JSON has all. */
+#define ABLATION_TITLE "What the model loses without each head"
+#define ABLATION_ABOUT                                                                                       \
+    "One head's weights are zeroed at a time. The loss, cross-entropy of {0}, is {1} with all heads and {2} " \
+    "with none; the effect is what it gains. Heads that do the same work have little effect each."
+#define ABLATION_MORE "{0} more heads have less effect."
+#define ABLATION_SHOWN 20
+#define ABLATION_ARGS 3
+typedef struct ablation_args {
+    char text[2][24];
+    const char *at[ABLATION_ARGS];
+} ablation_args;
+void heed__ablation_args(ablation_args *out, const heed_explanation *e);
+int64_t heed__ablation_shown(const heed_ablation *a);
+/* Share of the largest effect, 0 to 1: the length of a bar. */
+double heed__ablation_share(const heed_ablation *a, int64_t i);
+
 /* ---- pictures ---- */
 
 /* u8 [3,height,width], owned; heed__pixels_release. */

@@ -2,6 +2,7 @@
  *
  *   what was asked and answered: picture, classes as bars, verdict on all maps
  *   a card for each map: the picture under it, what it is, the deletion test in words and as curves
+ *   heads by what the loss becomes without them, when that was asked
  *   every attention: a row for each, a column for each head; the chosen one large, with its numbers
  *
  * The page says all of it without script, but for the weights of single heads. Those are embedded as half
@@ -199,6 +200,43 @@ static heed_status html_maps(const html *h, heed_error *err)
     return HEED_OK;
 }
 
+static void html_ablation(const html *h)
+{
+    const heed_explanation *e = h->e;
+    const heed_ablation *a = e->ablation;
+    char number[24];
+    ablation_args args;
+
+    if (!a)
+        return;
+    heed__ablation_args(&args, e);
+    heed__text_add(h->t, "<section aria-labelledby=\"ablation\">\n");
+    html_say(h, "h2 id=\"ablation\"", ABLATION_TITLE);
+    heed__page_say(h->t, "p", ABLATION_ABOUT, args.at, ABLATION_ARGS);
+    heed__text_add(h->t, "\n<div class=\"wide\"><table class=\"data\">\n<thead><tr>");
+    html_say(h, "th scope=\"col\"", "Attention");
+    html_say(h, "th scope=\"col\"", "Head");
+    html_say(h, "th scope=\"col\"", "Loss without it");
+    html_say(h, "th scope=\"col\"", "Effect");
+    heed__text_add(h->t, "<td></td></tr></thead>\n<tbody>\n");
+    for (int64_t i = 0; i < heed__ablation_shown(a); i++) {
+        const heed_head_effect *one = &a->heads[i];
+
+        heed__text_add(h->t, "<tr>");
+        html_name(h, "th scope=\"row\"", one->path);
+        heed__text_add(h->t, "<td>%lld</td><td>%.4f</td><td>%+.4f</td><td class=\"bars\" style=\"min-width:8rem\">", (long long)one->head,
+                       one->loss, one->effect);
+        heed__text_add(h->t, "<i style=\"width:%.1frem\"></i></td></tr>\n", 6 * heed__ablation_share(a, i)); /* heed.css: at most three quarters */
+    }
+    heed__text_add(h->t, "</tbody></table></div>\n");
+    if (a->n > heed__ablation_shown(a)) {
+        heed__format(number, sizeof number, "%lld", (long long)(a->n - heed__ablation_shown(a)));
+        heed__page_say(h->t, "p", ABLATION_MORE, (const char *const[]){ number }, 1);
+        heed__text_put(h->t, "\n", 1);
+    }
+    heed__text_add(h->t, "</section>\n");
+}
+
 /* The deletion tests once more, short: they stand beside the weights. */
 static void html_tests(const html *h)
 {
@@ -366,6 +404,7 @@ heed_status heed__draw_html(text *t, heed_context *ctx, const heed_explanation *
         html_note(&h);
         TRY(html_maps(&h, err));
     }
+    html_ablation(&h);
     html_attentions(&h);
     TRY(html_data(&h, err));
     heed__page_end(t, &p);

@@ -101,16 +101,44 @@ static void json_attention(text *t, const heed_attention_record *a)
     heed__text_put(t, "}", 1);
 }
 
+/* Nothing of a model as it is: so readers of older files need not know the key. */
+static void json_edits(text *t, const heed_explanation *e)
+{
+    for (int i = 0; i < e->n_edits; i++) {
+        heed__text_add(t, i ? "," : ",\"edits\":[");
+        json_string(t, e->edits[i]);
+    }
+    if (e->n_edits > 0)
+        heed__text_put(t, "]", 1);
+}
+
+static void json_ablation(text *t, const heed_explanation *e)
+{
+    const heed_ablation *a = e->ablation;
+
+    heed__text_add(t, ",\"ablation\":{\"label\":%lld,\"class\":", (long long)a->labels[0]);
+    json_string(t, heed__class_name(e, a->labels[0]));
+    json_number(t, "loss", a->loss);
+    json_number(t, "loss_without_all", a->loss_without_all);
+    heed__text_add(t, ",\"heads\":[");
+    for (int64_t i = 0; i < a->n; i++) {
+        heed__text_add(t, i ? ",{\"path\":" : "{\"path\":");
+        json_string(t, a->heads[i].path);
+        heed__text_add(t, ",\"head\":%lld", (long long)a->heads[i].head);
+        json_number(t, "loss", a->heads[i].loss);
+        json_number(t, "effect", a->heads[i].effect);
+        heed__text_put(t, "}", 1);
+    }
+    heed__text_put(t, "]}", 2);
+}
+
 void heed__draw_json(text *t, const heed_explanation *e)
 {
     heed__text_add(t, "{\"input\":");
     json_string(t, e->input);
     heed__text_add(t, ",\"model\":");
     json_string(t, e->model);
-    if (e->edit[0]) {
-        heed__text_add(t, ",\"edit\":");
-        json_string(t, e->edit);
-    }
+    json_edits(t, e);
     json_class(t, e, "predicted", e->predicted);
     json_class(t, e, "target", e->target);
     if (e->truth >= 0)
@@ -133,7 +161,10 @@ void heed__draw_json(text *t, const heed_explanation *e)
             heed__text_put(t, ",", 1);
         json_map(t, &e->maps[i]);
     }
-    heed__text_add(t, "],\"attentions\":[");
+    heed__text_put(t, "]", 1);
+    if (e->ablation)
+        json_ablation(t, e);
+    heed__text_add(t, ",\"attentions\":[");
     for (int64_t i = 0; i < e->n_attentions; i++) {
         if (i)
             heed__text_put(t, ",", 1);

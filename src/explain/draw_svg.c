@@ -1,6 +1,6 @@
 /* An explanation as one SVG file: the picture with the likeliest classes, then for each map the picture
- * under it, what it is, the verdict in words, and its deletion test. Columns of equal width, three in a
- * row. */
+ * under it, what it is, the verdict in words, and its deletion test; then heads by their effect. Columns of
+ * equal width, three in a row. */
 #include "base/error.h"
 #include "base/sizes.h"
 #include "explain/draw.h"
@@ -159,6 +159,49 @@ static heed_status svg_map(const sheet *s, heed_context *ctx, const heed_salienc
     return HEED_OK;
 }
 
+/* Heads by their effect: as many bars as a column is high. */
+static void svg_ablation(const sheet *s)
+{
+    const heed_explanation *e = s->e;
+    const heed_ablation *a = e->ablation;
+    const int64_t fit = (s->picture + SVG_WORDS * SVG_LINE + SVG_CHART - 150) / 20,
+                  shown = i64_min(heed__ablation_shown(a), i64_max(5, fit));
+    char number[24];
+    ablation_args args;
+    text words;
+    int64_t y;
+
+    svg_text(s, 0, 0, "class=\"f-chart-ink\" font-weight=\"600\" font-size=\"14\"", ABLATION_TITLE);
+    heed__text_init(&words, s->t->heap, 0);
+    heed__ablation_args(&args, e);
+    heed__page_fill(&words, ABLATION_ABOUT, args.at, ABLATION_ARGS);
+    y = svg_prose(s, 24, "class=\"f-muted\"", words.data, 6) + 8;
+    for (int64_t i = 0; i < shown; i++, y += 20) {
+        const size_t size = strlen(a->heads[i].path);
+        size_t from = size > 20 ? size - 20 : 0; /* the end of a path tells more than its beginning */
+
+        while (from < size && ((unsigned char)a->heads[i].path[from] & 0xc0) == 0x80)
+            from++;
+        heed__text_clear(&words);
+        heed__text_add(&words, "%s head %lld", a->heads[i].path + from, (long long)a->heads[i].head);
+        svg_text(s, 0, y, "class=\"f-chart-ink\"", words.data);
+        heed__text_add(s->t, "<rect x=\"170\" y=\"%lld\" width=\"%lld\" height=\"12\" fill=\"%s\"/>\n",
+                       (long long)y - 10, (long long)floor(heed__ablation_share(a, i) * 70 + 0.5) + 1,
+                       a->heads[i].effect > 0 ? "#2456c4" : "#8a8d93");
+        heed__format(number, sizeof number, "%+.4f", a->heads[i].effect);
+        heed__text_add(s->t, "<text x=\"300\" y=\"%lld\" text-anchor=\"end\" class=\"f-chart-ink\">%s</text>\n",
+                       (long long)y, number);
+    }
+    heed__text_clear(&words);
+    if (a->n > shown) {
+        heed__format(number, sizeof number, "%lld", (long long)(a->n - shown));
+        heed__page_fill(&words, ABLATION_MORE, (const char *const[]){ number }, 1);
+        svg_text(s, 0, y, "class=\"f-muted\"", words.data);
+    }
+    heed__page_follow(s->t, &words);
+    heed__text_release(&words);
+}
+
 /* The colours of heed__chart_svg's classes and ours; the chart inside takes the variables. */
 static void svg_style(text *t)
 {
@@ -174,8 +217,8 @@ static void svg_style(text *t)
 
 heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e, heed_error *err)
 {
-    const int64_t columns = i64_min(SVG_IN_ROW, 1 + e->n_maps),
-                  rows = i64_ceil_div(1 + e->n_maps, SVG_IN_ROW);
+    const int64_t cells = 1 + e->n_maps + (e->ablation != NULL), columns = i64_min(SVG_IN_ROW, cells),
+                  rows = i64_ceil_div(cells, SVG_IN_ROW);
     const int64_t width = 2 * SVG_MARGIN + columns * (SVG_COLUMN + SVG_GAP) - SVG_GAP;
     sheet s = { .t = t, .e = e };
     int64_t w, h, row;
@@ -206,12 +249,14 @@ heed_status heed__draw_svg(text *t, heed_context *ctx, const heed_explanation *e
     heed__page_follow(t, &words);
     heed__text_release(&words);
     heed__text_add(t, "</g>\n");
-    for (int64_t i = 0; i <= e->n_maps; i++) {
+    for (int64_t i = 0; i < cells; i++) {
         heed__text_add(t, "<g transform=\"translate(%lld %lld)\">\n",
                        (long long)(SVG_MARGIN + i % SVG_IN_ROW * (SVG_COLUMN + SVG_GAP)),
                        (long long)(SVG_TOP + 6 + i / SVG_IN_ROW * row));
         if (i == 0)
             TRY(svg_picture(&s, ctx, err));
+        else if (i > e->n_maps)
+            svg_ablation(&s);
         else
             TRY(svg_map(&s, ctx, &e->maps[i - 1], err));
         heed__text_add(t, "</g>\n");

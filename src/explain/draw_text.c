@@ -5,7 +5,8 @@
  *   what, prediction             in words
  *   picture and maps             side by side as far as `width` goes, names above
  *   the likeliest classes        as bars
- *   the deletion test of each map, and what it means, in words */
+ *   the deletion test of each map, and what it means, in words
+ *   heads by their effect        as bars */
 #include "base/error.h"
 #include "base/os/os.h"
 #include "base/sizes.h"
@@ -353,6 +354,53 @@ static void text_verdicts(const screen *s)
     }
 }
 
+static void text_ablation(const screen *s)
+{
+    const heed_ablation *a = s->e->ablation;
+    const bool narrow = s->width < 40;
+    char number[24], more[24];
+    ablation_args args;
+    int name = 0, room;
+    text words;
+
+    if (!a)
+        return;
+    heed__text_init(&words, s->t->heap, 0);
+    heed__text_put(s->t, "\n", 1);
+    text_style(s, "1");
+    text_prose(s, 0, ABLATION_TITLE);
+    text_style(s, "0");
+    heed__ablation_args(&args, s->e);
+    heed__page_fill(&words, ABLATION_ABOUT, args.at, ABLATION_ARGS);
+    text_prose(s, 0, words.data);
+    heed__page_follow(s->t, &words);
+    for (int64_t i = 0; i < heed__ablation_shown(a); i++)
+        name = (int)i64_max(name, text_columns(a->heads[i].path));
+    name = (int)i64_min(name, narrow ? s->width - 16 : s->width / 2 - 8);
+    room = (int)i64_min(40, s->width - name - 22);
+    for (int64_t i = 0; i < heed__ablation_shown(a); i++) {
+        const int full = room > 0 ? (int)floor(heed__ablation_share(a, i) * room + 0.5) : 0;
+
+        heed__text_put(s->t, "  ", 2);
+        text_name(s->t, a->heads[i].path, name);
+        heed__format(number, sizeof number, "%lld", (long long)a->heads[i].head);
+        heed__text_add(s->t, narrow ? " %-3s %+8.4f " : " head %-3s %+8.4f ", number, a->heads[i].effect);
+        text_style(s, a->heads[i].effect > 0 ? "38;5;75" : "38;5;245");
+        for (int k = 0; k < full; k++)
+            heed__text_put(s->t, s->colours ? "\xe2\x96\x88" : "#", s->colours ? 3 : 1);
+        text_style(s, "0");
+        text_end(s);
+    }
+    heed__text_clear(&words);
+    if (a->n > heed__ablation_shown(a)) {
+        heed__format(more, sizeof more, "%lld", (long long)(a->n - heed__ablation_shown(a)));
+        heed__page_fill(&words, ABLATION_MORE, (const char *const[]){ more }, 1);
+        text_prose(s, 2, words.data);
+    }
+    heed__page_follow(s->t, &words);
+    heed__text_release(&words);
+}
+
 static void text_head(const screen *s)
 {
     const heed_explanation *e = s->e;
@@ -393,8 +441,10 @@ heed_status heed__draw_text(text *t, heed_context *ctx, const heed_explanation *
     TRY(text_tiles(&s, ctx, err));
     text_classes(&s);
     text_verdicts(&s);
+    text_ablation(&s);
     heed__text_put(t, "\n", 1);
-    text_prose(&s, 0, heed__verdict_on_all(e));
+    if (e->n_maps > 0)
+        text_prose(&s, 0, heed__verdict_on_all(e));
     text_prose(&s, 0, DRAW_NOTE);
     return HEED_OK;
 }

@@ -12,6 +12,7 @@
 #include <math.h>
 #include <string.h>
 
+#define EXPLAIN_MAPS ((1u << HEED_EXPLAIN_METHODS) - 1)
 #define EXPLAIN_ORDERS 100
 #define EXPLAIN_POINTS 21
 #define EXPLAIN_CELLS 7 /* on the shorter side, where no attention says */
@@ -21,6 +22,7 @@
 struct heed_explanation_inside {
     heed_explanation e; /* handed out; first, so that one block is both */
     arena arena;
+    heed_ablation *ablation; /* owns */
 };
 
 /* ---- what was asked ---- */
@@ -42,10 +44,10 @@ static heed_status check_input(const heed_explain_input *in, heed_error *err)
 
 static heed_status check_opts(const heed_explain_opts *o, heed_error *err)
 {
-    if (o->methods >> HEED_EXPLAIN_METHODS)
+    if (o->methods & ~(EXPLAIN_MAPS | 1u << HEED_EXPLAIN_ABLATION))
         return heed__fail(err, HEED_ERR_USAGE,
                           "explain: methods 0x%x has bits that name no method: there are %d", o->methods,
-                          (int)HEED_EXPLAIN_METHODS);
+                          (int)HEED_EXPLAIN_METHODS + 1);
     if (o->orders < 0 || o->orders > EXPLAIN_ORDERS_MOST)
         return heed__fail(err, HEED_ERR_LIMIT, "explain: %lld random orders; 1 to %d are possible, 0 is %d",
                           (long long)o->orders, EXPLAIN_ORDERS_MOST, EXPLAIN_ORDERS);
@@ -157,12 +159,31 @@ static heed_status copy_names(heed_explanation *e, arena *a, const heed_explain_
     e->class_names = names;
     e->input = heed__arena_string(a, in->name ? in->name : "");
     e->model = heed__arena_string(a, in->model ? in->model : "");
-    e->edit = "";
     e->picture.type = *p;
     if (in->picture.data)
         e->picture.data = heed__arena_copy(a, in->picture.data, (size_t)heed_type_count(p));
     if (!e->input || !e->model || (in->picture.data && !e->picture.data))
         return heed__fail_memory(err, 0);
+    return HEED_OK;
+}
+
+/* What the model was edited by: one by one, and all in a line. */
+static heed_status copy_edits(heed_explanation *e, arena *a, const heed_model *m, heed_error *err)
+{
+    const int n = heed_model_edits(m, NULL);
+    const char **edits = heed__arena_alloc(a, (size_t)n, sizeof *edits), *all = "";
+
+    if (!edits)
+        return heed__fail_memory(err, (uint64_t)n * sizeof *edits);
+    for (int i = 0; i < n; i++) {
+        edits[i] = heed__arena_string(a, heed_model_edit_text(m, i));
+        all = edits[i] ? heed__arena_format(a, "%s%s%s", all, i ? "; " : "", edits[i]) : NULL;
+        if (!all)
+            return heed__fail_memory(err, 0);
+    }
+    e->edit = all;
+    e->edits = edits;
+    e->n_edits = n;
     return HEED_OK;
 }
 
@@ -203,6 +224,8 @@ static heed_status make_maps(heed_explanation *e, explaining *x, heed_error *err
     if (!maps)
         return heed__fail_memory(err, HEED_EXPLAIN_METHODS * sizeof *maps);
     e->maps = maps;
+    if (!(x->opts.methods & EXPLAIN_MAPS))
+        return HEED_OK;
     TRY(heed__faithful_random(x, err));
     for (int m = 0; m < HEED_EXPLAIN_METHODS; m++) {
         if (!(x->opts.methods & 1u << m))
@@ -211,6 +234,19 @@ static heed_status make_maps(heed_explanation *e, explaining *x, heed_error *err
         TRY(heed__faithful(&maps[e->n_maps], x, err));
         e->n_maps++;
     }
+    return HEED_OK;
+}
+
+static heed_status make_ablation(struct heed_explanation_inside *made, const explaining *x, heed_model *m,
+                                 heed_tensor picture, heed_error *err)
+{
+    const heed_explanation *e = &made->e;
+    const int64_t label = e->truth >= 0 && !x->opts.target.set ? e->truth : e->target;
+
+    if (!(x->opts.methods & 1u << HEED_EXPLAIN_ABLATION))
+        return HEED_OK;
+    TRY(heed_ablate(&made->ablation, m, picture, &label, err));
+    made->e.ablation = made->ablation;
     return HEED_OK;
 }
 
@@ -226,7 +262,7 @@ heed_status heed_explain(heed_explanation **out, heed_model *m, const heed_expla
     TRY(check_input(in, err));
     TRY(check_opts(&x.opts, err));
     if (x.opts.methods == 0)
-        x.opts.methods = (1u << HEED_EXPLAIN_METHODS) - 1;
+        x.opts.methods = EXPLAIN_MAPS;
     made = heed__alloc(ctx->heap, 1, sizeof *made);
     if (!made)
         return heed__fail_memory(err, sizeof *made);
@@ -240,9 +276,11 @@ heed_status heed_explain(heed_explanation **out, heed_model *m, const heed_expla
     fill_opts(&x);
     STEP(read_result(&made->e, &x, &r, in, err));
     STEP(copy_names(&made->e, x.arena, in, err));
+    STEP(copy_edits(&made->e, x.arena, m, err));
     STEP(heed__records_gradient(&r, made->e.target, err));
     STEP(heed__blanks_open(&x.blanks, m, in, &x.grid, r.classes, made->e.target, err));
     STEP(make_maps(&made->e, &x, err));
+    STEP(make_ablation(made, &x, m, in->x, err));
     *out = &made->e;
     made = NULL;
 done:
@@ -257,6 +295,7 @@ void heed_explanation_free(heed_context *ctx, heed_explanation *e)
 {
     if (!e)
         return;
+    heed_ablation_free(ctx, e->inside->ablation);
     heed__arena_release(&e->inside->arena);
     heed__release(ctx->heap, e->inside);
 }

@@ -16,7 +16,7 @@ typedef struct records {
     heed_model *model;
     const heed_tensor *x; /* f32 [1,C,H,W] */
     arena *arena;
-    heed_graph *graph; /* owns: evaluation; its outputs are the result, then the weights of each attention */
+    heed_graph *graph; /* owns: evaluation, edited; its outputs are the result, then the weights of each attention */
     heed_attention_record *list;
     int64_t n, classes;
     float *logits; /* [classes], the bits of heed_model_run */
@@ -27,6 +27,9 @@ heed_status heed__records_take(records *r, heed_model *m, const heed_tensor *x, 
 /* Adds d logit[target] / d weights to every record. */
 heed_status heed__records_gradient(records *r, int64_t target, heed_error *err);
 void heed__records_release(records *r);
+
+/* Name of the attention that node `index` is; NULL without memory. */
+const char *heed__attention_path(arena *a, const heed_graph *g, uint32_t index);
 
 /* Where `keys` tokens lie on a picture; rows 0 when they do not. */
 heed_token_grid heed__token_grid(int64_t keys, int64_t height, int64_t width);

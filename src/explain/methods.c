@@ -298,6 +298,8 @@ const explain_method heed__explain_methods[HEED_EXPLAIN_METHODS] = {
 
 const char *heed_explain_method_name(heed_explain_method m)
 {
+    if (m == HEED_EXPLAIN_ABLATION)
+        return "ablation";
     return (int)m >= 0 && (int)m < HEED_EXPLAIN_METHODS ? heed__explain_methods[m].name : "?";
 }
 

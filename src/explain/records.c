@@ -1,7 +1,8 @@
 /* What a model attends to on one input, read out of the graph that it runs.
  *
  * The evaluation graph is copied with one output more for each attention: its weights. A kernel is never
- * chosen by which outputs are wanted, so the result keeps the bits of heed_model_run.
+ * chosen by which outputs are wanted, so the result keeps the bits of heed_model_run. Edits of the model are
+ * made on that copy, after the attentions were found in it.
  *
  * For gradients the attentions of that graph are opened: out = w v with w a value like any other, and
  *
@@ -12,6 +13,7 @@
 #include "attention/attention.h"
 #include "base/error.h"
 #include "explain/explain.h"
+#include "passes/edit.h"
 #include "passes/passes.h"
 
 #include <stdio.h>
@@ -118,6 +120,21 @@ done:
     return st;
 }
 
+/* The model's edits, on the graph that has the weights as outputs: so these are the edited ones. */
+static heed_status add_edits(records *r, heed_error *err)
+{
+    const heed_edit *edits;
+    const int n = heed_model_edits(r->model, &edits);
+    heed_graph *edited = NULL;
+
+    if (n == 0)
+        return HEED_OK;
+    TRY(heed_graph_edit(&edited, r->graph, edits, n, err));
+    heed_graph_free(r->graph);
+    r->graph = edited;
+    return HEED_OK;
+}
+
 /* Plans and runs a graph once on the model's weights. */
 static heed_status run_once(const records *r, const heed_graph *g, const heed_tensor *in, int n_in,
                             const heed_tensor *out, int n_out, heed_error *err)
@@ -140,25 +157,22 @@ done:
 
 /* ---- records ---- */
 
-/* A name of its own for each attention: its scope, and #2 for the second in the same one. */
-static const char *record_path(const records *r, int64_t at, const char *scope)
+/* A name of its own for each attention: its scope, and #2 for the second in the same one. Edits know it by that. */
+const char *heed__attention_path(arena *a, const heed_graph *g, uint32_t index)
 {
-    const char *name = *scope ? scope : "attention";
-    const size_t n = strlen(name);
-    int64_t same = 1;
+    const char *scope = g->nodes[index].path;
+    int64_t nth = 1;
 
-    for (int64_t i = 0; i < at; i++) {
-        const char *other = r->list[i].path;
-
-        same += strncmp(other, name, n) == 0 && (other[n] == '\0' || other[n] == '#');
-    }
-    return same == 1 ? heed__arena_string(r->arena, name)
-                     : heed__arena_format(r->arena, "%s#%lld", name, (long long)same);
+    for (uint32_t i = 0; i < index; i++)
+        nth += heed__edit_slot(&g->nodes[i]) >= 0 && strcmp(g->nodes[i].path, scope) == 0;
+    scope = *scope ? scope : "attention";
+    return nth == 1 ? heed__arena_string(a, scope) : heed__arena_format(a, "%s#%lld", scope, (long long)nth);
 }
 
 /* Attentions of several sequences (windows of one picture) count as heads that lie nowhere. */
-static heed_status describe(records *r, int64_t i, const node *n, heed_error *err)
+static heed_status describe(records *r, int64_t i, uint32_t at, heed_error *err)
 {
+    const node *n = &r->graph->nodes[at];
     const heed_type *t = &heed__value(r->graph, r->graph->outputs[i + 1].value)->type;
     const int64_t height = r->x->type.dims[2], width = r->x->type.dims[3];
     heed_attention_record *to = &r->list[i];
@@ -168,7 +182,7 @@ static heed_status describe(records *r, int64_t i, const node *n, heed_error *er
                              "explain: the attention \"%.100s\" is %s; only f32 can be explained", n->path,
                              heed_dtype_name(t->dtype));
     *to = (heed_attention_record){
-        .path = record_path(r, i, n->path),
+        .path = heed__attention_path(r->arena, r->graph, at),
         .heads = t->dims[0] * t->dims[1],
         .queries = t->dims[2],
         .keys = t->dims[3],
@@ -199,7 +213,7 @@ static heed_status describe_all(records *r, heed_error *err)
         return heed__fail_memory(err, (uint64_t)r->n * sizeof *r->list);
     for (uint32_t i = 0; i < r->graph->n_nodes; i++)
         if (r->graph->nodes[i].op == &heed__op_attention)
-            TRY(describe(r, at++, &r->graph->nodes[i], err));
+            TRY(describe(r, at++, i, err));
     return HEED_OK;
 }
 
@@ -213,6 +227,7 @@ heed_status heed__records_take(records *r, heed_model *m, const heed_tensor *x, 
     STEP(heed_model_graph(m, &x->type, 1, HEED_EVAL, &plain, err));
     STEP(add_weights(&r->graph, plain, err));
     STEP(describe_all(r, err));
+    STEP(add_edits(r, err));
     out = heed__alloc(r->ctx->heap, (size_t)r->n + 1, sizeof *out);
     if (!out) {
         st = heed__fail_memory(err, (uint64_t)r->n * sizeof *out);

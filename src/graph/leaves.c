@@ -67,6 +67,16 @@ heed_value heed_state(heed_builder *b, const char *name, heed_type type, const h
     return named_leaf(b, &heed__op_state, heed__scope_path(b, name), type, init);
 }
 
+heed_value heed__state_under(heed_builder *b, const char *root, const char *name, heed_type type,
+                             const heed_init *init)
+{
+    const char *path = heed__scope_path(b, name);
+
+    if (!heed__poisoned(b) && !(path = heed__arena_format(&b->g->arena, "%s.%s", root, path)))
+        return heed__poison(b, HEED_ERR_MEMORY, "out of memory for the name \"%.60s\"", name);
+    return named_leaf(b, &heed__op_state, path, type, init);
+}
+
 heed_value heed_param_tie(heed_builder *b, const char *path)
 {
     if (heed__poisoned(b))

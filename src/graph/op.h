@@ -185,7 +185,8 @@ enum op_flags {
     OP_EFFECT = 64,  /* kept though nobody uses its outputs */
     OP_STRETCHES = 128,      /* ONNX's op stretches its operands by NumPy's rule: no Expand is written in front of it */
     OP_STRETCHES_LEADING = 256, /* the same for all axes but the last two */
-    OP_FAULTS = 512 /* its kernels call heed__fault: a run may end here, so no state may have changed before */
+    OP_FAULTS = 512, /* its kernels call heed__fault: a run may end here, so no state may have changed before */
+    OP_PATCHES = 1024 /* written over input 0 it moves no more bytes than input 1 has */
 };
 
 typedef struct op_onnx {
@@ -205,6 +206,8 @@ typedef struct op_def {
     void (*decompose)(op_decompose *d);      /* NULL: a primitive */
     op_view_fn *view;
     const op_kernel *cpu;                    /* first that accepts wins, the reference last */
+    /* OP_FAULTS: the sentence of a fault, after the op's name. NULL: element and value are named. */
+    void (*fault_text)(const void *attrs, int64_t item, double value, char *to, size_t size);
     double (*flops)(const op_call *c);       /* NULL: one for each element of output 0 */
     op_onnx onnx;
     bool (*onnx_accepts)(const onnx_emit *e); /* NULL: always */
@@ -234,6 +237,9 @@ int heed__axis(heed_builder *b, heed_value x, int axis);
 
 /* Full path of `name` in the current scope, in the builder's memory. */
 const char *heed__scope_path(heed_builder *b, const char *name);
+
+/* A state outside of the model's names: its path is "root." and that of `name` in the current scope ("kv_cache.decoder.length"). */
+heed_value heed__state_under(heed_builder *b, const char *root, const char *name, heed_type type, const heed_init *init);
 
 /* CRC-32C of the path of `name` in the current scope: the node number of a random op. */
 int64_t heed__random_node(heed_builder *b, const char *name);

@@ -23,6 +23,7 @@ heed_value heed_encoder_layer(heed_builder *b, const char *name, heed_value x, i
     const double p = o->dropout.set ? (double)o->dropout.value : 0.1;
     const heed_norm_opts norm = { .eps = o->eps };
     const heed_mha_opts attn = { .spec = o->spec,
+                                 .cache = o->cache,
                                  .dropout = o->weights_dropout == HEED_DROP_WEIGHTS ? p : 0 };
     heed_value h;
 

@@ -137,6 +137,9 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
         return heed__poison(b, HEED_ERR_SHAPE,
                             "%s: attention takes x [batch, time, width] and heads that divide the width",
                             name);
+    if (o->cache && (o->key.id || o->value.id || o->bias_kv))
+        return heed__poison(b, HEED_ERR_SPEC,
+                            "%s: a cache holds the layer's own keys: leave out key, value and bias_kv", name);
     heed_scope_push(b, name);
     p = project_all(b, x, o->key.id ? o->key : x, o->value.id ? o->value : o->key.id ? o->key : x, heads, o);
     if (o->bias_kv) {
@@ -146,7 +149,8 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
     }
     spec.combine.dropout.p = o->dropout;
     spec.combine.dropout.name = "dropout";
-    a = heed_attention(b, p.q, p.k, p.v, &spec);
+    a = o->cache ? heed__kv_cache_attend(b, o->cache, p.q, p.k, p.v, &spec)
+                 : heed_attention(b, p.q, p.k, p.v, &spec);
     heed_tap(b, "weights", a.weights);
     if (a.mean.id)
         heed_tap(b, "mean", a.mean);

@@ -60,6 +60,14 @@ heed_value heed__entmax(heed_builder *b, heed_value z, heed_value alpha);
 /* Zeros of a type (a broadcast scalar constant). */
 heed_value heed__zeros(heed_builder *b, const heed_type *type);
 
+/* Places of new rows in a KV cache, i64 [B,T], and the lengths after them (ops/cache_slots.c). start i64 [B]; count i64 [B] or {0}. */
+typedef struct cache_slots_attrs {
+    int64_t rows, capacity; /* T, C */
+    int64_t sinks;          /* places of a ring that are kept for ever; -1: no ring, the cache ends */
+} cache_slots_attrs;
+heed_value heed__cache_slots(heed_builder *b, const cache_slots_attrs *a, heed_value start, heed_value count,
+                             heed_value *total);
+
 /* Element-wise nodes with a fused kernel over one row primitive, used by gradients: relu_grad and so on (ops/binary.c). */
 heed_value heed__relu_grad(heed_builder *b, heed_value x, heed_value dy);
 heed_value heed__sigmoid_grad(heed_builder *b, heed_value y, heed_value dy);

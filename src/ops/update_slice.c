@@ -95,7 +95,7 @@ heed_value heed_update_slice(heed_builder *b, heed_value x, heed_value update, h
 
 const op_def heed__op_update_slice = {
     .name = "update_slice", .version = 1, .in = update_slice_in, .out = update_slice_out,
-    .infer = update_slice_infer,
+    .flags = OP_PATCHES, .infer = update_slice_infer,
     .grad = update_slice_grad, .cpu = update_slice_cpu, .torch = "x[start:start+size] = update",
     .samples = update_slice_samples,
 };

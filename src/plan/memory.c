@@ -34,7 +34,8 @@ static void find_last_readers(heed_plan *p)
         touch(p, p->outputs[i].operand.storage, (int32_t)p->n_steps);
 }
 
-/* Whether nothing else of step s lies in the memory of input j, but the same elements in the same order, and no output but `out`. */
+/* Whether nothing else of step s lies in the memory of input j, but the same elements in the same order, and no output but `out`.
+ * A patch moves elements to other places, so that the same order does not help. */
 static bool whole_and_alone(const heed_plan *p, const step *s, int j, const operand *out)
 {
     const operand *in = &s->in[j];
@@ -42,7 +43,7 @@ static bool whole_and_alone(const heed_plan *p, const step *s, int j, const oper
 
     for (int k = 0; k < s->n_in; k++)
         if (k != j && s->in[k].storage != NO_STORAGE && heed__storage_root(p, s->in[k].storage) == root &&
-            (s->in[k].offset != 0 || !heed__view_dense(&s->in[k].view) ||
+            (s->op->flags & OP_PATCHES || s->in[k].offset != 0 || !heed__view_dense(&s->in[k].view) ||
              !heed_type_equal(&s->in[k].view.type, &in->view.type)))
             return false;
     for (int k = 0; k < s->n_out; k++)
@@ -68,10 +69,10 @@ static bool can_overwrite(const heed_plan *p, const step *s, int32_t now, int j,
     return whole_and_alone(p, s, j, out);
 }
 
-static int slot_named(const op_slot *slots, const char *name)
+int heed__written_over(const op_def *op, int k)
 {
-    for (int i = 0; slots[i].name; i++)
-        if (strcmp(slots[i].name, name) == 0)
+    for (int i = 0; op->out[k].over && op->in[i].name; i++)
+        if (strcmp(op->in[i].name, op->out[k].over) == 0)
             return i;
     return -1;
 }
@@ -79,7 +80,7 @@ static int slot_named(const op_slot *slots, const char *name)
 /* The inputs that output k of this op may overwrite: bit j. */
 static uint64_t overwritable(const step *s, int k)
 {
-    int over = s->op->out[k].over ? slot_named(s->op->in, s->op->out[k].over) : -1;
+    const int over = heed__written_over(s->op, k);
 
     if (over >= 0 && over < s->n_in)
         return (uint64_t)1 << over;

@@ -11,6 +11,7 @@ typedef struct planner {
     heed_plan *p;
     operand *place; /* by value; storage NO_STORAGE: not made */
     operand *dense; /* a dense copy of a view, made once */
+    uint32_t *order; /* nodes of the graph as they run */
     bool *used;     /* some step, output or assign reads it */
     const heed_graph *g;
     heed_kernels kernels;
@@ -395,7 +396,7 @@ static void mark_used(planner *w)
 static heed_status plan_steps(planner *w, heed_error *err)
 {
     for (uint32_t i = 0; i < w->g->n_nodes; i++) {
-        const node *n = &w->g->nodes[i];
+        const node *n = &w->g->nodes[w->order[i]];
 
         if (n->op->flags & OP_LEAF)
             TRY(plan_leaf(w, n, err));
@@ -425,16 +426,18 @@ heed_status heed_plan_new(heed_plan **out, heed_context *ctx, const heed_graph *
     w.place = heed__alloc(h, w.g->n_values, sizeof *w.place);
     w.dense = heed__alloc(h, w.g->n_values, sizeof *w.dense);
     w.used = heed__alloc(h, w.g->n_values, sizeof *w.used);
+    w.order = heed__alloc(h, (size_t)w.g->n_nodes + 1, sizeof *w.order);
     p->inputs = heed__arena_alloc(&p->arena, w.g->n_nodes + 1, sizeof *p->inputs);
     p->weights = heed__arena_alloc(&p->arena, w.g->n_nodes + 1, sizeof *p->weights);
     p->outputs = heed__arena_alloc(&p->arena, w.g->n_outputs + 1, sizeof *p->outputs);
-    if (!w.place || !w.dense || !w.used || !p->inputs || !p->weights || !p->outputs) {
+    if (!w.place || !w.dense || !w.used || !w.order || !p->inputs || !p->weights || !p->outputs) {
         st = heed__fail_memory(err, w.g->n_values * sizeof *w.place);
         goto done;
     }
     for (uint32_t i = 0; i < w.g->n_values; i++)
         w.place[i].storage = w.dense[i].storage = NO_STORAGE;
     mark_used(&w);
+    STEP(heed__plan_order(w.order, ctx, w.g, err));
     STEP(plan_steps(&w, err));
     p->report.nodes = (int64_t)w.g->n_nodes;
     p->report.steps = (int64_t)p->n_steps;
@@ -447,6 +450,7 @@ done:
     heed__release(h, w.place);
     heed__release(h, w.dense);
     heed__release(h, w.used);
+    heed__release(h, w.order);
     heed_plan_free(p);
     return st;
 }

@@ -73,8 +73,11 @@ static inline uint32_t heed__storage_root(const heed_plan *p, uint32_t s)
     return s;
 }
 
-/* plan/report.c: inputs and outputs of a step, each once. */
+/* plan/report.c: inputs and outputs of a step, each once; of a patch in place only what is written. */
 uint64_t heed__step_bytes(const step *s);
+
+/* plan/order.c: the nodes in the order of running; `order` has room for all of them. */
+heed_status heed__plan_order(uint32_t *order, heed_context *ctx, const heed_graph *g, heed_error *err);
 
 /* plan/lower.c: passes in order. */
 heed_status heed__plan_lower(heed_graph **out, const heed_graph *g, heed_context *ctx, const heed_plan_opts *opts, heed_error *err);
@@ -84,6 +87,9 @@ const op_kernel *heed__plan_kernel(const op_def *op, const op_call *c, heed_kern
 
 /* A call as `accepts` sees it: types and level only. in and out have room for n views. */
 op_call heed__plan_call(heed_context *ctx, const heed_graph *g, const node *n, view *in, view *out);
+
+/* plan/memory.c: the input that output k of an op is made to lie over (op_slot.over), or -1. */
+int heed__written_over(const op_def *op, int k);
 
 /* plan/memory.c: in-place and write-through, lifetimes, offsets. */
 heed_status heed__plan_memory(heed_plan *p, heed_error *err);

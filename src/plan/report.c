@@ -7,10 +7,11 @@
 
 uint64_t heed__step_bytes(const step *s)
 {
+    const bool patch = s->op->flags & OP_PATCHES && s->in_place;
     uint64_t bytes = 0;
 
-    for (int i = 0; i < s->n_in + s->n_out; i++) {
-        const operand *o = i < s->n_in ? &s->in[i] : &s->out[i - s->n_in];
+    for (int i = patch ? 1 : 0; i < s->n_in + s->n_out; i++) {
+        const operand *o = i < s->n_in ? &s->in[i] : patch ? &s->in[1] : &s->out[i - s->n_in];
 
         if (o->storage != NO_STORAGE)
             bytes += (uint64_t)heed_type_count(&o->view.type) * heed_dtype_size(o->view.type.dtype);

@@ -4,6 +4,7 @@
 #include "base/context.h"
 #include "base/error.h"
 #include "graph/graph.h"
+#include "passes/edit.h"
 #include "session/weights.h"
 #include <heed/model.h>
 
@@ -11,6 +12,14 @@
 #include <string.h>
 
 #define INPUTS_MAX 16
+
+/* Copies of what heed_model_edit was given. */
+typedef struct kept_edits {
+    arena arena; /* all of it */
+    heed_edit *list;
+    const char **texts;
+    int n;
+} kept_edits;
 
 typedef struct kept_plan {
     heed_plan *plan; /* NULL: free */
@@ -30,6 +39,7 @@ struct heed_model {
     uint64_t clock, seed;
     int64_t parameters;
     char **taps; /* ended by NULL */
+    kept_edits edits;
 };
 
 heed_status heed_model_new(heed_model **out, heed_context *ctx, heed_build_fn *build, const void *config,
@@ -41,6 +51,7 @@ heed_status heed_model_new(heed_model **out, heed_context *ctx, heed_build_fn *b
     if (!m)
         return heed__fail_memory(err, sizeof *m);
     m->ctx = ctx;
+    heed__arena_init(&m->edits.arena, ctx->heap);
     m->build = build;
     m->config = config;
     m->room = opts && opts->plans > 0 ? opts->plans : 8;
@@ -90,6 +101,7 @@ void heed_model_free(heed_model *m)
     heed_session_free(m->session);
     heed_weights_free(m->weights);
     free_taps(m->ctx, m->taps);
+    heed__arena_release(&m->edits.arena);
     heed__release(h, m->plans);
     heed__release(h, m);
 }
@@ -115,6 +127,56 @@ heed_status heed_model_taps(heed_model *m, const char *const *taps, heed_error *
     m->taps = copy;
     forget_plans(m);
     return HEED_OK;
+}
+
+static heed_status copy_edits(kept_edits *to, const heed_edit *edits, int n, heed_error *err)
+{
+    text words;
+
+    to->list = heed__arena_alloc(&to->arena, (size_t)n, sizeof *to->list);
+    to->texts = heed__arena_alloc(&to->arena, (size_t)n, sizeof *to->texts);
+    if (!to->list || !to->texts)
+        return heed__fail_memory(err, (uint64_t)n * sizeof *to->list);
+    for (int i = 0; i < n; i++) {
+        TRY(heed__edit_copy(&to->list[i], &to->arena, &edits[i], err));
+        heed__text_init(&words, to->arena.heap, 0);
+        heed__edit_print(&words, &edits[i]);
+        to->texts[i] = words.failed ? NULL : heed__arena_string(&to->arena, words.data);
+        heed__text_release(&words);
+        if (!to->texts[i])
+            return heed__fail_memory(err, 0);
+    }
+    to->n = n;
+    return HEED_OK;
+}
+
+heed_status heed_model_edit(heed_model *m, const heed_edit *edits, int n, heed_error *err)
+{
+    kept_edits made = { .n = 0 };
+    heed_status st;
+
+    heed__arena_init(&made.arena, m->ctx->heap);
+    st = n > 0 ? copy_edits(&made, edits, n, err) : HEED_OK;
+    if (st != HEED_OK) {
+        heed__arena_release(&made.arena);
+        return st;
+    }
+    heed__arena_release(&m->edits.arena);
+    m->edits = made;
+    forget_plans(m);
+    return HEED_OK;
+}
+
+int heed_model_edits(const heed_model *m, const heed_edit **edits)
+{
+    if (edits)
+        *edits = m->edits.list;
+    return m->edits.n;
+}
+
+const char *heed_model_edit_text(const heed_model *m, int i)
+{
+    return i >= 0 && i < m->edits.n ? m->edits.texts[i] : "";
 }
 
 heed_status heed_model_graph(heed_model *m, const heed_type *inputs, int n, heed_mode mode, heed_graph **out,
@@ -165,7 +227,7 @@ static heed_status plan_for(heed_model *m, const heed_type *inputs, int n, kept_
 {
     const heed_plan_opts with = { .taps = (const char *const *)m->taps };
     kept_plan made = { .n_inputs = n }, *place = &m->plans[0];
-    heed_graph *g = NULL;
+    heed_graph *g = NULL, *edited = NULL;
     heed_status st;
 
     for (int i = 0; i < m->room; i++) {
@@ -180,7 +242,9 @@ static heed_status plan_for(heed_model *m, const heed_type *inputs, int n, kept_
             place = k;
     }
     STEP(heed_model_graph(m, inputs, n, HEED_EVAL, &g, err));
-    STEP(heed_plan_new(&made.plan, m->ctx, g, &with, err));
+    if (m->edits.n > 0)
+        STEP(heed_graph_edit(&edited, g, m->edits.list, m->edits.n, err));
+    STEP(heed_plan_new(&made.plan, m->ctx, edited ? edited : g, &with, err));
     STEP(heed_session_add(m->session, made.plan, &made.id, err));
     m->parameters = count_parameters(g);
     memcpy(made.inputs, inputs, (size_t)n * sizeof *inputs);
@@ -194,6 +258,7 @@ static heed_status plan_for(heed_model *m, const heed_type *inputs, int n, kept_
     made.plan = NULL;
 done:
     heed_plan_free(made.plan);
+    heed_graph_free(edited);
     heed_graph_free(g);
     return st;
 }

@@ -347,6 +347,12 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
         if (!(t->op->flags & OP_FAULTS)) /* the planner let states be written before this step */
             return heed__fail_at(err, HEED_ERR_BUG, t->path,
                                  "%s ends a run, but its op does not say OP_FAULTS", t->op->name);
+        if (t->op->fault_text) {
+            char why[300];
+
+            t->op->fault_text(t->attrs, item, s->fault.value, why, sizeof why);
+            return heed__fail_at(err, s->fault.code, t->path, "%s: %s", t->op->name, why);
+        }
         if (s->fault.code == HEED_ERR_NUMERIC)
             return heed__fail_at(err, s->fault.code, t->path, "%s: element %lld is NaN or infinite",
                                  t->op->name, (long long)item);

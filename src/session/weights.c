@@ -317,7 +317,8 @@ heed_status heed_weights_init(heed_weights *w, const heed_graph *g, uint64_t see
 
 bool heed_weights_in_model(const char *name)
 {
-    return strcmp(name, "rng") != 0 && strncmp(name, "optimizer.", 10) != 0 && strncmp(name, "ema.", 4) != 0;
+    return strcmp(name, "rng") != 0 && strncmp(name, "optimizer.", 10) != 0 && strncmp(name, "ema.", 4) != 0 &&
+           strncmp(name, "kv_cache.", 9) != 0;
 }
 
 bool heed__weights_in_part(const char *name, heed_weights_part part)

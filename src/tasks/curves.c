@@ -9,6 +9,7 @@
 #include "base/sizes.h"
 #include "base/sort.h"
 #include "explain/chart.h"
+#include "tasks/run.h"
 #include <heed/task.h>
 
 #include <math.h>
@@ -192,6 +193,7 @@ heed_status heed_run_curves(const heed_run *r, const char *folder, heed_tensor p
     heed_metrics *m = NULL;
     heed_status st;
 
+    TRY(heed__run_unedited(r, "a folder of curves", err));
     STEP(heed_metrics_new(&m, j.ctx, probability, labels, err));
     j.metrics = m;
     if (m->classes != heed_run_classes(r)) {

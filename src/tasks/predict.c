@@ -397,14 +397,21 @@ heed_status heed_taps_predict(heed_taps *t, heed_tensor pictures, float *logits,
 
 heed_status heed_taps_write(const heed_taps *t, const char *path, heed_error *err)
 {
-    heed_named_tensor *list = heed__alloc(t->run->ctx->heap, (size_t)t->n_taps, sizeof *list);
+    heed_named_tensor *list = heed__alloc(t->run->ctx->heap, (size_t)t->n_taps + 1, sizeof *list);
     heed_status st;
+    text edits;
 
     if (!list)
         return heed__fail_memory(err, (size_t)t->n_taps * sizeof *list);
+    heed__text_init(&edits, t->run->ctx->heap, 0);
     for (int i = 0; i < t->n_taps; i++)
         list[i] = (heed_named_tensor){ t->taps[i].name, { taps_type(&t->taps[i], t->n), t->taps[i].kept } };
-    st = heed_npz_write(t->run->ctx, path, list, t->n_taps, err);
+    for (int i = 0; i < heed_model_edits(t->run->model, NULL); i++)
+        heed__text_add(&edits, "%s\n", heed_model_edit_text(t->run->model, i));
+    list[t->n_taps] = (heed_named_tensor){ HEED_NPZ_EDITS, { HEED_TYPE(HEED_U8, (int64_t)edits.size), edits.data } };
+    st = edits.failed ? heed__fail_memory(err, 0)
+                      : heed_npz_write(t->run->ctx, path, list, t->n_taps + (edits.size > 0), err);
+    heed__text_release(&edits);
     heed__release(t->run->ctx->heap, list);
     return st;
 }

@@ -190,6 +190,7 @@ heed_status heed_run_self_test(heed_self_test_result *out, heed_run *r, heed_err
                                        .mean = r->config.mean,
                                        .std = r->config.std };
 
+    TRY(heed__run_unedited(r, "a self-test", err));
     return heed_model_self_test(out, r->model, &in, &r->config.self_test, err);
 }
 

@@ -17,6 +17,9 @@ struct heed_run {
     run_config config;
 };
 
+/* HEED_ERR_USAGE when the run is edited: `what` is said of runs as they were trained. */
+heed_status heed__run_unedited(const heed_run *r, const char *what, heed_error *err);
+
 /* How a picture from outside becomes one that the run was trained on. */
 picture_fit heed__run_fit(const heed_run *r);
 

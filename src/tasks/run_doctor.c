@@ -135,6 +135,7 @@ heed_status heed_run_doctor(heed_diagnosis **out, char **missing, heed_run *r, c
     char *words = NULL;
     heed_status st;
 
+    TRY(heed__run_unedited(r, "a diagnosis", err));
     heed__text_init(&v.missing, r->ctx->heap, 0);
     settled.trial = -1; /* a run has its history */
     STEP(find_data(&v));

@@ -526,6 +526,7 @@ heed_status heed_run_report(heed_run *r, const char *path, const heed_report_opt
     char *own = NULL;
     heed_status st;
 
+    TRY(heed__run_unedited(r, "a report", err));
     if (!path) {
         own = heed__path_join(r->ctx, r->folder, RUN_REPORT);
         path = own;

@@ -1,4 +1,5 @@
-/* Benchmarks: a table of small graphs, a table of row primitives, and the demo model whole.
+/* Benchmarks: a table of small graphs, a table of row primitives, decoding with a KV cache, and the demo model
+ * whole.
  *
  * A row is timed in at least five rounds of equally many runs; the best round says what the code can do, the median
  * what it did. Peaks are measured before the first row: multiply-adds in registers, reads from memory and from the
@@ -288,6 +289,118 @@ static heed_status bench_graphs(bench *b)
     return HEED_OK;
 }
 
+/* ---- decoding: one more row of each sequence, behind those in its cache ---- */
+
+typedef struct decode_case {
+    int64_t batch, past, width, heads, layers;
+} decode_case;
+
+static const decode_case decode_cases[] = {
+    { 1, 512, 256, 8, 4 },
+    { 8, 512, 256, 8, 4 },
+    { 8, 2048, 256, 8, 4 },
+};
+
+#define DECODE_STEPS 8192 /* timed one by one, at most */
+#define DECODE_FEWEST 200 /* for a p99 that is more than the slowest */
+
+static void build_decode(heed_builder *b, const int64_t *s)
+{
+    const decode_case *c = &decode_cases[s[0]];
+    const heed_kv_cache cache = heed_kv_cache_open(b, "decoder", c->batch, 1, c->past + 1, NULL);
+    heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, c->batch, 1, c->width));
+
+    heed_set_mode(b, HEED_EVAL);
+    for (int64_t i = 0; i < c->layers; i++) {
+        char name[32];
+
+        (void)snprintf(name, sizeof name, "layers.%lld", (long long)i);
+        x = heed_encoder_layer(b, name, x, c->heads,
+                               &(heed_encoder_layer_opts){ .feedforward = 4 * c->width,
+                                                           .norm = HEED_PRE_NORM,
+                                                           .cache = &cache });
+    }
+    heed_output(b, "y", x);
+}
+
+/* Steps at one and the same length: the row that each appends is taken back outside of the clock. */
+static heed_status decode_times(const bench *b, bench_graph *g, const decode_case *c, double *sorted,
+                                int *steps)
+{
+    const double until = heed__os_seconds() + b->seconds;
+    int n = 0;
+
+    for (; n < DECODE_STEPS && (n < DECODE_FEWEST || heed__os_seconds() < until); n++) {
+        const double began = heed__os_seconds();
+
+        TRY(heed__bench_once(g, b->err));
+        bench_insert(sorted, n, heed__os_seconds() - began);
+        TRY(heed_kv_cache_rewind(g->weights, "decoder", HEED_EVERY_SEQUENCE, c->past, b->err));
+    }
+    *steps = n;
+    return HEED_OK;
+}
+
+static heed_status decode_row(bench *b, const char *name, int64_t index, double *seconds)
+{
+    const decode_case *c = &decode_cases[index];
+    const int threads = heed_context_threads(b->ctx);
+    const graph_case what = { .build = build_decode, .size = { index } };
+    heed_bench_row row = { .name = name, .threads = threads, .unit = HEED_BENCH_GBS };
+    bench_graph g = { 0 };
+    heed_tensor length;
+    heed_status st;
+
+    STEP(heed__bench_prepare(&g, b->ctx, graph_build, &what, NULL, b->list ? BENCH_PLAN : BENCH_SESSION, b->err));
+    row.block_bytes = heed_plan_describe(g.plan).block_bytes;
+    if (b->list) {
+        STEP(heed__bench_tell(b, &row));
+        goto done;
+    }
+    length = heed_weights_find(g.weights, "kv_cache.decoder.length");
+    for (int64_t i = 0; i < c->batch; i++)
+        ((int64_t *)length.data)[i] = c->past;
+    heed_session_profile(g.session, b->profile);
+    STEP(heed__bench_once(&g, b->err)); /* caches, pages */
+    STEP(heed_kv_cache_rewind(g.weights, "decoder", HEED_EVERY_SEQUENCE, c->past, b->err));
+    STEP(decode_times(b, &g, c, seconds, &row.rounds));
+    STEP(bench_record(b, name, heed__bench_once, &g));
+    row.best = seconds[0];
+    row.median = seconds[row.rounds / 2];
+    row.p99 = seconds[(int64_t)row.rounds * 99 / 100];
+    row.rate = (double)heed_plan_describe(g.plan).weight_bytes / row.best * 1e-9; /* parameters and cache */
+    row.peak = threads * b->read_gbs;
+    st = heed__bench_tell(b, &row);
+done:
+    heed__bench_release(&g);
+    return st;
+}
+
+static heed_status bench_decode(bench *b)
+{
+    heap *h = b->ctx->heap;
+    heed_status st = HEED_OK;
+    double *seconds = heed__alloc(h, DECODE_STEPS, sizeof *seconds);
+
+    if (!seconds)
+        return heed__fail_memory(b->err, DECODE_STEPS * sizeof *seconds);
+    for (size_t i = 0; i < sizeof decode_cases / sizeof *decode_cases; i++) {
+        const decode_case *c = &decode_cases[i];
+        char name[BENCH_NAME];
+
+        (void)snprintf(name, sizeof name, "attention decode step %lldx%lldx%lldx%lldx%lld",
+                       (long long)c->batch, (long long)c->past, (long long)c->width, (long long)c->heads,
+                       (long long)c->layers);
+        if (!heed__bench_wanted(b, name))
+            continue;
+        STEP(heed__bench_peaks(b));
+        STEP(decode_row(b, name, (int64_t)i, seconds));
+    }
+done:
+    heed__release(h, seconds);
+    return st;
+}
+
 /* ---- row primitives, in the first-level cache, on one thread ---- */
 
 typedef struct row_run {
@@ -503,6 +616,7 @@ heed_status heed_bench_run(heed_context *ctx, const heed_bench_opts *opts, heed_
         return heed__fail(err, HEED_ERR_USAGE, "a benchmark has at most %d rounds, not %d", ROUNDS_MOST, b.rounds);
     TRY(bench_graphs(&b));
     TRY(heed__bench_attention(&b));
+    TRY(bench_decode(&b));
     TRY(bench_models(&b));
     TRY(bench_rows(&b));
     if (b.told == 0)

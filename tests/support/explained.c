@@ -148,6 +148,23 @@ static void put_classes(explained *x, const char *const *names)
     x->e.truth = 6;
 }
 
+/* The first attention's heads in the order 0, 1, .. with falling effects; those of the second help nothing. */
+static const heed_ablation *put_ablation(explained *x, const heed_attention_record *a)
+{
+    heed_ablation *to = block(x, 1, sizeof *to);
+    heed_head_effect *heads = block(x, 24, sizeof *heads);
+    int64_t *label = block(x, 1, sizeof *label);
+
+    *label = 3;
+    *to = (heed_ablation){ 1, 24, label, 0.25, 2.5, heads };
+    for (int i = 0; i < 24; i++) {
+        heads[i] = (heed_head_effect){ a[i / 12].path, i / 12, i % 12, 0.25, 1.5 - i * 0.0625 };
+        heads[i].effect = i < 12 ? heads[i].effect : 0.0625 * (12 - i);
+        heads[i].loss += heads[i].effect;
+    }
+    return to;
+}
+
 heed_explanation *explained_new(explained_kind kind)
 {
     static const heed_verdict mixed[HEED_EXPLAIN_METHODS] = { HEED_NO_BETTER, HEED_FAITHFUL, HEED_FAITHFUL,
@@ -181,6 +198,7 @@ heed_explanation *explained_new(explained_kind kind)
         e->n_attentions = 2;
         a[0] = attention(x, kind == EXPLAINED_VIT ? "block.0.self_attn" : "</td><script>x", 4, 50, 50, vit);
         a[1] = attention(x, "block.1.self_attn", 4, 50, 50, vit);
+        e->ablation = put_ablation(x, a);
     } else if (kind == EXPLAINED_POOL) {
         e->n_attentions = 1;
         e->model = "conv-attention, runs/fa";
@@ -197,7 +215,11 @@ heed_explanation *explained_new(explained_kind kind)
     if (kind == EXPLAINED_HOSTILE) {
         e->input = "<script>alert(3)</script>\"'.png";
         e->model = "--><script>alert(4)</script>";
-        e->edit = "zero head 1 of block.0 <i>";
+        static const char *const edits[] = { "block.0 <i>:head=1:zero" };
+
+        e->edit = edits[0];
+        e->edits = edits;
+        e->n_edits = 1;
     }
     return e;
 }

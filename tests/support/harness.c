@@ -745,6 +745,7 @@ static void check_zero(harness *h, harness_row *row, int index)
 /* Ops that give a meaning to every index. */
 static const char *const index_meant[] = {
     "update_slice", /* start is clamped, so that the update fits */
+    "put_rows",     /* a row that is not written */
     "one_hot",      /* a row of zeros */
     "softmax_cross_entropy_grad", /* no gradient: the loss before it has ended the run */
     NULL,

@@ -6,5 +6,8 @@ const attention_ops LEVEL_NAME(attention_ops) = {
     .forward_bytes = LEVEL_NAME(attention_forward_bytes),
     .backward_bytes = LEVEL_NAME(attention_backward_bytes),
     .forward = LEVEL_NAME(attention_forward),
+    .probe_bytes = LEVEL_NAME(attention_probe_bytes),
+    .probe = LEVEL_NAME(attention_probe),
+    .deltas = LEVEL_NAME(attention_deltas),
     .backward = LEVEL_NAME(attention_backward),
 };

@@ -3,30 +3,53 @@
  *   a tile of 64 keys at a time: S = Q K^T, m' = max(m, max S), P = e^(S - m'),
  *   l = l e^(m - m') + sum P, O = O e^(m - m') + P V    (Milakov, Gimelshein 2018; Dao 2022)
  *
- * Q is multiplied by the scale when it is packed: S then needs none. */
+ * Q is multiplied by the scale when it is packed: S then needs none. A sink is one more key without a value, the last of all.
+ *
+ * Probes ride along in the same way. With x = s - m, so that w = e^x / l:
+ *
+ *   entropy = ln l - sum P x / l,  where A = sum P x becomes e^(m - m') (A + l (m - m')) when the maximum moves;
+ *   distance = sum P |p - j| / l;  the k largest scores of a row are a heap, which few keys enter;
+ *   weights and rows: scores are stored, and become weights once m and l are known. */
 
-#include "cpu/level/attention_tile.h"
+#include "cpu/level/attention_terms.h"
 #include "cpu/level/attention_level.h"
 
 /* A block of queries on its way through the tiles. The shift is m, or 0 while no key was kept. */
 typedef struct forward_block {
-    float *q, *s;         /* panels */
-    float *k, *v, *out;   /* the tile on end, its values, the sums of a row: rows of `width` floats */
-    float *m, *shift, *l; /* a number a row; l: VL partial sums a row */
+    int64_t begin, end;
+    float *q, *s;              /* panels */
+    float *k, *v, *out;        /* the tile on end, its values, the sums of a row: rows of `width` floats */
+    float *m, *shift, *l;      /* a number a row; l: VL partial sums a row */
+    float *entropy, *distance; /* VL partial sums a row: A and sum P |p - j| */
+    float *kept, *total;       /* a number a row: the sum of l, and the denominator */
     int64_t width;
+    bool terms, tracks, reports, drops;
+    float *report[ATTENTION_ROWS];     /* where the scores of a row are stored for its weights, or NULL */
+    int64_t n_largest[ATTENTION_ROWS]; /* in the heap of a row */
 } forward_block;
 
-/* Scores of queries i .. i+n-1 and one tile, -inf where not kept; most[r] = their maxima. words NULL: all keys are kept. */
-static void forward_scores(const attention_head *h, const forward_block *b, int64_t begin, int64_t i,
-                           int64_t n, int64_t vectors, uint64_t all, const uint64_t *words, float *most)
+/* Some queries of the block against a tile. */
+typedef struct forward_part {
+    int64_t i, at, n; /* the first, its place in the block, how many */
+    int64_t first, keys, vectors;
+    const uint64_t *words; /* NULL: all keys are kept */
+} forward_part;
+
+/* Scores, -inf where not kept; most[r] = their maxima. */
+static void forward_scores(const attention_head *h, const forward_block *b, const forward_part *t,
+                           float *most)
 {
-    product_scores(b->s, b->q + (i - begin) * PANEL, ATTENTION_ROWS, b->k, n, vectors * VL, h->dk);
-    for (int64_t r = 0; r < n; r++) {
-        const uint64_t word = words ? words[r] : all;
+    const uint64_t all = whole_word(t->keys);
+
+    product_scores(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k, t->n, t->vectors * VL, h->dk);
+    if (b->terms)
+        add_all_terms(h, b->s, t->i, t->n, t->first, t->keys, t->vectors);
+    for (int64_t r = 0; r < t->n; r++) {
+        const uint64_t word = t->words ? t->words[r] : all;
         float *s = b->s + r * PANEL;
         vf m = vsplat(MINUS_INF);
 
-        for (int64_t v = 0; v < vectors; v++) {
+        for (int64_t v = 0; v < t->vectors; v++) {
             vf z = vload(s + v * VL);
 
             if (!word_whole(word, v)) {
@@ -39,86 +62,320 @@ static void forward_scores(const attention_head *h, const forward_block *b, int6
     }
 }
 
-/* Moves m and shift on to the new maxima; change[r] = e^(m - m'). */
-static void forward_maxima(const forward_block *b, int64_t at, int64_t n, const float *most, float *change)
+/* Moves m and shift on to the new maxima; moved[r] = shift - shift', change[r] = e^(m - m'). */
+static void forward_maxima(const forward_block *b, const forward_part *t, const float *most, float *change,
+                           float *moved)
 {
     float m[GROUP + VL], shift[GROUP + VL];
 
-    memcpy(m, b->m + at, (size_t)n * sizeof *m);
-    for (int64_t r = 0; r < n; r += VL) {
+    memcpy(m, b->m + t->at, (size_t)t->n * sizeof *m);
+    for (int64_t r = 0; r < t->n; r += VL) {
         const vf before = vload(m + r), now = larger(vload(most + r), before);
         const vf base = vselect((vi)(now == MINUS_INF), vsplat(0.0f), now);
 
         vstore(change + r, exp_down(before - base));
+        vstore(moved + r, vload(b->shift + t->at + r) - base);
         vstore(m + r, now);
         vstore(shift + r, base);
     }
-    memcpy(b->m + at, m, (size_t)n * sizeof *m);
-    memcpy(b->shift + at, shift, (size_t)n * sizeof *m);
+    memcpy(b->m + t->at, m, (size_t)t->n * sizeof *m);
+    memcpy(b->shift + t->at, shift, (size_t)t->n * sizeof *m);
 }
 
-/* Scores to weights e^(s - shift), and their sums. */
-static void forward_weights(const attention_head *h, const forward_block *b, int64_t begin, int64_t i,
-                            int64_t n, int64_t first, int64_t vectors, const float *change)
+/* Row r: scores to weights e^(s - shift), and their sums. `drops` and `tracks` are constants where this is called. */
+VEC_INLINE void forward_row(const attention_head *h, const forward_block *b, const forward_part *t, int64_t r,
+                            float change, float moved, const bool drops, const bool tracks)
 {
-    for (int64_t r = 0; r < n; r++) {
-        const vf shift = vsplat(b->shift[i - begin + r]);
-        float *s = b->s + r * PANEL, *l = b->l + (i - begin + r) * VL;
-        vf sum = vload(l) * change[r];
+    const vf shift = vsplat(b->shift[t->at + r]);
+    const int64_t behind = t->first - (t->i + r) - h->mask.offset; /* j - p of the first key */
+    float *const s = b->s + r * PANEL, *const l = b->l + (t->at + r) * VL;
+    float *const entropy = b->entropy + (t->at + r) * VL, *const distance = b->distance + (t->at + r) * VL;
+    uint32_t words[PANEL + 2 * VL];
+    vf sum = vload(l), x_sum = { 0 }, far_sum = { 0 };
 
-        if (h->drops) {
-            uint32_t words[PANEL + 2 * VL];
+    if (tracks) {
+        x_sum = vfma(sum, vsplat(moved), vload(entropy)) * change;
+        far_sum = vload(distance) * change;
+    }
+    sum = sum * change;
+    if (drops)
+        dropout_words(words, h, t->i + r, t->first, t->vectors);
+    for (int64_t v = 0; v < t->vectors; v++) {
+        const vf x = vload(s + v * VL) - shift, p = exp_down(x);
 
-            dropout_words(words, h, i + r, first, vectors);
-            for (int64_t v = 0; v < vectors; v++) {
-                const vf p = exp_down(vload(s + v * VL) - shift);
-
-                sum += p;
-                vstore(s + v * VL, dropped(p, words + v * VL, h->threshold, h->kept));
-            }
-        } else {
-            for (int64_t v = 0; v < vectors; v++) {
-                const vf p = exp_down(vload(s + v * VL) - shift);
-
-                sum += p;
-                vstore(s + v * VL, p);
-            }
+        sum += p;
+        if (tracks) {
+            x_sum = vfma(p, larger(x, vsplat(-104.0f)), x_sum);
+            far_sum = vfma(p, vabs(vsplat((float)(behind + v * VL)) + lane_numbers()), far_sum);
         }
-        vstore(l, sum);
+        vstore(s + v * VL, drops ? dropped(p, words + v * VL, h->threshold, h->kept) : p);
+    }
+    vstore(l, sum);
+    if (tracks) {
+        vstore(entropy, x_sum);
+        vstore(distance, far_sum);
     }
 }
 
-/* out = O / l and lse = shift + ln l; rows that kept nothing: zeros and -inf. */
-static void forward_finish(const attention_head *h, const forward_block *b, const attention_result *to,
-                           int64_t begin, int64_t end)
+static void forward_weights(const attention_head *h, const forward_block *b, const forward_part *t,
+                            const float *change, const float *moved)
 {
-    float l[ATTENTION_ROWS + VL];
-
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t r = i - begin;
-        const float *o = b->out + r * b->width;
-
-        l[r] = vsum_lanes(vload(b->l + r * VL));
-        const vf by = vsplat(l[r]);
-        const vi none = (vi)(by == 0.0f);
-        for (int64_t p = 0; to->out && p < h->dv; p += VL) {
-            const vf y = (vf)(~none & (vi)(vload(o + p) / by));
-
-            if (p + VL <= h->dv)
-                vstore(to->out + i * h->dv + p, y);
-            else
-                vstore_part(to->out + i * h->dv + p, y, h->dv - p);
-        }
-    }
-    for (int64_t i = begin; to->lse && i < end; i += VL) {
-        const vf sum = vload(l + (i - begin));
-        const vf lse = vload(b->shift + (i - begin)) + vf_log(sum); /* ln 0 = -inf */
-
-        if (i + VL <= end)
-            vstore(to->lse + i, lse);
+    for (int64_t r = 0; r < t->n; r++) {
+        if (b->drops && b->tracks)
+            forward_row(h, b, t, r, change[r], moved[r], true, true);
+        else if (b->drops)
+            forward_row(h, b, t, r, change[r], moved[r], true, false);
+        else if (b->tracks)
+            forward_row(h, b, t, r, change[r], moved[r], false, true);
         else
-            vstore_part(to->lse + i, lse, end - i);
+            forward_row(h, b, t, r, change[r], moved[r], false, false);
     }
+}
+
+/* ---- the largest weights: a heap a row, whose root is the least of them; of equals the higher key is less ---- */
+
+static bool heap_less(const float *z, const int64_t *key, int64_t a, int64_t b)
+{
+    return z[a] < z[b] || (!(z[b] < z[a]) && key[a] > key[b]);
+}
+
+static void heap_swap(float *z, int64_t *key, int64_t a, int64_t b)
+{
+    const float x = z[a];
+    const int64_t j = key[a];
+
+    z[a] = z[b];
+    key[a] = key[b];
+    z[b] = x;
+    key[b] = j;
+}
+
+static void heap_sink(float *z, int64_t *key, int64_t n, int64_t at)
+{
+    for (int64_t child = 2 * at + 1; child < n; child = 2 * at + 1) {
+        if (child + 1 < n && heap_less(z, key, child + 1, child))
+            child++;
+        if (!heap_less(z, key, child, at))
+            return;
+        heap_swap(z, key, child, at);
+        at = child;
+    }
+}
+
+/* Keys come in rising order: one that only equals the root of a full heap stays outside. Returns the new size. */
+static int64_t heap_add(float *z, int64_t *key, int64_t n, int64_t most, float x, int64_t j)
+{
+    if (n == most) {
+        z[0] = x;
+        key[0] = j;
+        heap_sink(z, key, n, 0);
+        return n;
+    }
+    z[n] = x;
+    key[n] = j;
+    for (int64_t at = n; at > 0 && heap_less(z, key, at, (at - 1) / 2); at = (at - 1) / 2)
+        heap_swap(z, key, at, (at - 1) / 2);
+    return n + 1;
+}
+
+static void forward_largest(forward_block *b, const forward_part *t, const attention_result *to,
+                            const float *most)
+{
+    for (int64_t r = 0; r < t->n; r++) {
+        const int64_t row = t->at + r, k = to->topk;
+        float *const z = to->heap + row * k;
+        int64_t *const key = to->heap_keys + row * k;
+        int64_t n = b->n_largest[row];
+
+        if (n == k && !(most[r] > z[0]))
+            continue;
+        for (int64_t v = 0; v < t->vectors; v++) {
+            const float *s = b->s + r * PANEL + v * VL, least = n == k ? z[0] : MINUS_INF;
+
+            if (vany((vi)(vload(s) > vsplat(least))))
+                for (int64_t lane = 0; lane < VL; lane++)
+                    if (s[lane] > (n == k ? z[0] : MINUS_INF))
+                        n = heap_add(z, key, n, k, s[lane], t->first + v * VL + lane);
+        }
+        b->n_largest[row] = n;
+    }
+}
+
+/* The heap in falling order, as weights. Scores that differ may give one weight: then the lower key is first again. */
+static void forward_list_largest(const forward_block *b, const attention_result *to)
+{
+    for (int64_t row = 0; row < b->end - b->begin; row++) {
+        const int64_t k = to->topk, at = (b->begin + row) * k;
+        float *const z = to->heap + row * k;
+        int64_t *const key = to->heap_keys + row * k, n = 0;
+
+        for (int64_t left = b->n_largest[row] - 1; left > 0; left--) {
+            heap_swap(z, key, 0, left);
+            heap_sink(z, key, left, 0);
+        }
+        for (; n < b->n_largest[row]; n++) {
+            z[n] = (exp_down(vsplat(z[n] - b->shift[row])) / vsplat(b->total[row]))[0];
+            if (!(z[n] > 0))
+                break;
+            for (int64_t e = n; e > 0 && z[e - 1] == z[e] && key[e - 1] > key[e]; e--)
+                heap_swap(z, key, e - 1, e);
+        }
+        for (int64_t e = 0; e < k; e++) {
+            if (to->topk_values)
+                to->topk_values[at + e] = e < n ? z[e] : 0;
+            if (to->topk_indices)
+                to->topk_indices[at + e] = e < n ? key[e] : -1;
+        }
+    }
+}
+
+/* ---- scores that become weights ---- */
+
+/* The rows of the block that are reported: the first place of each that is listed. */
+static void forward_reported(const attention_head *h, forward_block *b, const attention_result *to)
+{
+    const int64_t tk = h->mask.tk, from = to->row_list ? 0 : b->begin,
+                  until = to->row_list ? to->n_rows : b->end;
+
+    b->reports = to->weights || to->rows;
+    for (int64_t i = b->begin; b->reports && i < b->end; i++)
+        b->report[i - b->begin] = to->weights ? to->weights + i * tk : NULL;
+    for (int64_t n = from; to->rows && !to->weights && n < until; n++) {
+        const int64_t i = to->row_list ? to->row_list[n] : n;
+
+        if (i >= b->begin && i < b->end && !b->report[i - b->begin])
+            b->report[i - b->begin] = to->rows + n * tk;
+    }
+    for (int64_t r = 0; b->reports && r < b->end - b->begin; r++)
+        for (int64_t j = 0; b->report[r] && j < tk; j++)
+            b->report[r][j] = MINUS_INF;
+}
+
+static void forward_store(const forward_block *b, const forward_part *t)
+{
+    for (int64_t r = 0; r < t->n; r++) {
+        float *const to = b->report[t->at + r];
+
+        for (int64_t v = 0; to && v < t->vectors; v++) {
+            const int64_t left = t->keys - v * VL;
+
+            if (left >= VL)
+                vstore(to + t->first + v * VL, vload(b->s + r * PANEL + v * VL));
+            else
+                vstore_part(to + t->first + v * VL, vload(b->s + r * PANEL + v * VL), left);
+        }
+    }
+}
+
+static void forward_report(const attention_head *h, const forward_block *b, const attention_result *to)
+{
+    const int64_t tk = h->mask.tk, from = to->row_list ? 0 : b->begin,
+                  until = to->row_list ? to->n_rows : b->end;
+
+    for (int64_t r = 0; r < b->end - b->begin; r++) {
+        const vf shift = vsplat(b->shift[r]), by = vsplat(b->total[r]);
+        float *const w = b->report[r];
+
+        for (int64_t j = 0; w && j < tk; j += VL) {
+            const int64_t left = tk - j;
+            const vf z = left >= VL ? vload(w + j) : vload_part(w + j, left);
+            const vf y = (vf)(~(vi)(by == 0.0f) & (vi)(exp_down(z - shift) / by));
+
+            if (left >= VL)
+                vstore(w + j, y);
+            else
+                vstore_part(w + j, y, left);
+        }
+    }
+    for (int64_t n = from; to->rows && n < until; n++) {
+        const int64_t i = to->row_list ? to->row_list[n] : n;
+
+        if (i >= b->begin && i < b->end && to->rows + n * tk != b->report[i - b->begin])
+            memcpy(to->rows + n * tk, b->report[i - b->begin], (size_t)tk * sizeof(float));
+    }
+}
+
+/* ---- the end ---- */
+
+/* One number a row for queries at + r: to all of them, or none of the rest. */
+VEC_INLINE void store_rows(float *to, vf x, int64_t left)
+{
+    if (left >= VL)
+        vstore(to, x);
+    else
+        vstore_part(to, x, left);
+}
+
+/* Denominators, with the sink: m' = max(m, sink), total = l e^(m - m') + e^(sink - m'); a row that kept nothing has total 0.
+ * What was summed up so far moves on to m'. */
+static void forward_totals(const attention_head *h, const forward_block *b)
+{
+    const int64_t n = b->end - b->begin;
+    const vf sink = vsplat(h->sink);
+    float change[ATTENTION_ROWS + VL], moved[ATTENTION_ROWS + VL];
+
+    for (int64_t r = 0; r < n; r++)
+        b->kept[r] = b->total[r] = vsum_lanes(vload(b->l + r * VL));
+    if (!h->has_sink)
+        return;
+    for (int64_t r = 0; r < n; r += VL) {
+        const vf before = vload(b->m + r), m = larger(before, sink), c = exp_down(before - m);
+        const vi some = ~(vi)(before == MINUS_INF);
+        const vf kept = vload(b->kept + r) * c;
+
+        vstore(change + r, c);
+        vstore(moved + r, (vf)(some & (vi)(before - m)));
+        vstore(b->kept + r, (vf)(some & (vi)kept));
+        vstore(b->total + r, (vf)(some & (vi)(kept + exp_down(sink - m))));
+        vstore(b->shift + r, (vf)(some & (vi)m));
+    }
+    scale_rows(b->out, b->width, n, change);
+    for (int64_t r = 0; b->tracks && r < n; r++) {
+        const vf l = vload(b->l + r * VL), x_sum = vload(b->entropy + r * VL);
+
+        vstore(b->entropy + r * VL, vfma(l, vsplat(moved[r]), x_sum) * change[r]);
+        vstore(b->distance + r * VL, vload(b->distance + r * VL) * change[r]);
+    }
+}
+
+/* entropy = (kept / total) ln total - A / total, distance = sum P |p - j| / total. */
+static void forward_tracked(const forward_block *b, const attention_result *to)
+{
+    const int64_t n = b->end - b->begin;
+    float x_sum[ATTENTION_ROWS + VL], far_sum[ATTENTION_ROWS + VL];
+
+    for (int64_t r = 0; r < n; r++) {
+        x_sum[r] = vsum_lanes(vload(b->entropy + r * VL));
+        far_sum[r] = vsum_lanes(vload(b->distance + r * VL));
+    }
+    for (int64_t r = 0; r < n; r += VL) {
+        const vf total = vload(b->total + r);
+        const vi some = ~(vi)(total == 0.0f);
+        const vf entropy = vload(b->kept + r) / total * vf_log(total) - vload(x_sum + r) / total;
+
+        if (to->entropy)
+            store_rows(to->entropy + b->begin + r, (vf)(some & (vi)larger(vsplat(0.0f), entropy)), n - r);
+        if (to->distance)
+            store_rows(to->distance + b->begin + r, (vf)(some & (vi)(vload(far_sum + r) / total)), n - r);
+    }
+}
+
+/* out = O / total and lse = shift + ln total; rows that kept nothing: zeros and -inf. */
+static void forward_finish(const attention_head *h, const forward_block *b, const attention_result *to)
+{
+    const int64_t n = b->end - b->begin;
+
+    for (int64_t r = 0; to->out && r < n; r++) {
+        const float *o = b->out + r * b->width;
+        float *y = to->out + (b->begin + r) * h->dv;
+        const vf by = vsplat(b->total[r]);
+        const vi some = ~(vi)(by == 0.0f);
+
+        for (int64_t p = 0; p < h->dv; p += VL)
+            store_rows(y + p, (vf)(some & (vi)(vload(o + p) / by)), h->dv - p);
+    }
+    for (int64_t r = 0; to->lse && r < n; r += VL)
+        store_rows(to->lse + b->begin + r, vload(b->shift + r) + vf_log(vload(b->total + r)), n - r);
 }
 
 /* Where everything lies in the four areas; floats of the largest. */
@@ -126,7 +383,7 @@ static int64_t forward_areas(forward_block *b, int64_t dk, int64_t dv, void *con
 {
     const int64_t width = whole_vectors(dv), keys = (dk + width) * PANEL, out = width * ATTENTION_ROWS;
     const int64_t q = panels(dk) * ATTENTION_ROWS * PANEL,
-                  numbers = GROUP * PANEL + ATTENTION_ROWS * (VL + 2) + 2 * VL;
+                  numbers = GROUP * PANEL + ATTENTION_ROWS * (3 * VL + 4) + 4 * VL;
 
     if (b) {
         b->width = width;
@@ -136,8 +393,12 @@ static int64_t forward_areas(forward_block *b, int64_t dk, int64_t dv, void *con
         b->q = scratch[2];
         b->s = scratch[3];
         b->l = b->s + GROUP * PANEL;
-        b->m = b->l + ATTENTION_ROWS * VL;
+        b->entropy = b->l + ATTENTION_ROWS * VL;
+        b->distance = b->entropy + ATTENTION_ROWS * VL;
+        b->m = b->distance + ATTENTION_ROWS * VL;
         b->shift = b->m + ATTENTION_ROWS + VL;
+        b->kept = b->shift + ATTENTION_ROWS + VL;
+        b->total = b->kept + ATTENTION_ROWS + VL;
     }
     return kernel_max(kernel_max(keys, out), kernel_max(q, numbers));
 }
@@ -157,64 +418,42 @@ static int64_t forward_vectors(const uint64_t *words, int64_t n, uint64_t all)
     return word_vectors(any);
 }
 
-/* The weights, from final maxima and sums: scores once more, e^(s - shift) / l. */
-static void forward_report(const attention_head *h, const forward_block *b, float *weights, int64_t begin,
-                           int64_t end)
+static void forward_begin(const attention_head *h, forward_block *b, const attention_result *to)
 {
-    const attention_mask *m = &h->mask;
-    uint64_t words[ATTENTION_ROWS];
+    const int64_t n = b->end - b->begin;
 
-    memset(weights + begin * m->tk, 0, (size_t)((end - begin) * m->tk) * sizeof *weights);
-    for (int64_t first = heed__attention_next(m, begin, end, 0); first < m->length;
-         first = heed__attention_next(m, begin, end, first + PANEL)) {
-        const int64_t keys = kernel_min(PANEL, m->length - first);
-        const attention_tile kind = heed__attention_words(m, begin, end, first, words);
-
-        if (kind == ATTENTION_SKIP)
-            continue;
-        pack_tile(b->k, h->k + first * h->k_step, h->k_step, keys, h->dk);
-        for (int64_t i = begin; i < end; i += GROUP) {
-            const int64_t n = kernel_min(GROUP, end - i);
-            float most[GROUP + VL];
-
-            forward_scores(h, b, begin, i, n, kernel_ceil(keys, VL), whole_word(keys),
-                           kind == ATTENTION_PART ? words + (i - begin) : NULL, most);
-            for (int64_t r = 0; r < n; r++) {
-                const vf shift = vsplat(b->shift[i - begin + r]),
-                         by = vsplat(vsum_lanes(vload(b->l + (i - begin + r) * VL)));
-                float *to = weights + (i + r) * m->tk + first;
-
-                for (int64_t v = 0; v < keys && by[0] != 0; v += VL) {
-                    const vf w = exp_down(vload(b->s + r * PANEL + v) - shift) / by;
-
-                    if (v + VL <= keys)
-                        vstore(to + v, w);
-                    else
-                        vstore_part(to + v, w, keys - v);
-                }
-            }
-        }
+    b->terms = has_terms(h);
+    b->drops = h->drops;
+    b->tracks = to->entropy || to->distance;
+    clear_rows(b->out, b->width, n, b->width);
+    clear_rows(b->l, VL, n, VL);
+    for (int64_t r = 0; r < n + VL; r++) {
+        b->m[r] = MINUS_INF;
+        b->shift[r] = 0;
     }
+    if (b->tracks) {
+        clear_rows(b->entropy, VL, n, VL);
+        clear_rows(b->distance, VL, n, VL);
+    }
+    if (to->topk)
+        memset(b->n_largest, 0, sizeof b->n_largest);
+    forward_reported(h, b, to);
+    pack_panels(b->q, ATTENTION_ROWS, h->q + b->begin * h->q_step, h->q_step,
+                kernel_min(b->end, h->mask.q_length) - b->begin, h->dk, h->scale);
 }
 
 void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_result *to, int64_t begin,
                                    int64_t end, void *const scratch[4])
 {
     const attention_mask *m = &h->mask;
-    const int64_t n_rows = end - begin;
     uint64_t words[ATTENTION_ROWS];
     bool any = false;
     forward_block b;
 
     (void)forward_areas(&b, h->dk, h->dv, scratch);
-    clear_rows(b.out, b.width, n_rows, b.width);
-    clear_rows(b.l, VL, n_rows, VL);
-    for (int64_t r = 0; r < n_rows + VL; r++) {
-        b.m[r] = MINUS_INF;
-        b.shift[r] = 0;
-    }
-    pack_panels(b.q, ATTENTION_ROWS, h->q + begin * h->q_step, h->q_step,
-                kernel_min(end, m->q_length) - begin, h->dk, h->scale);
+    b.begin = begin;
+    b.end = end;
+    forward_begin(h, &b, to);
     for (int64_t first = heed__attention_next(m, begin, end, 0); first < m->length;
          first = heed__attention_next(m, begin, end, first + PANEL)) {
         const int64_t keys = kernel_min(PANEL, m->length - first);
@@ -225,24 +464,39 @@ void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_resu
         pack_tile(b.k, h->k + first * h->k_step, h->k_step, keys, h->dk);
         pack(b.v, b.width, h->v + first * h->v_step, h->v_step, keys, h->dv);
         for (int64_t i = begin; i < end; i += GROUP) {
-            const int64_t n = kernel_min(GROUP, end - i), at = i - begin;
-            const uint64_t *row_words = kind == ATTENTION_PART ? words + at : NULL;
-            const int64_t vectors = forward_vectors(row_words, n, whole_word(keys));
-            float most[GROUP + VL], change[GROUP + VL];
+            const int64_t n = kernel_min(GROUP, end - i);
+            const uint64_t *row_words = kind == ATTENTION_PART ? words + (i - begin) : NULL;
+            const forward_part t = { .i = i,
+                                     .at = i - begin,
+                                     .n = n,
+                                     .first = first,
+                                     .keys = keys,
+                                     .vectors = forward_vectors(row_words, n, whole_word(keys)),
+                                     .words = row_words };
+            float most[GROUP + VL], change[GROUP + VL], moved[GROUP + VL];
 
-            if (vectors == 0)
+            if (t.vectors == 0)
                 continue;
-            forward_scores(h, &b, begin, i, n, vectors, whole_word(keys), row_words, most);
-            forward_maxima(&b, at, n, most, change);
-            forward_weights(h, &b, begin, i, n, first, vectors, change);
+            forward_scores(h, &b, &t, most);
+            if (b.reports)
+                forward_store(&b, &t);
+            if (to->topk)
+                forward_largest(&b, &t, to, most);
+            forward_maxima(&b, &t, most, change, moved);
+            forward_weights(h, &b, &t, change, moved);
             if (any)
-                scale_rows(b.out + at * b.width, b.width, n, change);
-            product(ROW, b.out + at * b.width, b.width, b.s, b.v, b.width, n, b.width,
-                    kernel_min(keys, vectors * VL), true);
+                scale_rows(b.out + t.at * b.width, b.width, n, change);
+            product(ROW, b.out + t.at * b.width, b.width, b.s, b.v, b.width, n, b.width,
+                    kernel_min(keys, t.vectors * VL), true);
         }
         any = true;
     }
-    forward_finish(h, &b, to, begin, end);
-    if (to->weights)
-        forward_report(h, &b, to->weights, begin, end);
+    forward_totals(h, &b);
+    forward_finish(h, &b, to);
+    if (b.tracks)
+        forward_tracked(&b, to);
+    if (to->topk)
+        forward_list_largest(&b, to);
+    if (b.reports)
+        forward_report(h, &b, to);
 }

@@ -6,10 +6,16 @@
 #include "cpu/vec.h"
 
 size_t LEVEL_NAME(attention_forward_bytes)(int64_t dk, int64_t dv);
-size_t LEVEL_NAME(attention_backward_bytes)(int64_t dk, int64_t dv, int64_t rows);
+size_t LEVEL_NAME(attention_probe_bytes)(int64_t dk, int64_t heads, int64_t keys, int64_t pooled_q);
+void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_second *to, int64_t n_heads,
+                                 float *mean, int64_t first, int64_t last, void *const scratch[4]);
+size_t LEVEL_NAME(attention_backward_bytes)(int64_t dk, int64_t dv);
 void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_result *to, int64_t begin,
                                    int64_t end, void *const scratch[4]);
 void LEVEL_NAME(attention_backward)(const attention_head *heads, const attention_upstream *upstream,
-                                    int64_t group, float *dk, float *dv, void *const scratch[4]);
+                                    int64_t group, const attention_part *part, float *dk, float *dv,
+                                    void *const scratch[4]);
+void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstream *u, int64_t begin,
+                                  int64_t end);
 
 #endif

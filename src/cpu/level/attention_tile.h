@@ -251,10 +251,30 @@ static inline int64_t word_vectors(uint64_t word)
     return word ? (PANEL - __builtin_clzll(word) + VL - 1) / VL : 0;
 }
 
+/* 0, 1, 2, .. */
+VEC_INLINE vf lane_numbers(void)
+{
+#if LEVEL == 4
+    return (vf){ 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+#elif LEVEL == 3
+    return (vf){ 0, 1, 2, 3, 4, 5, 6, 7 };
+#else
+    return (vf){ 0, 1, 2, 3 };
+#endif
+}
+
 /* The words that decide what dropout keeps of row i: of `vectors` vectors of keys from `first` on. */
 static inline void dropout_words(uint32_t to[PANEL + 2 * VL], const attention_head *h, int64_t i, int64_t first,
                           int64_t vectors)
 {
+    const int64_t n = kernel_min(vectors * VL, h->mask.tk - first);
+
+    if (h->dropout_keep) {
+        memset(to, 0, (size_t)(vectors * VL) * sizeof *to);
+        for (int64_t j = 0; j < n; j++)
+            to[j] = h->dropout_keep[i * h->mask.tk + first + j] ? UINT32_MAX : 0;
+        return;
+    }
     for (int64_t v = 0; v < vectors; v += 2)
         philox_words(to + v * VL, h->seed, h->step, h->node, h->row + (uint32_t)i,
                      (uint32_t)((first + v * VL) / 4));

@@ -1,0 +1,188 @@
+/* heed attend: the attention operator on given tensors: computed, checked, shown, explained. */
+
+#include "cli/cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct attend_args {
+    const char *in, *q, *k, *v, *spec, *score, *scale, *probe, *out, *html;
+    int64_t threads;
+    int kernel, isa;
+    bool weights, grad, check, show, explain_plan, json, force;
+} attend_args;
+
+static const cli_option attend_table[] = {
+    OPTIONAL(attend_args, in, .value = "IN", .doc = "a safetensors file: tensors under their reserved names"),
+    STRING(attend_args, spec, .value = "SPEC",
+           .doc = "the descriptor, JSON or a file of it; default the file's metadata spec, else {}"),
+    STRING(attend_args, q, .value = "ROWS", .doc = "queries typed as JSON, or a .npy, .csv or .json file"),
+    STRING(attend_args, k, .value = "ROWS", .doc = "keys, likewise"),
+    STRING(attend_args, v, .value = "ROWS", .doc = "values, likewise"),
+    SWITCH(attend_args, weights, .doc = "writes the weights too"),
+    SWITCH(attend_args, grad, .doc = "writes d_NAME for every differentiable input; needs dout, dweights or dlse"),
+    STRING(attend_args, probe, .value = "LIST",
+           .doc = "probes in place of the descriptor's: entropy,received,topk:8,rows:0+5,heads:1,pooled:16x16,"
+                  "distance,lse,mean; none turns them off"),
+    PATH(attend_args, out, .value = "FILE", .doc = "where results are written, as safetensors"),
+    SWITCH(attend_args, check, .doc = "compares with what the file expects; exit code 1 when something is off"),
+    ONE_OF(attend_args, kernel, .words = "auto|reference|streaming", .fallback = "auto",
+           .doc = "forces the composition or the fused kernels; exit code 4 where they do not serve"),
+    SWITCH(attend_args, explain_plan, .doc = "computes nothing: which kernel runs, why, and what it costs"),
+    FORCE_OPTION(attend_args, "writes over files that are there"),
+    THREADS_OPTION(attend_args),
+    ISA_OPTION(attend_args),
+    JSON_OPTION(attend_args, "prints JSON in place of tables"),
+    OPTIONS_END,
+};
+
+/* ---- --check ---- */
+
+static void attend_sizes(char to[200], const heed_type *t)
+{
+    size_t n = (size_t)snprintf(to, 200, "%s [", heed_dtype_name(t->dtype));
+
+    for (int i = 0; i < t->rank && n < 180; i++)
+        n += (size_t)snprintf(to + n, 200 - n, i ? ",%lld" : "%lld", (long long)t->dims[i]);
+    (void)snprintf(to + n, 200 - n, "]");
+}
+
+static void attend_line_json(const heed_attend_line *l)
+{
+    printf("{\"tensor\":");
+    heed__cli_json(stdout, l->name);
+    printf(",\"shape\":[");
+    for (int d = 0; d < l->type.rank; d++)
+        printf(d ? ",%lld" : "%lld", (long long)l->type.dims[d]);
+    printf("],\"worst\":");
+    heed__cli_number(stdout, l->worst);
+    printf(",\"share\":");
+    heed__cli_number(stdout, l->share);
+    printf(",\"ok\":%s,\"why\":", l->ok ? "true" : "false");
+    heed__cli_json(stdout, l->why);
+    printf("}\n");
+}
+
+static void attend_line_text(const cli *c, const heed_attend_line *l)
+{
+    char sizes[200];
+
+    attend_sizes(sizes, &l->type);
+    printf("%-20s %-22s error %-12.4g %6.2f %% of allowed  %s%s%s%s%s\n", l->name, sizes, l->worst,
+           100 * l->share, l->ok ? c->out.green : c->out.red, l->ok ? "ok" : "BAD", c->out.off,
+           l->why[0] ? ": " : "", l->why);
+}
+
+/* A case that is meant to be refused is good when it is, whoever refuses it. */
+static heed_status attend_check_refused(cli *c, heed_status st, bool json)
+{
+    const bool refused = heed_status_exit_code(st) == 3;
+
+    if (st != HEED_OK && !refused)
+        return st;
+    if (json) {
+        printf("{\"refused\":%s,\"ok\":%s,\"why\":", refused ? "true" : "false", refused ? "true" : "false");
+        heed__cli_json(stdout, c->err.text);
+        printf("}\n");
+    } else if (refused) {
+        printf("refused, as expected  %sok%s: ", c->out.green, c->out.off);
+        heed__cli_text(stdout, c->err.path);
+        fputs(c->err.path[0] ? ": " : "", stdout);
+        heed__cli_text(stdout, c->err.text);
+        putchar('\n');
+    } else {
+        printf("computed, though a refusal was expected  %sBAD%s\n", c->out.red, c->out.off);
+    }
+    c->findings = !refused;
+    c->err = (heed_error){ 0 };
+    return HEED_OK;
+}
+
+static heed_status attend_check(cli *c, const attend_args *a, heed_attend *x, const heed_attend_opts *opts)
+{
+    heed_status st = heed_attend_build(x, opts, &c->err);
+
+    if (st == HEED_OK)
+        st = heed_attend_run(x, &c->err);
+    if (heed_attend_refusal_expected(x, NULL))
+        return attend_check_refused(c, st, a->json);
+    TRY(st);
+    if (heed_attend_expected(x) == 0)
+        return heed__cli_fail(c, HEED_ERR_USAGE, "the file has no expected results: there is nothing to check");
+    for (int i = 0; i < heed_attend_expected(x); i++) {
+        const heed_attend_line l = heed_attend_compare(x, i);
+
+        if (a->json)
+            attend_line_json(&l);
+        else
+            attend_line_text(c, &l);
+        c->findings |= !l.ok;
+    }
+    return HEED_OK;
+}
+
+/* ---- all ---- */
+
+static heed_status attend_usage(cli *c, const attend_args *a)
+{
+    const bool writes = !a->check && !a->explain_plan && !a->show && !a->html;
+
+    if (a->in && (a->q || a->k || a->v))
+        return heed__cli_fail(c, HEED_ERR_USAGE, "give a file or --q, --k and --v, not both");
+    if (!a->in && !(a->q && a->k && a->v))
+        return heed__cli_fail(c, HEED_ERR_USAGE, "give a file, or all of --q, --k and --v");
+    if (!a->in && a->check)
+        return heed__cli_fail(c, HEED_ERR_USAGE, "--check compares with what a file expects: give one");
+    if (a->in && writes && !a->out)
+        return heed__cli_fail(c, HEED_ERR_USAGE, "where should results go? --out FILE, or --show, --check, --explain-plan");
+    return a->out ? heed__cli_exists(c, a->out, a->force) : HEED_OK;
+}
+
+static heed_status attend_inputs(cli *c, const attend_args *a, heed_attend **x)
+{
+    if (a->in)
+        return heed_attend_open(x, c->ctx, a->in, &c->err);
+    TRY(heed_attend_new(x, c->ctx, &c->err));
+    TRY(heed_attend_type(*x, "q", a->q, &c->err));
+    TRY(heed_attend_type(*x, "k", a->k, &c->err));
+    return heed_attend_type(*x, "v", a->v, &c->err);
+}
+
+static heed_status attend_run(cli *c, const void *args)
+{
+    const attend_args *a = args;
+    const heed_attend_opts opts = { .spec = a->spec,
+                                    .probe = a->probe,
+                                    .kernel = (heed_attend_kernel)a->kernel,
+                                    .weights = a->weights,
+                                    .grad = a->grad,
+                                    .expected = a->check };
+    heed_attend *x = NULL;
+    heed_status st;
+
+    STEP(attend_usage(c, a));
+    STEP(heed__cli_open(c, a->threads, a->isa));
+    STEP(attend_inputs(c, a, &x));
+    if (a->check) {
+        STEP(attend_check(c, a, x, &opts));
+        goto done;
+    }
+    STEP(heed_attend_build(x, &opts, &c->err));
+    STEP(heed_attend_run(x, &c->err));
+    if (a->out)
+        STEP(heed_attend_write(x, a->out, &c->err));
+done:
+    heed_attend_free(x);
+    return st;
+}
+
+const cli_command heed__cli_attend = {
+    .name = "attend",
+    .does = "compute attention of given tensors, and check, show or explain it",
+    .options = attend_table,
+    .args_size = sizeof(attend_args),
+    .run = attend_run,
+    .about = "The operator is docs/attention.md; its descriptor is a JSON object.\n",
+    .example = "heed attend case.safetensors --check\n",
+};
