@@ -29,6 +29,15 @@ typedef struct side {
     heed_error err;
 } side;
 
+/* {"KEY": "TEXT"} */
+static void side_say(const char *key, const char *words)
+{
+    printf("{\"%s\": \"", key);
+    for (; *words; words++)
+        printf(*words == '"' || *words == '\\' ? "\\%c" : "%c", *words);
+    printf("\"}\n");
+}
+
 static heed_status side_open(side *s, const char *name)
 {
     heed_bench_row row;
@@ -40,7 +49,7 @@ static heed_status side_open(side *s, const char *name)
     (void)snprintf(s->name, sizeof s->name, "%s", name);
     TRY(heed__bench_attention_open(&s->graph, s->ctx, s->name, &row, &flops, &s->err));
     if (row.skipped) {
-        printf("{\"skipped\": \"%s\"}\n", row.skipped);
+        side_say("skipped", row.skipped);
         return HEED_OK;
     }
     TRY(heed__bench_once(&s->graph, &s->err));
@@ -167,14 +176,14 @@ int main(int argc, char **argv)
         return 1;
     }
     if (rss && side_resident(&s, rss) != HEED_OK) {
-        printf("{\"error\": \"%s\"}\n", s.err.text);
+        side_say("error", s.err.text);
         rc = 1;
     }
     while (!rss && fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = '\0';
         s.err = (heed_error){ 0 };
         if (side_line(&s, line) != HEED_OK)
-            printf("{\"error\": \"%s\"}\n", s.err.text);
+            side_say("error", s.err.text);
         fflush(stdout);
     }
     heed__bench_release(&s.graph);
