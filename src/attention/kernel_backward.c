@@ -8,7 +8,7 @@
  * all heads and sequences that use them, in order, so that memory is needed for the bias alone. Smaller sums (rel, biases along one
  * axis, temperature, sink) stand in `shared` per head, a few floats a query or key, and are added up in `finish`. */
 
-#include "attention/kernel.h"
+#include "attention/kernel_rows.h"
 
 #include <string.h>
 
@@ -428,5 +428,6 @@ const op_kernel heed__attention_grad_cpu[] = {
       .run = backward_run,
       .finish = backward_finish,
       .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_OUT) | KERNEL_BIT(AT_LSE) | KERNEL_BIT(AT_DLSE) },
+    ROWS_BACKWARD,
     KERNEL_END,
 };

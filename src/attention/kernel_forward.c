@@ -1,6 +1,6 @@
 /* attention in tiles: items are blocks of ATTENTION_ROWS queries of each head. */
 
-#include "attention/kernel.h"
+#include "attention/kernel_rows.h"
 
 #include <string.h>
 
@@ -135,5 +135,6 @@ const op_kernel heed__attention_cpu[] = {
       .prepare = heed__kernel_prepare,
       .run = forward_run,
       .dense_in = KERNEL_DENSE },
+    ROWS_FORWARD,
     KERNEL_END,
 };

@@ -1,6 +1,7 @@
-/* attention_probe in tiles: an item is a range of keys of a sequence, with all heads, so that every sum has one owner. */
+/* attention_probe in tiles: an item is a range of keys of a sequence, with all heads, so that every sum has one owner. What tiles
+ * do not serve goes by rows. */
 
-#include "attention/kernel.h"
+#include "attention/kernel_rows.h"
 
 static const char *probe_refuses(const op_call *c)
 {
@@ -103,5 +104,6 @@ const op_kernel heed__attention_probe_cpu[] = {
       .prepare = heed__kernel_prepare,
       .run = probe_run,
       .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_LSE) },
+    ROWS_PROBE,
     KERNEL_END,
 };

@@ -13,6 +13,13 @@
 
 #define ATTENTION_ROWS 128 /* queries of one call of forward: packing a tile of keys is shared by so many */
 
+/* Queries of one call of the rows kernels, which keep so many rows of weights at once. No bit depends on it. */
+#define ATTENTION_BLOCK 32
+static inline int64_t attention_block(int64_t tk)
+{
+    return tk > 8192 ? ATTENTION_BLOCK / 2 : ATTENTION_BLOCK;
+}
+
 enum attention_head_score { HEAD_DOT, HEAD_ADDITIVE, HEAD_SQ_DISTANCE, HEAD_DISTANCE };
 enum attention_head_normaliser {
     HEAD_SOFTMAX,
@@ -58,10 +65,11 @@ typedef struct attention_head {
 typedef struct attention_result {
     float *out, *lse; /* [tq, dv], [tq] */
     float *weights;   /* [tq, tk] */
+    float *rel_sums;  /* [tq, row_size] */
     float *entropy, *distance;
     float *topk_values; /* [tq, topk] */
     int64_t *topk_indices, topk;
-    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with */
+    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with; tiles only */
     int64_t *heap_keys;
     /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed. Without a list
      * query n is row n. */
@@ -74,15 +82,17 @@ typedef struct attention_result {
  * be NULL, and sums are added to what stands there. Those of numbers shared by heads and sequences are this head's alone: the
  * caller adds them up in a fixed order. */
 typedef struct attention_upstream {
-    const float *out, *lse, *dout, *dlse;
+    const float *out, *lse, *dout, *dlse; /* the rows kernels need neither out nor lse; dout may be NULL there */
     int64_t dout_step;
-    float *delta; /* [tq]: sum_d dout out, which `deltas` writes and `backward` reads */
+    const float *dweights, *drel_sums; /* [tq, tk] in rows of dweights_step, [tq, row_size]; NULL: none. Rows kernels only */
+    int64_t dweights_step;
+    float *delta; /* tiles: [tq]: sum_d dout out, which `deltas` writes and `backward` reads */
     float *dq;    /* written */
-    float *dbias; /* dbias[i dbias_row + j dbias_key] += ds; zeroed or holding earlier sums; dbias_key 0 or 1 */
+    float *dbias; /* dbias[i dbias_row + j dbias_key] += ds (rows: by the steps of bias); zeroed or holding earlier sums */
     int64_t dbias_row, dbias_key;
-    float *drel, *drow_rel;    /* tq + tk - 1; [tq, row_size]: zeroed before */
-    float *dtemperature_rows;  /* [tq]: of each query; zeroed before */
-    float *dsink_rows;         /* [tq]: e^(sink - lse) (dlse - delta), written by `deltas` */
+    float *drel, *drow_rel;   /* tq + tk - 1; [tq, row_size]: zeroed before */
+    float *dtemperature_rows; /* tiles: [tq]: of each query; zeroed before */
+    float *dsink_rows;        /* tiles: [tq]: e^(sink - lse) (dlse - delta), written by `deltas` */
     float *dadd_v;          /* dk; zeroed before */
     float *dtemperature, *dsink, *dsigmoid_bias, *dalpha, *dspan; /* one number each, zeroed before */
 } attention_upstream;
@@ -99,6 +109,14 @@ typedef struct attention_second {
 typedef struct attention_part {
     int64_t query, query_end, key, key_end;
 } attention_part;
+
+/* Sums over the weights of all queries, added to: each may be NULL. */
+typedef struct attention_sums {
+    float *received; /* [tk]: sum over i of w_ij */
+    float *pooled;   /* [ceil(tq/pooled_q), ceil(tk/pooled_k)]: sums of w in blocks */
+    int64_t pooled_q, pooled_k;
+    float *mean; /* [tq, tk]: w_ij */
+} attention_sums;
 
 typedef struct attention_ops {
     /* Bytes of each of the four scratch areas. */
@@ -129,6 +147,16 @@ typedef struct attention_ops {
      * the way in which a head is cut into parts changes no bit. */
     void (*backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
                      const attention_part *part, float *dk, float *dv, void *const scratch[4]);
+
+    /* The same for every cell, with whole rows of weights: at most attention_block(tk) queries at a time. */
+    size_t (*rows_bytes)(int64_t dk, int64_t dv, int64_t tk);
+    size_t (*rows_backward_bytes)(int64_t dk, int64_t dv, int64_t tk);
+    void (*rows_forward)(const attention_head *h, const attention_result *to, int64_t begin, int64_t end,
+                         void *const scratch[4]);
+    void (*rows_sums)(const attention_head *h, const attention_sums *to, int64_t begin, int64_t end,
+                      void *const scratch[4]);
+    void (*rows_backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                          float *dk, float *dv, void *const scratch[4]);
 } attention_ops;
 
 /* The table of a level, NULL when it is not built in. */

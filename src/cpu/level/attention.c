@@ -10,4 +10,9 @@ const attention_ops LEVEL_NAME(attention_ops) = {
     .probe = LEVEL_NAME(attention_probe),
     .deltas = LEVEL_NAME(attention_deltas),
     .backward = LEVEL_NAME(attention_backward),
+    .rows_bytes = LEVEL_NAME(attention_rows_bytes),
+    .rows_backward_bytes = LEVEL_NAME(attention_rows_backward_bytes),
+    .rows_forward = LEVEL_NAME(attention_rows_forward),
+    .rows_sums = LEVEL_NAME(attention_rows_sums),
+    .rows_backward = LEVEL_NAME(attention_rows_backward),
 };

@@ -17,5 +17,13 @@ void LEVEL_NAME(attention_backward)(const attention_head *heads, const attention
                                     void *const scratch[4]);
 void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstream *u, int64_t begin,
                                   int64_t end);
+size_t LEVEL_NAME(attention_rows_bytes)(int64_t dk, int64_t dv, int64_t tk);
+size_t LEVEL_NAME(attention_rows_backward_bytes)(int64_t dk, int64_t dv, int64_t tk);
+void LEVEL_NAME(attention_rows_forward)(const attention_head *h, const attention_result *to, int64_t begin,
+                                        int64_t end, void *const scratch[4]);
+void LEVEL_NAME(attention_rows_sums)(const attention_head *h, const attention_sums *to, int64_t begin,
+                                     int64_t end, void *const scratch[4]);
+void LEVEL_NAME(attention_rows_backward)(const attention_head *heads, const attention_upstream *upstream,
+                                         int64_t group, float *dk, float *dv, void *const scratch[4]);
 
 #endif
