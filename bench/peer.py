@@ -6,6 +6,8 @@
 Requests: {"do": "open", "case": {..}, "file": F}, {"do": "time", "seconds": s}, {"do": "close"}, {"do": "versions"}. A case
 is computed from heed's inputs in F and compared with heed's outputs in F before anything is timed.
 """
+import ctypes
+import gc
 import json
 import struct
 import sys
@@ -255,6 +257,8 @@ def memory(peer, case):
     run()                                        # threads, libraries, their pools
     given = made_up(case)
     run, _ = peer.open(case, given)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)             # what is free already would hide what is taken
     with open("/proc/self/clear_refs", "w") as f:
         f.write("5")                             # forgets the most so far
     before = status_kib("VmRSS")

@@ -54,10 +54,11 @@ static heed_status side_open(side *s, const char *name)
     }
     TRY(heed__bench_once(&s->graph, &s->err));
     TRY(heed__bench_memory(&s->graph, &row, &s->err));
-    printf("{\"kernel\": \"%s\", \"flops\": %.17g, \"kept\": %.9g, \"block_bytes\": %llu, \"extra_bytes\": %llu,"
-           " \"allocations\": %lld}\n",
-           row.kernel, flops, row.kept, (unsigned long long)row.block_bytes, (unsigned long long)row.extra_bytes,
-           (long long)row.allocations);
+    printf(
+        "{\"kernel\": \"%s\", \"flops\": %.17g, \"kept\": %.9g, \"block_bytes\": %llu, \"extra_bytes\": %llu,"
+        " \"allocations\": %lld}\n",
+        row.kernel, flops, row.kept, (unsigned long long)row.block_bytes, (unsigned long long)row.extra_bytes,
+        (long long)row.allocations);
     return HEED_OK;
 }
 

@@ -23,7 +23,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 TOLERANCE = 2e-4        # of the largest value, for results and gradients of f32
-LONG = (2048, 4096)     # tokens that a quick run leaves out, 4096, or takes alone, 2048
 U_ROUNDS = 3            # it is no measure, so a few rounds do
 
 
@@ -46,18 +45,29 @@ def plain(kind, which, tokens):
 
 
 def cases():
+    """The longest last."""
     out = []
-    for tokens in (128, 512, 1024, 2048, 4096):
-        quick = tokens in (512, 2048)
-        out.append(case("full", "forward", tokens, ["pytorch", "onnxruntime"],
-                        {"pytorch": 1.35 if tokens == 128 else 1.15, "onnxruntime": 1.0, "roofline": 0.76}, quick=quick))
-        out.append(case("causal", "forward", tokens,
-                        ["pytorch", "onnxruntime"] + (["flex"] if tokens == 2048 else []),
-                        {"pytorch": 1.7 if tokens <= 512 else 1.4 if tokens == 1024 else 1.3}, quick=quick))
-        out.append(case("full", "both", tokens, ["pytorch"], {"pytorch": 1.3, "roofline": 0.84}, quick=quick))
-        out.append(case("causal", "both", tokens, ["pytorch"], {"pytorch": 1.8 if tokens <= 1024 else 1.5}, quick=quick))
+    for tokens in (128, 512, 1024, 2048):
+        out += full_and_causal(tokens)
+    out += special()
+    return out + full_and_causal(4096) + probes()
+
+
+def full_and_causal(tokens):
+    quick = tokens in (512, 2048)
+    return [
+        case("full", "forward", tokens, ["pytorch", "onnxruntime"],
+             {"pytorch": 1.35 if tokens == 128 else 1.15, "onnxruntime": 1.0, "roofline": 0.76}, quick=quick),
+        case("causal", "forward", tokens, ["pytorch", "onnxruntime"] + (["flex"] if tokens == 2048 else []),
+             {"pytorch": 1.7 if tokens <= 512 else 1.4 if tokens == 1024 else 1.3}, quick=quick),
+        case("full", "both", tokens, ["pytorch"], {"pytorch": 1.3, "roofline": 0.84}, quick=quick),
+        case("causal", "both", tokens, ["pytorch"], {"pytorch": 1.8 if tokens <= 1024 else 1.5}, quick=quick),
+    ]
+
+
+def special():
     t = 2048
-    out += [
+    return [
         case("window 256", "forward", t, ["pytorch", "flex"], {"pytorch": 8, "flex": 1.8}, quick=True),
         case("window 256", "both", t, ["pytorch"], {"pytorch": 8}, quick=True),
         case("window 256 and globals", "both", t, ["pytorch"]),
@@ -71,13 +81,15 @@ def cases():
         case("layer, mean weights", "both", t, ["pytorch"], {"pytorch": 1.2, "heed without": 1.2},
              {"heed without": plain("layer", "both", t)}),
     ]
+
+
+def probes():
     t = 4096
-    out += [
+    return [
         case("row probes", "forward", t, [], {"heed without": 1.15}, {"heed without": plain("full", "forward", t)}),
         case("key probes", "forward", t, [], {"heed without": 1.60}, {"heed without": plain("full", "forward", t)}),
-        case("key probes", "both", t, [], {"heed without": 1.05}, {"heed without": plain("full", "both", t)}),
+        case("key probes", "both", t, [], None, {"heed without": plain("full", "both", t)}),
     ]
-    return out
 
 
 def memory_cases():
@@ -236,7 +248,9 @@ def measure(o, c, heed, second, peers, folder):
         os.remove(path)
     for label, name in c["beside"].items():
         second.label = label
-        if "kernel" in second.open(name):
+        facts_beside = second.open(name)
+        if "kernel" in facts_beside:
+            row["beside"] = dict(facts_beside, name=name)
             sides.append(second)
     peak = heed.ask_line("peak")["gflops"]
     times, failed = rounds_of(o, sides, o.rounds)
@@ -333,6 +347,11 @@ def tell(row):
     say("  ".join(parts))
 
 
+def tell_memory(row):
+    heed, peer = row.get("heed_kib", row.get("not_run")), row.get("pytorch_kib", row.get("pytorch_not_run", "-"))
+    say(f"memory {row['name'][len('attention '):]}: heed {heed} KiB, pytorch {peer} KiB")
+
+
 def options():
     p = argparse.ArgumentParser(prog="bench/peers", description=__doc__.splitlines()[0])
     p.add_argument("--filter", default="", help="only rows of heed with this in their name")
@@ -367,32 +386,30 @@ def main():
         say(f'bench/peers: no row has "{o.filter}" in its name')
         sys.exit(2)
     begun = time.time()
+    results = {
+        "measured": datetime.date.today().isoformat(), "threads": o.threads, "rounds": o.rounds, "seconds": o.seconds,
+        "quick": o.quick, "cpu": cpu(), "load_begin": os.getloadavg()[0], "cases": [], "memory": [], "growth": [], "growth_rows": [],
+    }
+    for c in memory_cases():            # before the other processes hold memory of their own
+        if o.filter in c["name"] and not o.quick:
+            results["memory"].append(measure_memory(o, c))
+            tell_memory(results["memory"][-1])
+    if o.filter in "attention growth" and not o.quick:
+        results["growth"], results["growth_rows"] = measure_growth(o)
+        for row in results["growth"]:
+            say(f"{row['name'][len('attention '):]}: time ~ T^{row['time_exponent']:.2f}, memory ~ T^{row['memory_exponent']:.2f}")
     with tempfile.TemporaryDirectory(dir=o.build) as folder:
         heed, second = Heed("heed", o.build, o.threads), Heed("second", o.build, o.threads)
         peers = start_peers(o, folder)
-        results = {
-            "measured": datetime.date.today().isoformat(), "threads": o.threads, "rounds": o.rounds, "seconds": o.seconds,
-            "quick": o.quick, "cpu": cpu(), "versions": versions(o, peers), "load_begin": os.getloadavg()[0], "cases": [],
-        }
+        results["versions"] = versions(o, peers)
         for c in chosen:
             if time.time() - begun > 60 * o.minutes:
                 results["cases"].append(dict({k: c[k] for k in ("name", "kind", "pass", "size", "aims")}, not_run="no time was left"))
                 continue
-            row = measure(o, c, heed, second, peers, folder)
-            results["cases"].append(row)
-            tell(row)
+            results["cases"].append(measure(o, c, heed, second, peers, folder))
+            tell(results["cases"][-1])
         for side in [heed, second] + peers:
             side.end()
-    results["memory"], results["growth"], results["growth_rows"] = [], [], []
-    if not o.quick:
-        for c in memory_cases():
-            if o.filter in c["name"] and time.time() - begun < 60 * o.minutes:
-                results["memory"].append(measure_memory(o, c))
-                row = results["memory"][-1]
-                say(f"memory {row['name'][len('attention '):]}: heed {row.get('heed_kib', '-')} KiB, "
-                    f"pytorch {row.get('pytorch_kib', row.get('pytorch_not_run', '-'))} KiB")
-        if o.filter in "attention growth" and time.time() - begun < 60 * o.minutes:
-            results["growth"], results["growth_rows"] = measure_growth(o)
     results["load_end"], results["minutes"] = os.getloadavg()[0], round((time.time() - begun) / 60, 1)
     if o.out:
         with open(o.out + ".new", "w") as f:

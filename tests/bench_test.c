@@ -30,7 +30,8 @@ static heed_bench_row listed(heed_context *ctx, const char *name)
     told t = { .name = name };
     heed_error err = { 0 };
 
-    if (heed_bench_run(ctx, &(heed_bench_opts){ .filter = name, .what = HEED_BENCH_LIST }, keep_row, &t, &err) != HEED_OK)
+    if (heed_bench_run(ctx, &(heed_bench_opts){ .filter = name, .what = HEED_BENCH_LIST }, keep_row, &t,
+                       &err) != HEED_OK)
         fail_msg("%s", err.text);
     assert_int_equal(t.found, 1);
     return t.row;
@@ -44,8 +45,8 @@ static void work_is_counted_on_the_pairs_that_a_mask_keeps(void **state)
     assert_true(listed(s->ctx, "attention full forward 4x8x512x64").kept == 1);
     assert_true(fabs(listed(s->ctx, "attention causal forward 4x8x512x64").kept - (t + 1) / (2 * t)) < 1e-12);
     /* 256 rows that grow from 1 to 256, then 256 of 256 */
-    assert_true(fabs(listed(s->ctx, "attention window 256 both 4x8x512x64").kept - (256 * 257 / 2 + 256 * 256) / (t * t)) <
-                1e-12);
+    assert_true(fabs(listed(s->ctx, "attention window 256 both 4x8x512x64").kept -
+                     (256 * 257 / 2 + 256 * 256) / (t * t)) < 1e-12);
     /* rows 256, 257, 258, 259 see 1, 2, 3, 4 keys more, and all behind them 4 */
     assert_true(fabs(listed(s->ctx, "attention window 256 and globals both 4x8x512x64").kept -
                      (256 * 257 / 2 + 256 * 256 + 1 + 2 + 3 + 253 * 4) / (t * t)) < 1e-12);
@@ -71,10 +72,12 @@ static void long_rows_of_attention_are_for_those_who_ask(void **state)
     heed_error err = { 0 };
     told all = { .name = "attention full both 4x8x4096x64" }, some = all;
 
-    assert_int_equal(heed_bench_run(s->ctx, &(heed_bench_opts){ .what = HEED_BENCH_LIST }, keep_row, &all, &err), HEED_OK);
+    assert_int_equal(
+        heed_bench_run(s->ctx, &(heed_bench_opts){ .what = HEED_BENCH_LIST }, keep_row, &all, &err), HEED_OK);
     assert_int_equal(all.found, 0);
-    assert_int_equal(heed_bench_run(s->ctx, &(heed_bench_opts){ .filter = "attention", .what = HEED_BENCH_LIST }, keep_row,
-                                    &some, &err),
+    assert_int_equal(heed_bench_run(s->ctx,
+                                    &(heed_bench_opts){ .filter = "attention", .what = HEED_BENCH_LIST },
+                                    keep_row, &some, &err),
                      HEED_OK);
     assert_int_equal(some.found, 1);
 }
@@ -96,12 +99,14 @@ static heed_status list_some(heed_context *ctx, void *user, heed_error *err)
 {
     told t = { 0 };
 
-    return heed_bench_run(ctx, &(heed_bench_opts){ .filter = user, .what = HEED_BENCH_LIST }, keep_row, &t, err);
+    return heed_bench_run(ctx, &(heed_bench_opts){ .filter = user, .what = HEED_BENCH_LIST }, keep_row, &t,
+                          err);
 }
 
 static void every_allocation_may_fail(void **state)
 {
-    static char layer[] = "attention layer, mean weights both 4x8x128x64", block[] = "attention block 64 both 4x8x128x64";
+    static char layer[] = "attention layer, mean weights both 4x8x128x64",
+                block[] = "attention block 64 both 4x8x128x64";
     const heed_scenario open = { .name = "bench: open and run", .run = open_and_run },
                         list = { .name = "bench: list", .run = list_some };
     heed_fail_report report;

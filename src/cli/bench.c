@@ -24,7 +24,8 @@ static const cli_option bench_table[] = {
             .doc = "rounds that this time is cut into; a round is one run at least"),
     SWITCH(bench_args, list, .doc = "plans and lists the benchmarks, with kernels and memory, and runs none"),
     STRING(bench_args, against, .value = "LIST",
-           .doc = "attention beside others in the same rounds: pytorch,flex,onnxruntime (in heed's repository)"),
+           .doc =
+               "attention beside others in the same rounds: pytorch,flex,onnxruntime (in heed's repository)"),
     THREADS_OPTION(bench_args),
     ISA_OPTION(bench_args),
     PROFILE_OPTION(bench_args),
@@ -148,7 +149,8 @@ static heed_status bench_against(cli *c, const bench_args *a)
 
     if (access(DRIVER, X_OK) != 0)
         return heed__cli_fail(c, HEED_ERR_MISSING,
-                              "--against needs " DRIVER " of heed's repository, which is not in this folder: run it in the"
+                              "--against needs " DRIVER
+                              " of heed's repository, which is not in this folder: run it in the"
                               " repository, after `" DRIVER " --setup`");
     if (a->filter) {
         words[n++] = "--filter";
@@ -184,9 +186,11 @@ static heed_status bench_run(cli *c, const void *args)
     STEP(heed__cli_profile_begin(c, &profile, a->profile, a->force));
     heed_cpu_name(cpu);
     if (!a->json)
-        printf("%sheed %s, %s, level %s, %d threads%s\n%-54s %2s  %8s  %8s  %16s  of peak  beyond inputs and outputs\n", c->out.dim,
-               HEED_VERSION, cpu, heed_isa_name(heed_context_isa(c->ctx)), heed_context_threads(c->ctx),
-               c->out.off, "benchmark", "on", "best  ", "median ", "rate at best    ");
+        printf(
+            "%sheed %s, %s, level %s, %d threads%s\n%-54s %2s  %8s  %8s  %16s  of peak  beyond inputs and outputs\n",
+            c->out.dim, HEED_VERSION, cpu, heed_isa_name(heed_context_isa(c->ctx)),
+            heed_context_threads(c->ctx), c->out.off, "benchmark", "on", "best  ", "median ",
+            "rate at best    ");
     STEP(heed_bench_run(c->ctx,
                         &(heed_bench_opts){ .filter = a->filter,
                                             .seconds = (double)a->milliseconds / 1000,

@@ -273,7 +273,8 @@ static heed_status bench_graphs(bench *b)
         if (!heed__bench_wanted(b, name))
             continue;
         TRY(heed__bench_peaks(b));
-        STEP(heed__bench_prepare(&g, b->ctx, graph_build, c, NULL, b->list ? BENCH_PLAN : BENCH_SESSION, b->err));
+        STEP(heed__bench_prepare(&g, b->ctx, graph_build, c, NULL, b->list ? BENCH_PLAN : BENCH_SESSION,
+                                 b->err));
         row.block_bytes = heed_plan_describe(g.plan).block_bytes;
         if (!b->list) {
             heed_session_profile(g.session, b->profile);
@@ -316,9 +317,8 @@ static void build_decode(heed_builder *b, const int64_t *s)
 
         (void)snprintf(name, sizeof name, "layers.%lld", (long long)i);
         x = heed_encoder_layer(b, name, x, c->heads,
-                               &(heed_encoder_layer_opts){ .feedforward = 4 * c->width,
-                                                           .norm = HEED_PRE_NORM,
-                                                           .cache = &cache });
+                               &(heed_encoder_layer_opts){
+                                   .feedforward = 4 * c->width, .norm = HEED_PRE_NORM, .cache = &cache });
     }
     heed_output(b, "y", x);
 }
@@ -351,7 +351,8 @@ static heed_status decode_row(bench *b, const char *name, int64_t index, double 
     heed_tensor length;
     heed_status st;
 
-    STEP(heed__bench_prepare(&g, b->ctx, graph_build, &what, NULL, b->list ? BENCH_PLAN : BENCH_SESSION, b->err));
+    STEP(heed__bench_prepare(&g, b->ctx, graph_build, &what, NULL, b->list ? BENCH_PLAN : BENCH_SESSION,
+                             b->err));
     row.block_bytes = heed_plan_describe(g.plan).block_bytes;
     if (b->list) {
         STEP(heed__bench_tell(b, &row));
@@ -460,8 +461,8 @@ static heed_status bench_rows(bench *b)
         r.binary = i - ROW_UNARY_COUNT;
         bytes = (double)(i < ROW_UNARY_COUNT ? 2 : 3) * L1_FLOATS * sizeof(float);
         STEP(heed__bench_peaks(b));
-        STEP(heed__bench_time(b, (heed_bench_row){ .name = name, .threads = 1, .unit = HEED_BENCH_GBS }, bytes,
-                        b->l1_gbs, row_once, &r, NULL));
+        STEP(heed__bench_time(b, (heed_bench_row){ .name = name, .threads = 1, .unit = HEED_BENCH_GBS },
+                              bytes, b->l1_gbs, row_once, &r, NULL));
     }
 done:
     heed__release(b->ctx->heap, memory);
@@ -556,7 +557,7 @@ static heed_status bench_train(bench *b, const char *name, int threads)
     heed_trainer_profile(m.trainer, b->profile);
     STEP(model_step(&m, b->err));
     STEP(heed__bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = HEED_BENCH_GFLOPS },
-                    heed_trainer_report(m.trainer).flops, threads * b->gflops, model_step, &m, NULL));
+                          heed_trainer_report(m.trainer).flops, threads * b->gflops, model_step, &m, NULL));
 done:
     model_release(&m);
     return st;
@@ -573,7 +574,7 @@ static heed_status bench_forward(bench *b, const char *name, int threads, int64_
     heed_model_profile(m.model, b->profile);
     STEP(heed_model_plan(m.model, &m.x.type, 1, &plan, b->err));
     STEP(heed__bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = HEED_BENCH_GFLOPS },
-                    heed_plan_describe(plan).flops, threads * b->gflops, model_forward, &m, NULL));
+                          heed_plan_describe(plan).flops, threads * b->gflops, model_forward, &m, NULL));
 done:
     model_release(&m);
     return st;
@@ -593,7 +594,8 @@ static heed_status bench_models(bench *b)
     if (heed__bench_wanted(b, one))
         TRY(bench_forward(b, one, threads, 1));
     if (heed__bench_wanted(b, start))
-        TRY(heed__bench_time(b, (heed_bench_row){ .name = start, .threads = threads }, 0, 0, model_start, b, NULL));
+        TRY(heed__bench_time(b, (heed_bench_row){ .name = start, .threads = threads }, 0, 0, model_start, b,
+                             NULL));
     return HEED_OK;
 }
 
@@ -613,7 +615,8 @@ heed_status heed_bench_run(heed_context *ctx, const heed_bench_opts *opts, heed_
     if (b.profile)
         heed_profile_switch(b.profile, HEED_PROFILE_OFF);
     if (b.rounds > ROUNDS_MOST)
-        return heed__fail(err, HEED_ERR_USAGE, "a benchmark has at most %d rounds, not %d", ROUNDS_MOST, b.rounds);
+        return heed__fail(err, HEED_ERR_USAGE, "a benchmark has at most %d rounds, not %d", ROUNDS_MOST,
+                          b.rounds);
     TRY(bench_graphs(&b));
     TRY(heed__bench_attention(&b));
     TRY(bench_decode(&b));

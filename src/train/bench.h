@@ -18,7 +18,7 @@ typedef struct bench {
     int rounds;
     bool list;
     double gflops, read_gbs, l1_gbs; /* peaks of one thread */
-    heed_profile *profile; /* off but for one run of each row; NULL: none */
+    heed_profile *profile;           /* off but for one run of each row; NULL: none */
     int told;
     bool peaks;
 } bench;
@@ -50,8 +50,8 @@ typedef struct bench_graph {
     heed_session *session; /* NULL: the plan needs more than BENCH_BLOCK_MOST, or none was asked for */
     heed_tensor *tensors;  /* inputs, then outputs */
     int id, n_in, n_out;
-    double bytes;     /* of inputs and outputs */
-    uint64_t before;  /* bytes of the heap before anything of this was there */
+    double bytes;    /* of inputs and outputs */
+    uint64_t before; /* bytes of the heap before anything of this was there */
 } bench_graph;
 
 typedef void bench_build_fn(heed_builder *b, const void *what);
@@ -73,7 +73,7 @@ heed_status heed__bench_attention(bench *b);
 
 /* One row by its full name, for programs that measure heed beside others: the graph ready to run, with what is known before a
  * run in *row. row->name is borrowed from `name`. HEED_ERR_USAGE when there is no such row. */
-heed_status heed__bench_attention_open(bench_graph *g, heed_context *ctx, const char *name, heed_bench_row *row,
-                                       double *flops, heed_error *err);
+heed_status heed__bench_attention_open(bench_graph *g, heed_context *ctx, const char *name,
+                                       heed_bench_row *row, double *flops, heed_error *err);
 
 #endif

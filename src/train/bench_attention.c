@@ -19,10 +19,10 @@
 #define STRIDE 32
 
 typedef enum kind_flags {
-    KIND_LAYER = 1,     /* heed_multihead_attention around it, width heads * columns */
-    KIND_SECOND = 2,    /* wants probes that take a second pass */
-    KIND_LEARNED = 4,   /* the bias has a gradient: both ways only */
-    KIND_LINEAR = 8     /* no pairs: two products of [D,Dv] a token */
+    KIND_LAYER = 1,   /* heed_multihead_attention around it, width heads * columns */
+    KIND_SECOND = 2,  /* wants probes that take a second pass */
+    KIND_LEARNED = 4, /* the bias has a gradient: both ways only */
+    KIND_LINEAR = 8   /* no pairs: two products of [D,Dv] a token */
 } kind_flags;
 
 typedef struct attention_kind {
@@ -132,9 +132,10 @@ static void set_stride(heed_builder *b, heed_attention_spec *spec, const int64_t
 static double kept_stride(int64_t row, int64_t tokens)
 {
     const int64_t back = row < LONG_WINDOW ? row : LONG_WINDOW - 1;
+    const int64_t kept = (back < STRIDE ? back + 1 : STRIDE) + back / STRIDE;
 
     (void)tokens;
-    return (double)((back < STRIDE ? back + 1 : STRIDE) + back / STRIDE);
+    return (double)kept;
 }
 
 static void set_bias(heed_builder *b, heed_attention_spec *spec, const int64_t *size)
@@ -363,8 +364,8 @@ static double attention_flops(const attention_row *r)
     double flops = 4 * heads * pairs * d * (r->both ? 3.5 : 1);
 
     if (r->kind->flags & KIND_LAYER)
-        flops += 8 * (double)r->size[0] * t * (double)(r->size[1] * r->size[3]) * (double)(r->size[1] * r->size[3]) *
-                 (r->both ? 3 : 1);
+        flops += 8 * (double)r->size[0] * t * (double)(r->size[1] * r->size[3]) *
+                 (double)(r->size[1] * r->size[3]) * (r->both ? 3 : 1);
     return flops;
 }
 
@@ -383,18 +384,19 @@ static void attention_fill(bench_graph *g, const attention_row *r)
     }
 }
 
-static heed_status attention_prepare(bench_graph *g, heed_context *ctx, const attention_row *r, bench_depth depth,
-                                     heed_bench_row *row, heed_error *err)
+static heed_status attention_prepare(bench_graph *g, heed_context *ctx, const attention_row *r,
+                                     bench_depth depth, heed_bench_row *row, heed_error *err)
 {
     static const char *const mean[] = { "layer.mean", NULL };
     const bool tapped = (r->kind->flags & KIND_LAYER) && (r->kind->flags & KIND_SECOND);
 
-    TRY(heed__bench_prepare(g, ctx, attention_build, r, &(heed_plan_opts){ .taps = tapped ? mean : NULL }, depth,
-                            err));
+    TRY(heed__bench_prepare(g, ctx, attention_build, r, &(heed_plan_opts){ .taps = tapped ? mean : NULL },
+                            depth, err));
     attention_fill(g, r);
     row->kernel = attention_kernel(g->plan, r);
     row->block_bytes = heed_plan_describe(g->plan).block_bytes;
-    row->kept = r->kind->flags & KIND_LINEAR ? 0 : attention_kept(r) / ((double)r->size[2] * (double)r->size[2]);
+    row->kept =
+        r->kind->flags & KIND_LINEAR ? 0 : attention_kept(r) / ((double)r->size[2] * (double)r->size[2]);
     if (depth == BENCH_SESSION && !g->session)
         row->skipped = "the plan needs more than 2 GiB";
     return HEED_OK;
@@ -477,8 +479,8 @@ heed_status heed__bench_attention(bench *b)
     return HEED_OK;
 }
 
-heed_status heed__bench_attention_open(bench_graph *g, heed_context *ctx, const char *name, heed_bench_row *row,
-                                       double *flops, heed_error *err)
+heed_status heed__bench_attention_open(bench_graph *g, heed_context *ctx, const char *name,
+                                       heed_bench_row *row, double *flops, heed_error *err)
 {
     for (int i = 0; i < KIND_ROWS + GROWTH_ROWS; i++) {
         const attention_row r = attention_row_at(i);
@@ -487,7 +489,8 @@ heed_status heed__bench_attention_open(bench_graph *g, heed_context *ctx, const 
         attention_name(own, &r);
         if (strcmp(own, name) != 0 || !attention_row_exists(&r))
             continue;
-        *row = (heed_bench_row){ .name = name, .threads = heed_context_threads(ctx), .unit = HEED_BENCH_GFLOPS };
+        *row =
+            (heed_bench_row){ .name = name, .threads = heed_context_threads(ctx), .unit = HEED_BENCH_GFLOPS };
         *flops = attention_flops(&r);
         return attention_prepare(g, ctx, &r, BENCH_SESSION, row, err);
     }
