@@ -324,17 +324,10 @@ def versions(o, peers):
 
 # ---- what is told on the way ----
 
-def counted(row, peer):
-    """The side of a peer that counts: of PyTorch the better of D and T."""
-    sides = row.get("sides", {})
-    labels = [s for s in sides if s == peer or s in (f"{peer} D", f"{peer} T")]
-    return min(labels, key=lambda s: sides[s]["best"]) if labels else None
-
-
-def tell(row):
+def tell(row, stream):
     parts = [f"{row['name'][len('attention '):]:44s}"]
     if "sides" not in row:
-        say(parts[0] + " not run: " + str(row["not_run"]))
+        print(parts[0] + " not run: " + str(row["not_run"]), file=stream, flush=True)
         return
     heed = row["sides"]["heed"]
     parts.append(f"{heed['best'] * 1e3:9.2f} ms {100 * heed.get('roofline', 0):3.0f} %")
@@ -344,12 +337,17 @@ def tell(row):
     parts += [f"{label}: {why}" for label, why in row["failed"].items()]
     if row["kernel"].startswith("composed"):
         parts.append(row["kernel"])
-    say("  ".join(parts))
+    print("  ".join(parts), file=stream, flush=True)
 
 
-def tell_memory(row):
+def tell_memory(row, stream):
     heed, peer = row.get("heed_kib", row.get("not_run")), row.get("pytorch_kib", row.get("pytorch_not_run", "-"))
-    say(f"memory {row['name'][len('attention '):]}: heed {heed} KiB, pytorch {peer} KiB")
+    print(f"memory {row['name'][len('attention '):]}: heed {heed} KiB, pytorch {peer} KiB", file=stream, flush=True)
+
+
+def tell_growth(row, stream):
+    print(f"{row['name'][len('attention '):]}: time ~ T^{row['time_exponent']:.2f}, memory ~ T^{row['memory_exponent']:.2f}",
+          file=stream, flush=True)
 
 
 def options():
@@ -360,7 +358,7 @@ def options():
     p.add_argument("--rounds", type=int, default=0, help="default 5; 3 with --quick")
     p.add_argument("--seconds", type=float, default=0.15, help="of each side in each round, one run at least")
     p.add_argument("--quick", action="store_true", help="three minutes: fewer rows, PyTorch in one environment, no memory")
-    p.add_argument("--minutes", type=float, default=1e9, help="rows that would begin later are left out")
+    p.add_argument("--minutes", type=float, default=12, help="rows that would begin later are left out")
     p.add_argument("--build", default=os.path.join(ROOT, "build"), help="folder heed was built in")
     p.add_argument("--out", help="file of the results; default bench/results.json for a whole run, none for a part")
     p.add_argument("--json", action="store_true", help="the results on stdout, instead of a table")
@@ -385,7 +383,7 @@ def main():
     if not chosen and o.filter not in "attention growth":
         say(f'bench/peers: no row has "{o.filter}" in its name')
         sys.exit(2)
-    begun = time.time()
+    begun, stream = time.time(), sys.stderr if o.json else sys.stdout
     results = {
         "measured": datetime.date.today().isoformat(), "threads": o.threads, "rounds": o.rounds, "seconds": o.seconds,
         "quick": o.quick, "cpu": cpu(), "load_begin": os.getloadavg()[0], "cases": [], "memory": [], "growth": [], "growth_rows": [],
@@ -393,11 +391,11 @@ def main():
     for c in memory_cases():            # before the other processes hold memory of their own
         if o.filter in c["name"] and not o.quick:
             results["memory"].append(measure_memory(o, c))
-            tell_memory(results["memory"][-1])
+            tell_memory(results["memory"][-1], stream)
     if o.filter in "attention growth" and not o.quick:
         results["growth"], results["growth_rows"] = measure_growth(o)
         for row in results["growth"]:
-            say(f"{row['name'][len('attention '):]}: time ~ T^{row['time_exponent']:.2f}, memory ~ T^{row['memory_exponent']:.2f}")
+            tell_growth(row, stream)
     with tempfile.TemporaryDirectory(dir=o.build) as folder:
         heed, second = Heed("heed", o.build, o.threads), Heed("second", o.build, o.threads)
         peers = start_peers(o, folder)
@@ -407,7 +405,7 @@ def main():
                 results["cases"].append(dict({k: c[k] for k in ("name", "kind", "pass", "size", "aims")}, not_run="no time was left"))
                 continue
             results["cases"].append(measure(o, c, heed, second, peers, folder))
-            tell(results["cases"][-1])
+            tell(results["cases"][-1], stream)
         for side in [heed, second] + peers:
             side.end()
     results["load_end"], results["minutes"] = os.getloadavg()[0], round((time.time() - begun) / 60, 1)
