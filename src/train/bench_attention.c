@@ -15,8 +15,7 @@
 #define WINDOW 256
 #define GLOBALS 4
 #define BLOCK 64
-#define LONG_WINDOW 1024 /* with a stride: 32 neighbours, then each 32nd key */
-#define STRIDE 32
+#define STRIDE 16 /* with a window: 16 neighbours, then each 16th key */
 
 typedef enum kind_flags {
     KIND_LAYER = 1,   /* heed_multihead_attention around it, width heads * columns */
@@ -125,13 +124,13 @@ static void set_stride(heed_builder *b, heed_attention_spec *spec, const int64_t
 {
     (void)b, (void)size;
     spec->mask.window.on = true;
-    spec->mask.window.left = LONG_WINDOW - 1;
+    spec->mask.window.left = WINDOW - 1;
     spec->mask.stride = STRIDE;
 }
 
 static double kept_stride(int64_t row, int64_t tokens)
 {
-    const int64_t back = row < LONG_WINDOW ? row : LONG_WINDOW - 1;
+    const int64_t back = row < WINDOW ? row : WINDOW - 1;
     const int64_t kept = (back < STRIDE ? back + 1 : STRIDE) + back / STRIDE;
 
     (void)tokens;
@@ -205,7 +204,7 @@ static const struct growth_kind {
     int64_t heads;
 } growth_kinds[] = {
     { { "window 256", set_window, kept_window, 0 }, 8 },
-    { { "window 1024 and stride 32", set_stride, kept_stride, 0 }, 8 },
+    { { "window 256 and stride 16", set_stride, kept_stride, 0 }, 8 },
     { { "block 64, a band", set_block, kept_band, 0 }, 8 },
     { { "linear", set_causal, NULL, KIND_LINEAR }, 2 },
 };
