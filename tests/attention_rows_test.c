@@ -1,4 +1,4 @@
-/* The rows kernels against the composition of primitives, cell by cell: values and gradients, bytes for any number of threads,
+/* The rows kernels and the linear ones against the composition of primitives, cell by cell: values and gradients, bytes for any number of threads,
  * and that what is asked for besides changes no bit. */
 #include "attention/attention.h"
 #include "support/cmocka.h"
@@ -260,6 +260,22 @@ static void fill(const run *r, int which, const heed_tensor *x)
     }
 }
 
+/* No cell is opened into primitives. */
+static void assert_fused(const run *r, const heed_plan *p)
+{
+    const bool linear = r->c.spec.normaliser.kind == HEED_NORMALISER_LINEAR;
+    int fused = 0, expected = 1;
+
+    for (int64_t i = 0; i < heed_plan_steps(p); i++)
+        fused += strstr(heed_plan_step_at(p, i).op, "attention") != NULL;
+    if (r->wanted & GRADIENTS && !(linear && r->wanted & UP_WEIGHTS)) /* dweights of the linear one are opened */
+        expected++;
+    if (r->wanted & SECOND && !linear)
+        expected++;
+    if (fused < expected)
+        fail_msg("%s: %d of %d ops are fused", r->c.name, fused, expected);
+}
+
 static void go(run *r, heed_context *ctx, heed_kernels kernels)
 {
     trial t;
@@ -267,6 +283,8 @@ static void go(run *r, heed_context *ctx, heed_kernels kernels)
     TOY_OK(trial_open(&t, ctx, build_run, r, &(heed_plan_opts){ .kernels = kernels }, TOY_ERR));
     for (int i = 0; i < t.n_in; i++)
         fill(r, i, &t.in[i].tensor);
+    if (kernels == HEED_KERNELS_FAST && r->c.batch * r->c.queries * r->c.keys > 0)
+        assert_fused(r, t.plan);
     TOY_OK(trial_run(&t, TOY_ERR));
     assert_string_equal(t.broken, "");
     r->n_out = t.n_out;
@@ -350,6 +368,12 @@ static const cell cells[] = {
     { "softmax with everything", { .softcap = 4, .mask.causal = true, .normaliser.plus_one = true }, BIAS_FULL | SLOPES | TEMPERATURE, 0, 0, 0, 0, 0, 0, 0 },
     { "sink", { .softcap = 0 }, SINK | SEGMENTS | SHAW, 0, 0, 0, 0, 0, 0, 0 },
     { "softmax, wide", { .softcap = 9 }, DROP, 1, 2, 1, 33, 67, 72, 80 },
+    { "linear", { KIND(LINEAR) }, LENGTHS_OF | Q_LENGTHS_OF, 0, 0, 0, 0, 0, 0, 0 },
+    { "linear, plain", { KIND(LINEAR) }, 0, 0, 0, 0, 0, 0, 0, 0 },
+    { "linear, causal, offsets", { KIND(LINEAR), .mask.causal = true }, OFFSETS | LENGTHS_OF | Q_LENGTHS_OF, 0, 0, 0, 0, 0, 0, 0 },
+    { "linear, causal, wide", { KIND(LINEAR), .mask.causal = true, .offset = HEED_SET(-3) }, 0, 1, 4, 2, 300, 290, 70, 66 },
+    { "linear, causal, a long past", { KIND(LINEAR), .mask.causal = true }, LENGTHS_OF, 2, 2, 1, 75, 301, 5, 6 },
+    { "linear without keys", { KIND(LINEAR) }, 0, 1, 2, 1, 3, 0, 4, 4 },
     { "one key", { KIND(ENTMAX15) }, BIAS_FULL, 1, 2, 2, 3, 1, 4, 4 },
     { "no keys", { KIND(TOPK), .normaliser.k = 3 }, BIAS_FULL, 1, 2, 2, 3, 0, 4, 4 },
     { "no queries", { KIND(SPARSEMAX) }, SLOPES | BIAS_HEADS, 2, 2, 2, 0, 5, 4, 4 },
@@ -463,6 +487,7 @@ static void a_row_does_not_depend_on_what_stands_beside_it(void **state)
         { "topk", { KIND(TOPK), .normaliser.k = 7, .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
         { "entmax", { KIND(ENTMAX), .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
         { "sigmoid", { KIND(SIGMOID), .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
+        { "linear", { KIND(LINEAR), .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
         { "neg_distance", { SCORE(NEG_DISTANCE), .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
     };
 

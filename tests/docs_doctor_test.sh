@@ -8,6 +8,6 @@ rules=$HEED_BUILD_DIR/doctor_rules
 sed -n '/^<!-- rules -->$/,/^<!-- \/rules -->$/p' "$page" | sed '1d;$d' | diff -u - "$rules" ||
     { echo "docs/doctor.md: the table is not what build/heed doctor --rules prints"; exit 1; }
 for rule in $(sed -n 's/^| `\([a-z-]*\)` .*/\1/p' "$rules"); do
-    grep -q "\"$rule\"" "$HEED_SOURCE_DIR/tests/doctor_test.c" || { echo "no test names the rule $rule"; exit 1; }
+    grep -q "\"$rule\"" "$HEED_SOURCE_DIR"/tests/doctor*_test.c || { echo "no test names the rule $rule"; exit 1; }
 done
 echo "$(($(wc -l <"$rules") - 2)) rules"

@@ -6,6 +6,7 @@
 #include "support/toy.h"
 
 #include <heed/attention.h>
+#include <heed/formats.h>
 #include <heed/nn.h>
 #include <heed/ops.h>
 
@@ -654,6 +655,20 @@ static void what_cannot_be_edited_is_refused_with_a_sentence(void **state)
     heed_model_free(h);
 }
 
+static void an_edited_model_is_not_exported(void **state)
+{
+    scratch *s = *state;
+    const heed_type x = HEED_TYPE(HEED_F32, 1, WIDTH);
+    heed_model *m = open_model(s->ctx, attention);
+    heed_error err = { 0 };
+
+    TOY_OK(heed_model_edit(m, &(const heed_edit){ .at = "layer.0.attn" }, 1, TOY_ERR));
+    assert_int_equal(heed_model_onnx(m, &x, 1, scratch_path(s, "m.onnx"), NULL, &err), HEED_ERR_USAGE);
+    assert_non_null(strstr(err.text, "the model is edited (layer.0.attn:zero)"));
+    assert_int_equal(scratch_entries(s->folder), 0);
+    heed_model_free(m);
+}
+
 static void gradients_taken_before_an_edit_are_refused(void **state)
 {
     const scratch *s = *state;
@@ -795,6 +810,7 @@ int main(void)
         FACT(a_factor_is_read_from_an_input_at_each_run),
         FACT(edits_reach_every_variant_of_the_operator),
         FACT(what_cannot_be_edited_is_refused_with_a_sentence),
+        FACT(an_edited_model_is_not_exported),
         FACT(gradients_taken_before_an_edit_are_refused),
         FACT(an_edit_is_read_and_written_in_one_form),
         FACT(a_text_that_is_no_edit_is_answered_by_what_is_wrong),

@@ -5,9 +5,11 @@
 #include "support/toy.h"
 #include "support/trial.h"
 
+#include <heed/attention.h>
 #include <heed/nn.h>
 #include <heed/ops.h>
 
+#include <math.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -251,6 +253,76 @@ static void a_search_sees_what_a_written_state_holds_and_changes_nothing(void **
     trial_close(&t);
 }
 
+/* Two sequences of four tokens, of which 3 and 0 are kept, so that scores hold -inf and a row keeps nothing; a gradient too.
+ * user: what happens to the result. */
+static void build_masked(heed_builder *b, void *user)
+{
+    heed_value (*const then)(heed_builder *, heed_value) = *(heed_value(**)(heed_builder *, heed_value))user;
+    heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 1, 4, 2)), n = heed_input(b, "n", HEED_TYPE(HEED_I64, 2)), y, dx;
+
+    heed_scope_push(b, "attn");
+    y = heed_attention(b, x, x, x, &(heed_attention_spec){ .in.lengths = n, .mask.causal = true }).out;
+    heed_scope_pop(b);
+    heed_scope_push(b, "by_hand");
+    y = heed_add(b, y, heed_matmul(b, heed_softmax(b, heed_add(b, heed_matmul(b, x, heed_transpose(b, x, 2, 3)),
+        heed_constant(b, (heed_tensor){ HEED_TYPE(HEED_F32, 4), (float[]){ 0, 0, -INFINITY, -INFINITY } })), 3), x));
+    heed_scope_pop(b);
+    heed_scope_push(b, "end");
+    y = heed_sum(b, then(b, y), HEED_ALL_AXES, HEED_DROP_AXES);
+    heed_scope_pop(b);
+    heed_grad(b, y, &x, 1, &dx);
+    heed_output(b, "y", y);
+    heed_output(b, "dx", dx);
+}
+
+static heed_value as_it_is(heed_builder *b, heed_value y)
+{
+    (void)b;
+    return y;
+}
+
+static heed_value ln_of_zero(heed_builder *b, heed_value y)
+{
+    return heed_log(b, heed_mul_scalar(b, y, 0));
+}
+
+static heed_value far_too_large(heed_builder *b, heed_value y)
+{
+    return heed_mul_scalar(b, heed_abs(b, y), -3e38);
+}
+
+static void scores_that_a_mask_takes_out_are_no_fault_and_others_are(void **state)
+{
+    static const struct {
+        heed_value (*then)(heed_builder *, heed_value);
+        const char *text; /* NULL: nothing is bad */
+    } cases[] = { { as_it_is, NULL },
+                  { ln_of_zero, "log in \"end\"" },
+                  { far_too_large, "mul in \"end\"" } };
+
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        const heed_plan_opts by = { .kernels = i % 2 ? HEED_KERNELS_REFERENCE : HEED_KERNELS_FAST };
+        const double x[16] = { 3, -2, 1, 4, -5, 2, 8, 1, 1, 2, -3, 1, 2, 2, -1, 4 };
+        heed_tensor in[2];
+        heed_error err = { 0 };
+        trial t;
+
+        ok(trial_open(&t, *state, build_masked, (void *)(uintptr_t)&cases[i / 2].then, &by, &err), &err);
+        trial_set(&t, 0, x);
+        trial_set(&t, 1, (const double[]){ 3, 0 });
+        in[0] = t.in[0].tensor;
+        in[1] = t.in[1].tensor;
+        if (!cases[i / 2].text) {
+            ok(heed_session_find_bad(t.session, t.id, in, 2, &err), &err);
+        } else {
+            assert_int_equal(heed_session_find_bad(t.session, t.id, in, 2, &err), HEED_ERR_NUMERIC);
+            if (!strstr(err.text, cases[i / 2].text))
+                fail_msg("case %d: %s", (int)i, err.text);
+        }
+        trial_close(&t);
+    }
+}
+
 /* ---- faults ---- */
 
 static void build_gather(heed_builder *b, void *user)
@@ -416,6 +488,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(plans_come_and_go_while_the_block_grows, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_of_the_caller_may_lie_anywhere_and_be_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(a_search_sees_what_a_written_state_holds_and_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(scores_that_a_mask_takes_out_are_no_fault_and_others_are, setup, teardown),
         cmocka_unit_test_setup_teardown(the_lowest_bad_element_is_named_by_any_number_of_threads, setup, teardown),
         cmocka_unit_test_setup_teardown(sessions_of_one_context_may_run_at_the_same_time, setup, teardown),
         cmocka_unit_test(contexts_side_by_side_do_not_meet),

@@ -1,10 +1,11 @@
 """pytorch/pytorch #119811: "[Feature Request] Return Attention Weights for scaled_dot_product_attention"
 
-Asked: an argument that returns the weights, for interpretability; people report that weights written by hand do not reproduce
-the function's output. Answered there: write your own in Python.
+Asked: an argument that returns the weights, for interpretability; people report that weights written by hand
+do not reproduce the function's output. Answered there: write your own in Python.
 
-heed: weights, or what one wants to know of them (where a row looks most, how spread it is, what a key receives, how far a head
-looks), from the very computation that made the output; and gradients through the weights, for losses that guide attention.
+heed: weights, or what one wants to know of them (where a row looks most, how spread it is, what a key
+receives, how far a head looks), from the very computation that made the output; and gradients through the
+weights, for losses that guide attention.
 """
 import torch
 
@@ -27,10 +28,11 @@ assert torch.equal(seen.topk_indices, w.topk(3).indices)
 print("largest difference of out to PyTorch's: %.1e" % (out - reference).abs().max().detach())
 print("largest difference of weights @ v to out: %.1e" % (seen.weights @ v - out).abs().max().detach())
 print("query 0 of head 0 looks at keys %s with %s" % (seen.topk_indices[0, 0, 0].tolist(),
-                                                       ["%.3f" % x for x in seen.topk_values[0, 0, 0].tolist()]))
-print("entropy of the heads (nats, of at most %.2f): %s" % (torch.log(torch.tensor(100.)), ["%.2f" % x for x in seen.entropy.mean((0, 2)).tolist()]))
+                                                       seen.topk_values[0, 0, 0].numpy(force=True).round(3)))
+print("entropy of the heads (nats, of at most %.2f): %s"
+      % (torch.log(torch.tensor(100.)), ["%.2f" % x for x in seen.entropy.mean((0, 2)).tolist()]))
 
-guide = torch.eye(100)                                  # a loss on the weights themselves: attend to your own place
+guide = torch.eye(100)                      # a loss on the weights themselves: attend to your own place
 loss = ((seen.weights - guide) ** 2).mean()
 ours = torch.autograd.grad(loss, (q, k))
 theirs = torch.autograd.grad(((w - guide) ** 2).mean(), (q, k))

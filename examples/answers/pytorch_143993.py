@@ -1,10 +1,11 @@
 """pytorch/pytorch #143993: "Return attention weights in scaled_dot_product_attention"
 
-Asked: the weights in generation, where the query is one token, because policies that throw keys out of a cache ("heavy hitters")
-need what each key receives; passing an identity as V is no way, since it is larger than the cache.
+Asked: the weights in generation, where the query is one token, because policies that throw keys out of a
+cache ("heavy hitters") need what each key receives; passing an identity as V is no way, since it is larger
+than the cache.
 
-heed: the probe `received` is that number, [B,Hq,Tk], beside the output of the same call. Here a cache of 32 keys
-decodes 96 tokens; the key that received least so far goes, against the policy that drops the oldest.
+heed: the probe `received` is that number, [B,Hq,Tk], beside the output of the same call. Here a cache of 32
+keys decodes 96 tokens; the key that received least so far goes, against the policy that drops the oldest.
 """
 import numpy as np
 
@@ -25,7 +26,8 @@ def decode(policy):
     for t in range(STEPS):
         kept.append(t)
         q = queries[t][None, :, None, :]
-        r = heed.attend(q, keys[kept].transpose(1, 0, 2)[None], values[kept].transpose(1, 0, 2)[None], probe="received")
+        r = heed.attend(q, keys[kept].transpose(1, 0, 2)[None], values[kept].transpose(1, 0, 2)[None],
+                        probe="received")
         full = heed.attend(q, keys[:t + 1].transpose(1, 0, 2)[None], values[:t + 1].transpose(1, 0, 2)[None])
         error.append(float(np.abs(r.out - full.out).mean()))
         received[kept] += r.received[0].sum(0)

@@ -1,10 +1,10 @@
 """pytorch/pytorch #148752: "Compiling Flex Attention on CPU: ... IndexError: tuple index out of range"
 
-Asked: training with FlexAttention on a CPU, for fairly small transformers on tabular data with sequences of varying length, where
-no GPU is at hand. Answered there: training on the CPU is not supported, inference only.
+Asked: training with FlexAttention on a CPU, for fairly small transformers on tabular data with sequences of
+varying length, where no GPU is at hand. Answered there: training on the CPU is not supported, inference only.
 
-heed: lengths, windows and a learned bias on the CPU, with gradients, without a compiler. A small model learns to name the mean
-of the cells that are there, whose number varies from row to row.
+heed: lengths, windows and a learned bias on the CPU, with gradients, without a compiler. A small model learns
+to name the mean of the cells that are there, whose number varies from row to row.
 """
 import torch
 from torch import nn
@@ -19,7 +19,8 @@ try:                                                     # what PyTorch says tod
     torch.compile(flex_attention)(x, x, x).sum().backward()
     print("FlexAttention trains on this CPU with torch %s" % torch.__version__)
 except Exception as e:
-    print("FlexAttention on this CPU, torch %s: %s" % (torch.__version__, str(e).strip().splitlines()[0][:110]))
+    print("FlexAttention on this CPU, torch %s: %s"
+          % (torch.__version__, str(e).strip().splitlines()[0][:110]))
 
 
 class Model(nn.Module):
@@ -43,7 +44,8 @@ def ours(q, k, v, bias, lengths):
 
 def theirs(q, k, v, bias, lengths):
     keep = (torch.arange(k.shape[2]) < lengths[:, None])[:, None, None, :]
-    return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.masked_fill(~keep, float("-inf")))
+    return nn.functional.scaled_dot_product_attention(q, k, v,
+                                                      attn_mask=bias.masked_fill(~keep, float("-inf")))
 
 
 def train(attend, steps=60):
@@ -66,7 +68,8 @@ def train(attend, steps=60):
 
 a, grad = train(ours)
 b, grad_b = train(theirs)
-print("60 steps on heed: loss %.4f to %.4f; on PyTorch's dense attention %.4f to %.4f" % (a[0], a[-1], b[0], b[-1]))
+print("60 steps on heed: loss %.4f to %.4f; on PyTorch's dense attention %.4f to %.4f"
+      % (a[0], a[-1], b[0], b[-1]))
 print("largest difference of the losses: %.1e; of the bias's gradient: %.1e" % (
     max(abs(x - y) for x, y in zip(a, b)), (grad - grad_b).abs().max()))
 assert max(abs(x - y) for x, y in zip(a, b)) < 1e-3 and a[-1] < a[0] / 4 and grad.abs().max() > 0

@@ -1,9 +1,11 @@
 """pytorch/pytorch #99304: "Need TransformerEncoder to output attention map"
 
-Asked: the attention maps of torch.nn.TransformerEncoder, which calls its attention with need_weights=False and keeps nothing.
+Asked: the attention maps of torch.nn.TransformerEncoder, which calls its attention with need_weights=False
+and keeps nothing.
 
-heed: heed.torch.convert(model) lets every nn.MultiheadAttention of a model compute on heed, with its own parameters; inside
-heed.torch.watch(...) each tells what was asked, also in evaluation and with padding. Nothing of the model is rewritten.
+heed: heed.torch.convert(model) lets every nn.MultiheadAttention of a model compute on heed, with its own
+parameters; inside heed.torch.watch(...) each tells what was asked, also in evaluation and with padding.
+Nothing of the model is rewritten.
 """
 import torch
 from torch import nn
@@ -23,7 +25,8 @@ with heed.torch.watch(probe="entropy", weights=True) as seen:
 
 assert count == len(seen) == 3
 assert torch.allclose(before[~padding], after[~padding], atol=1e-5)
-print("%d attentions converted; largest change of the model's output: %.1e" % (count, (before - after)[~padding].abs().max().detach()))
+print("%d attentions converted; largest change of the model's output: %.1e"
+      % (count, (before - after)[~padding].abs().max().detach()))
 for i, entry in enumerate(seen):
     w = entry.weights
     assert w.shape == (2, 4, 10, 10) and torch.allclose(w.sum(-1), torch.ones(2, 4, 10), atol=1e-5)
@@ -34,4 +37,5 @@ for i, entry in enumerate(seen):
         by_hand = z.masked_fill(padding[:, None, None], float("-inf")).softmax(-1)
         print("layer 0: largest difference to weights by hand %.1e" % (w - by_hand).abs().max().detach())
         assert torch.allclose(w, by_hand, atol=1e-5)
-    print("layer %d: weights %s, entropy by head %s" % (i, list(w.shape), ["%.2f" % e for e in entry.entropy[0].mean(1).tolist()]))
+    print("layer %d: weights %s, entropy by head %s"
+          % (i, list(w.shape), ["%.2f" % e for e in entry.entropy[0].mean(1).tolist()]))

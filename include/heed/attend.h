@@ -55,7 +55,8 @@ HEED_MUST_CHECK HEED_API heed_status heed_attend_new(heed_attend **out, heed_con
 HEED_MUST_CHECK HEED_API heed_status heed_attend_open(heed_attend **out, heed_context *ctx, const char *path, heed_error *err);
 HEED_API void heed_attend_free(heed_attend *a);
 
-/** Adds a copy of a tensor under its reserved name, in place of one of that name. */
+/** Adds a copy of a tensor under its reserved name, in place of one of that name: then what is built stays when the types are the
+ *  same, and is forgotten otherwise. */
 HEED_MUST_CHECK HEED_API heed_status heed_attend_add(heed_attend *a, const char *name, heed_tensor tensor, heed_error *err);
 
 /** Adds "q", "k" or "v" from what somebody typed: JSON, or the path of a file that ends in .npy, .csv or .json. [1,2,3] are
@@ -113,6 +114,30 @@ typedef struct heed_attend_line {
 /** Expectations of the file, and one of them after a run. */
 HEED_API int heed_attend_expected(const heed_attend *a);
 HEED_API heed_attend_line heed_attend_compare(const heed_attend *a, int i);
+
+/* ---- stages ---- */
+
+/** One of the thirteen steps of heed/attention.h, after it: scores and weights are [B,Hq,Tq,Tk], out is [B,Hq,Tq,Dv]. */
+typedef struct heed_attend_stage {
+    int number;                 /**< 1 .. 13 */
+    const char *name, *formula; /**< "z", "s / temperature" */
+    bool used;                  /**< false: the descriptor does nothing here, and the values are those before */
+    int64_t dims[4];
+    const double *values; /**< borrowed until the next build */
+} heed_attend_stage;
+
+/** Computes every step in plain loops and double precision, apart from any kernel and graph: to look at small examples, and to
+ *  hold kernels against. After a run. HEED_ERR_LIMIT beyond 2^20 scores. */
+HEED_MUST_CHECK HEED_API heed_status heed_attend_stages(heed_attend *a, heed_error *err);
+/** Step 1 .. 13 after that; number 0 for linear attention's missing scores and anything else. */
+HEED_API heed_attend_stage heed_attend_stage_at(const heed_attend *a, int number);
+/** What the masks keep [B,Hq,Tq,Tk], and the logarithms of the denominators [B,Hq,Tq], NULL where not defined (second: of q2). */
+HEED_API const bool *heed_attend_kept(const heed_attend *a);
+HEED_API const double *heed_attend_log_sums(const heed_attend *a, int second);
+
+/** One page, alone in its file, that steps through them with the run's numbers: keys, light and dark, English and 中文. After a run.
+ *  HEED_ERR_LIMIT for more than 4096 scores. */
+HEED_MUST_CHECK HEED_API heed_status heed_attend_page(heed_attend *a, const char *path, heed_error *err);
 
 /* ---- the plan ---- */
 

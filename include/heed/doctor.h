@@ -51,10 +51,32 @@ typedef struct heed_history_row {
 /** Whether the loss makes up for rare classes. A loss of one's own is taken to. */
 typedef enum heed_weighing { HEED_WEIGHS_ALIKE = 0, HEED_WEIGHS_CLASSES } heed_weighing;
 
+/** What a model of sequences is said to be. */
+typedef enum heed_direction {
+    HEED_DIRECTION_UNSAID = 0,
+    HEED_DIRECTION_CAUSAL,    /**< a decoder: the result at a time depends on tokens up to that time alone */
+    HEED_DIRECTION_BOTH_SIDES /**< an encoder: every position may see all others */
+} heed_direction;
+
+/** Sequences, for models whose inputs no loader makes: tensors in the order of the build function. Axis 0 of each counts
+ * sequences; n of them, T tokens each. What lies beyond a sequence's length may be anything. */
+typedef struct heed_doctor_sequences {
+    const heed_tensor *inputs;
+    int n_inputs;             /**< at most 8 */
+    int tokens;               /**< which input has the tokens: i64 ids, or f32 */
+    int time;                 /**< the axis of it that is time; 0: 1 */
+    heed_maybe_i64 lengths;   /**< which input says how many of its tokens each sequence has: i64 [n], 0 .. T */
+    heed_maybe_i64 result_time; /**< the axis of the result that is time, of size T; not set: it has none */
+    heed_direction direction;
+    int64_t vocabulary; /**< ids are 0 .. vocabulary-1; 0: up to the largest that is shown */
+    heed_tensor target; /**< what the loss takes; without data no rule looks at the loss */
+} heed_doctor_sequences;
+
 /** What is examined; all of it is borrowed. What is missing is not looked at. */
 typedef struct heed_doctor_case {
     heed_model *model;
     heed_loader *samples;              /**< what the model is shown; also the batches of a trial */
+    const heed_doctor_sequences *sequences; /**< what it is shown in place of samples */
     const heed_trainer_opts *training; /**< loss and optimiser; NULL: cross-entropy of logits, and no trial */
     const heed_history_row *history;   /**< by epoch; NULL: a trial on a copy of the weights stands for it */
     int64_t n_history;

@@ -135,7 +135,8 @@ typedef struct heed_onnx_opts {
  *  graph that cannot be run with an open batch. */
 HEED_MUST_CHECK HEED_API heed_status heed_onnx_write(heed_context *ctx, const char *path, const heed_graph *g, const heed_weights *w,
                                                      const heed_onnx_opts *opts, heed_error *err);
-/** The model for inputs of these types. With an open batch their first size does not matter. */
+/** The model for inputs of these types. With an open batch their first size does not matter. HEED_ERR_USAGE for an edited model
+ *  (heed_model_edit), whose file would not say so. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_onnx(heed_model *m, const heed_type *inputs, int n_inputs, const char *path,
                                                      const heed_onnx_opts *opts, heed_error *err);
 

@@ -132,7 +132,8 @@ HEED_MUST_CHECK HEED_API heed_status heed_session_run(heed_session *s, int id, c
                                                       const heed_tensor *outputs, int n_outputs, heed_error *err);
 
 /** The same run, node by node, looking for the first value that is NaN or infinite: HEED_ERR_NUMERIC with its node's path, or
- *  HEED_OK. No state is changed. Slow. */
+ *  HEED_OK. -inf that a mask brought in (a constant or an input that holds it, the log-sum of a row that keeps nothing) is
+ *  none. No state is changed. Slow. */
 HEED_MUST_CHECK HEED_API heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *inputs, int n_inputs,
                                                            heed_error *err);
 

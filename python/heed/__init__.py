@@ -18,13 +18,15 @@ __version__ = _c.HEED_VERSION
 version = __version__
 
 globals().update({k.__name__: k for k in KINDS.values()})
-__all__ = ["Attended", "Context", "Error", "Evaluation", "Explanation", "Predictions", "Run", "attend", "default_context", "features",
+__all__ = ["Attended", "Context", "Error", "Evaluation", "Explanation", "Predictions", "Run", "attend",
+           "default_context", "features",
            "metrics", "open", "train", "version"]
 __all__ += [k.__name__ for k in KINDS.values()]
 
 
 def features():
-    """{"png": "1.6.39", "npz": None, ...}: optional libraries of this build and their versions, None where one is missing."""
+    """{"png": "1.6.39", "npz": None, ...}: optional libraries of this build and their versions, None where
+    one is missing."""
     out, i = {}, 0
     rows = lib.heed_features()
     while rows[i].name:

@@ -20,7 +20,8 @@ def dense(name, value):
     elif a.dtype.kind == "b":
         want = BOOL
     else:
-        raise error("HEED_ERR_DTYPE", "attention: %s is an array of %s; it must be of numbers" % (name, a.dtype))
+        raise error("HEED_ERR_DTYPE", "attention: %s is an array of %s; it must be of numbers"
+                    % (name, a.dtype))
     return np.ascontiguousarray(a, want) if a.ndim else a.astype(want)
 
 
@@ -33,8 +34,8 @@ class Call:
         self.rank = arrays["q"].ndim
         for name, a in arrays.items():
             if a.ndim != self.rank or not 2 <= a.ndim <= 4:
-                raise error("HEED_ERR_SHAPE", "attention: q, k and v are all [T,D], all [H,T,D] or all [B,H,T,D]; their shapes are %s"
-                            % ", ".join(str(a.shape) for a in arrays.values()))
+                raise error("HEED_ERR_SHAPE", "attention: q, k and v are all [T,D], all [H,T,D] or all [B,H,T,D]; "
+                            "their shapes are %s" % ", ".join(str(a.shape) for a in arrays.values()))
             arrays[name] = a.reshape((1,) * (4 - a.ndim) + a.shape)
         spec, tensors = _spec.merge(spec, names)
         spec, tensors = _spec.split(spec, tensors, probe)
@@ -91,7 +92,8 @@ class Call:
     def narrow(self, name, a):
         """Without the dimensions that the caller did not give."""
         drop = 4 - self.rank
-        return a.reshape(a.shape[drop:]) if name in ("q", "k", "v", "q2", "k2") + tuple(_plans.ATTENDED) else a
+        ours = name in _plans.ATTENDED or name in ("q", "k", "v", "q2", "k2")
+        return a.reshape(a.shape[drop:]) if ours else a
 
 
 def plain(x):
@@ -123,14 +125,14 @@ class Attended:
         return list(super().__dir__()) + list(self._got)
 
     def backward(self, dout=None, dweights=None, dlse=None):
-        """Gradients by every floating input: {"q": dq, "k": dk, "v": dv, "bias": ...}. The loss is <out, dout> +
-        <weights, dweights> + <lse, dlse>."""
+        """Gradients by every floating input: {"q": dq, "k": dk, "v": dv, "bias": ...}. The loss is <out,
+        dout> + <weights, dweights> + <lse, dlse>."""
         up = {"out": dout, "weights": dweights, "lse": dlse}
         return self._call.gradient({n: a for n, a in up.items() if a is not None})
 
     def map(self, most=64):
-        """Weights for looking at, float32 [heads, rows, columns] of the first sequence: themselves, or means over blocks so
-        that no side is longer than `most`."""
+        """Weights for looking at, float32 [heads, rows, columns] of the first sequence: themselves, or means
+        over blocks so that no side is longer than `most`."""
         from ._map import blocks
         return blocks(self, most)
 
@@ -148,7 +150,8 @@ class Attended:
         return "heed.Attended(%s)" % ", ".join("%s%s" % (n, list(a.shape)) for n, a in self._got.items())
 
 
-def attend(q, k, v, spec=None, *, probe=None, weights=False, dout=None, dweights=None, dlse=None, context=None, **names):
+def attend(q, k, v, spec=None, *, probe=None, weights=False, dout=None, dweights=None, dlse=None,
+           context=None, **names):
     """Attention of queries q on keys k with values v: NumPy arrays [T,D], [H,T,D] or [B,H,T,D], float32.
 
     spec      an object of the form docs/attention.md describes, {"mask": {"causal": True}}
@@ -157,8 +160,9 @@ def attend(q, k, v, spec=None, *, probe=None, weights=False, dout=None, dweights
     weights   True: all weights [..., Tq, Tk]
     dout, dweights, dlse   upstream gradients: the result has `grad`
 
-    Dense float32 arrays are read where they lie, and results are written into new arrays once; anything else is converted
-    first. Lists are arrays. Raises heed.SpecError, ShapeError and so on with a sentence that names the field.
+    Dense float32 arrays are read where they lie, and results are written into new arrays once; anything else
+    is converted first. Lists are arrays. Raises heed.SpecError, ShapeError and so on with a sentence that
+    names the field.
     """
     call = Call(q, k, v, spec, probe, names, context)
     got = {n: call.narrow(n, a) for n, a in call.forward(bool(weights)).items()}

@@ -1,7 +1,8 @@
 """The shared library: where it is, how its functions are called, how its errors become exceptions.
 
-Every function of the headers is an attribute of `lib` under its own name, with the types that the headers give it. One that
-ends in a heed_error takes no such argument here: it raises what went wrong, with the library's own sentence.
+Every function of the headers is an attribute of `lib` under its own name, with the types that the headers
+give it. One that ends in a heed_error takes no such argument here: it raises what went wrong, with the
+library's own sentence.
 """
 import ctypes
 import os
@@ -15,7 +16,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class Error(Exception):
-    """What the library refuses. `code` is "HEED_ERR_SHAPE" and so on, `path` the node or file concerned, or ""."""
+    """What the library refuses. `code` is "HEED_ERR_SHAPE" and so on, `path` the node or file concerned, or
+    ""."""
     code, path = "", ""
 
 
@@ -24,7 +26,8 @@ def _kind(name, base, doc):
 
 
 KINDS = {
-    "HEED_ERR_MEMORY": _kind("OutOfMemory", MemoryError, "An allocation failed or would pass the context's limit."),
+    "HEED_ERR_MEMORY": _kind("OutOfMemory", MemoryError,
+                             "An allocation failed or would pass the context's limit."),
     "HEED_ERR_USAGE": _kind("UsageError", ValueError, "The call is wrong."),
     "HEED_ERR_SHAPE": _kind("ShapeError", ValueError, "Sizes do not fit together."),
     "HEED_ERR_DTYPE": _kind("DtypeError", TypeError, "Element types do not fit together."),
@@ -32,7 +35,8 @@ KINDS = {
     "HEED_ERR_FORMAT": _kind("FormatError", ValueError, "A file breaks a rule of its format."),
     "HEED_ERR_LIMIT": _kind("LimitError", ValueError, "A number is outside what is allowed."),
     "HEED_ERR_IO": _kind("FileError", OSError, "The operating system refused to read or write."),
-    "HEED_ERR_EXISTS": _kind("ExistsError", FileExistsError, "The output exists and overwriting was not asked for."),
+    "HEED_ERR_EXISTS": _kind("ExistsError", FileExistsError,
+                             "The output exists and overwriting was not asked for."),
     "HEED_ERR_MISSING": _kind("MissingError", NotImplementedError, "Not built into this library."),
     "HEED_ERR_DEVICE": _kind("DeviceError", RuntimeError, "This machine cannot do it."),
     "HEED_ERR_NUMERIC": _kind("NumericError", ArithmeticError, "A number became NaN or infinite."),
@@ -51,7 +55,8 @@ def error(code, text, path=""):
 
 def _find():
     given = os.environ.get("HEED_LIBRARY")
-    names = [given] if given else [os.path.join(_HERE, n) for n in ("libheed.so", "libheed.dylib", "heed.dll")]
+    ours = [os.path.join(_HERE, n) for n in ("libheed.so", "libheed.dylib", "heed.dll")]
+    names = [given] if given else ours
     for name in names:
         if os.path.exists(name):
             return name
@@ -102,8 +107,8 @@ if hasattr(os, "register_at_fork"):
 
 
 class Handle:
-    """A pointer of the library with the function that frees it, called once: by close(), or when nobody has the object any
-    more. `keeps` are objects that must live as long."""
+    """A pointer of the library with the function that frees it, called once: by close(), or when nobody has
+    the object any more. `keeps` are objects that must live as long."""
 
     def __init__(self, pointer, free, *keeps):
         self.pointer = pointer
@@ -128,8 +133,8 @@ def made(kind, new, free, *args, keeps=()):
 
 
 class Context:
-    """A pool of threads, an instruction level and limits: heed_context. Most programs need none of their own, since every
-    function takes heed.default_context() when it is given none.
+    """A pool of threads, an instruction level and limits: heed_context. Most programs need none of their own,
+    since every function takes heed.default_context() when it is given none.
 
     threads       0: one for each CPU
     isa           "auto", "portable", "x86-64-v3", "x86-64-v4", "neon"
@@ -179,7 +184,8 @@ _default_lock = threading.Lock()
 
 
 def default_context():
-    """The context that is used where none is given: all CPUs (or HEED_THREADS), the best level (or HEED_ISA)."""
+    """The context that is used where none is given: all CPUs (or HEED_THREADS), the best level (or
+    HEED_ISA)."""
     global _default
     with _default_lock:
         if _default is None:

@@ -1,7 +1,8 @@
 """The map of an attention as HTML: one picture a head, small, side by side; no script, nothing loaded.
 
-A picture is a PNG of one colour whose opacity is the weight over the largest weight of its head, so it reads on a light page
-and on a dark one. Every head can be reached by the keyboard, where it grows, and says in words what it shows.
+A picture is a PNG of one colour whose opacity is the weight over the largest weight of its head, so it reads
+on a light page and on a dark one. Every head can be reached by the keyboard, where it grows, and says in
+words what it shows.
 """
 import base64
 import html as escape
@@ -17,11 +18,13 @@ STYLE = """
 .heed-heads{display:flex;flex-wrap:wrap;gap:10px;align-items:flex-start}
 .heed-map figure{margin:0;padding:4px;border:1px solid rgba(128,128,128,.5);border-radius:4px}
 .heed-map figure:focus{outline:3px solid #2577d6;outline-offset:1px}
-.heed-map img{display:block;width:132px;height:auto;min-height:4px;image-rendering:pixelated;background:rgba(128,128,128,.08)}
+.heed-map img{display:block;width:132px;height:auto;min-height:4px;image-rendering:pixelated;
+  background:rgba(128,128,128,.08)}
 .heed-map figure:focus img,.heed-map figure:hover img{width:320px}
 .heed-map figcaption{font-size:12px}
 .heed-map table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:12px}
-.heed-map th,.heed-map td{padding:1px 7px;text-align:right;border-bottom:1px solid rgba(128,128,128,.3);color:inherit;background:none}
+.heed-map th,.heed-map td{padding:1px 7px;text-align:right;
+  border-bottom:1px solid rgba(128,128,128,.3);color:inherit;background:none}
 """.strip()
 
 
@@ -48,8 +51,9 @@ def block_means(w, a, c):
 
 
 def blocks(attended, most):
-    """[heads, rows, columns] of the first sequence, no side longer than `most`. Weights that are not there are computed, as
-    means over blocks inside the operator where that is possible: no more memory than the map has."""
+    """[heads, rows, columns] of the first sequence, no side longer than `most`. Weights that are not there
+    are computed, as means over blocks inside the operator where that is possible: no more memory than the map
+    has."""
     call = attended._call
     tq, tk = call.arrays["q"].shape[2], call.arrays["k"].shape[2]
     a, c = -(-tq // most) or 1, -(-tk // most) or 1
@@ -70,7 +74,9 @@ def in_words(head, w, a, c):
     if w.size == 0 or not w.max() > 0:
         return "head %d: no weight anywhere" % head
     i, j = np.unravel_index(int(w.argmax()), w.shape)
-    diagonal = "" if w.shape[0] != w.shape[1] else ", %.0f %% on the diagonal" % (100 * np.trace(w) / max(w.sum(), 1e-30))
+    diagonal = ""
+    if w.shape[0] == w.shape[1]:
+        diagonal = ", %.0f %% on the diagonal" % (100 * np.trace(w) / max(w.sum(), 1e-30))
 
     def span(n, step):
         return "%d" % n if step == 1 else "%d to %d" % (n * step, n * step + step - 1)
@@ -87,17 +93,20 @@ def html(attended, most=64, heads=32):
     batch = call.arrays["q"].shape[0]
     out = ["<div class=\"heed-map\"><style>%s</style>" % STYLE]
     said = "Attention of %d queries (rows) on %d keys (columns), %d %s%s." % (
-        tq, tk, w.shape[0], "head" if w.shape[0] == 1 else "heads", "" if batch == 1 else "; first of %d sequences" % batch)
+        tq, tk, w.shape[0], "head" if w.shape[0] == 1 else "heads",
+        "" if batch == 1 else "; first of %d sequences" % batch)
     if w.shape[0] > heads:
         said += " The first %d heads are shown." % heads
-    out.append("<p>%s Full colour is a head's largest weight.</p><div class=\"heed-heads\" role=\"list\">" % said)
+    out.append("<p>%s Full colour is a head's largest weight.</p><div class=\"heed-heads\" role=\"list\">"
+               % said)
     for h, m in enumerate(w[:heads]):
         words = escape.escape(in_words(h, m, a, c), quote=True)
         top = float(np.abs(m).max()) if m.size else 0.0
         alpha = np.rint(np.abs(m) * (255 / top)).astype(np.uint8) if top > 0 else np.zeros(m.shape, np.uint8)
         image = base64.b64encode(png(alpha)).decode() if m.size else ""
-        out.append("<figure role=\"listitem\" tabindex=\"0\" aria-label=\"%s\"><img alt=\"%s\" title=\"%s\" src=\"data:image/png;base64,%s\">"
-                   "<figcaption>head %d, to %.3g</figcaption></figure>" % (words, words, words, image, h, top))
+        out.append("<figure role=\"listitem\" tabindex=\"0\" aria-label=\"%s\"><img alt=\"%s\" title=\"%s\" "
+                   "src=\"data:image/png;base64,%s\"><figcaption>head %d, to %.3g</figcaption></figure>"
+                   % (words, words, words, image, h, top))
     out.append("</div>")
     out.append(table(w[:heads], a, c))
     out.append("</div>")
@@ -114,10 +123,13 @@ def table(w, a, c):
         rows.append("<tr><th scope=\"row\">%d</th>%s</tr>" % (i * a, "".join(
             "<td>%d: %.3f</td>" % (j * c, w[h, i, j]) for h, j in enumerate(keys))))
     head = "".join("<th scope=\"col\">head %d</th>" % h for h in range(w.shape[0]))
-    return ("<details><summary>The strongest key of each query, and its weight</summary><table><thead><tr><th scope=\"col\">query</th>"
+    return ("<details><summary>The strongest key of each query, and its weight</summary>"
+            "<table><thead><tr><th scope=\"col\">query</th>"
             "%s</tr></thead><tbody>%s</tbody></table></details>" % (head, "".join(rows)))
 
 
 def page(attended):
-    return ("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">"
-            "<meta name=\"viewport\" content=\"width=device-width\"><title>heed: attention</title><body>%s</body></html>\n" % html(attended))
+    return ("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">"
+            "<meta name=\"color-scheme\" content=\"light dark\">"
+            "<meta name=\"viewport\" content=\"width=device-width\"><title>heed: attention</title>"
+            "<body>%s</body></html>\n" % html(attended))

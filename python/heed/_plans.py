@@ -1,7 +1,7 @@
 """Plans of attention, kept by shapes and spec: forward and gradient.
 
-All plans of a context share one session, and so one block of memory, as large as the largest of them needs. Inputs and outputs
-are addresses of the caller's arrays: nothing is copied.
+All plans of a context share one session, and so one block of memory, as large as the largest of them needs.
+Inputs and outputs are addresses of the caller's arrays: nothing is copied.
 """
 import collections
 import ctypes
@@ -18,7 +18,8 @@ ATTENDED = [n for n, _ in _c.heed_attended._fields_]
 
 
 class Plan:
-    """One plan. `inputs` and `outputs` are its names in order, `types` those of the outputs as (dtype, shape)."""
+    """One plan. `inputs` and `outputs` are its names in order, `types` those of the outputs as (dtype,
+    shape)."""
 
     def __init__(self, shared, build):
         ctx = shared.context
@@ -28,7 +29,8 @@ class Plan:
             graph = made(_c.heed_graph, lib.heed_builder_finish, lib.heed_graph_free, builder.pointer)
         finally:
             builder.close()
-        self.handle = made(_c.heed_plan, lib.heed_plan_new, lib.heed_plan_free, ctx.pointer, graph.pointer, None, keeps=(ctx.handle,))
+        self.handle = made(_c.heed_plan, lib.heed_plan_new, lib.heed_plan_free, ctx.pointer, graph.pointer,
+                           None, keeps=(ctx.handle,))
         graph.close()
         p = self.handle.pointer
         self.inputs = [lib.heed_plan_input_name(p, i).decode() for i in range(lib.heed_plan_inputs(p))]
@@ -53,9 +55,11 @@ class Shared:
 
     def __init__(self, context):
         self.context = weakref.proxy(context)
-        self.weights = made(_c.heed_weights, lib.heed_weights_new, lib.heed_weights_free, context.pointer, keeps=(context.handle,))
+        self.weights = made(_c.heed_weights, lib.heed_weights_new, lib.heed_weights_free, context.pointer,
+                            keeps=(context.handle,))
         self.plans = collections.OrderedDict()   # live as long as the session
-        self.session = made(_c.heed_session, lib.heed_session_new, lib.heed_session_free, context.pointer, self.weights.pointer,
+        self.session = made(_c.heed_session, lib.heed_session_new, lib.heed_session_free, context.pointer,
+                            self.weights.pointer,
                             None, keeps=(self.weights, self.plans))
 
     def find(self, key, build):
@@ -77,7 +81,8 @@ class Shared:
             plan.took[i].data = a
         for i, a in enumerate(outputs):
             plan.gave[i].data = a or None
-        lib.heed_session_run(self.session.pointer, plan.number, plan.took, len(plan.inputs), plan.gave, len(plan.outputs))
+        lib.heed_session_run(self.session.pointer, plan.number, plan.took, len(plan.inputs), plan.gave,
+                             len(plan.outputs))
 
 
 def shared(context):
@@ -126,7 +131,8 @@ class Problem:
         return build
 
     def gradient(self, given, by):
-        """Build function of d_NAME for NAME in `by`, from d_out, d_weights and d_lse in `given`: forward and gradient in one go."""
+        """Build function of d_NAME for NAME in `by`, from d_out, d_weights and d_lse in `given`: forward and
+        gradient in one go."""
         def build(b):
             values, got = self.attention(b)
             lib.heed_builder_status(b)           # a spec that is refused ends here, with its sentence
@@ -134,12 +140,14 @@ class Problem:
             dys = []
             for name, y in zip(given, ys):
                 if not y.id:
-                    _spec.refuse("%s is not defined for this spec, so nothing can be propagated from it" % name)
+                    _spec.refuse("%s is not defined for this spec, so nothing can be propagated from it"
+                                 % name)
                 dys.append(lib.heed_input(b, ("d" + name).encode(), lib.heed_value_type(b, y)))
             wrt = [values[n] for n in by]
             out = (_c.heed_value * len(wrt))()
             array = _c.heed_value * len(ys)
-            lib.heed_grad_of(b, array(*ys), array(*dys), len(ys), (_c.heed_value * len(wrt))(*wrt), len(wrt), out)
+            lib.heed_grad_of(b, array(*ys), array(*dys), len(ys), (_c.heed_value * len(wrt))(*wrt), len(wrt),
+                             out)
             for name, value in zip(by, out):
                 lib.heed_output(b, ("d_" + name).encode(), value)
         return build

@@ -28,8 +28,8 @@ def softmax(x):
 
 
 class Predictions:
-    """logits and probability [n, classes], label [n] (the likeliest class), name [n] of these classes, source [n]: where each
-    picture came from, None for arrays."""
+    """logits and probability [n, classes], label [n] (the likeliest class), name [n] of these classes, source
+    [n]: where each picture came from, None for arrays."""
 
     def __init__(self, logits, classes, source):
         self.logits, self.source = logits, source
@@ -47,12 +47,14 @@ class Predictions:
 
 
 class Evaluation:
-    """n, loss, accuracy, accuracy_mirror (None where it was not made), part (which samples), confusion [classes, classes] with
-    the true class as row, probability [n, classes], labels [n]; and `metrics`, scikit-learn's numbers by scikit-learn's names."""
+    """n, loss, accuracy, accuracy_mirror (None where it was not made), part (which samples), confusion
+    [classes, classes] with the true class as row, probability [n, classes], labels [n]; and `metrics`,
+    scikit-learn's numbers by scikit-learn's names."""
 
     def __init__(self, context, e, classes):
         k = e.classes
-        self.n, self.loss, self.accuracy, self.part, self.classes = e.n, e.loss, e.accuracy, text(e.part), classes
+        self.n, self.loss, self.accuracy = e.n, e.loss, e.accuracy
+        self.part, self.classes = text(e.part), classes
         self.accuracy_mirror = e.accuracy_mirror if e.accuracy_mirror >= 0 else None
         self.confusion = copied(e.confusion, (k, k), np.int64)
         self.probability = copied(e.probability, (e.n, k), np.float32) if e.probability else None
@@ -60,12 +62,13 @@ class Evaluation:
         self.metrics = metrics(self.probability, self.labels, context) if e.n else {}
 
     def __repr__(self):
-        return "heed.Evaluation(%s: accuracy %.4f of %d, loss %.4f)" % (self.part, self.accuracy, self.n, self.loss)
+        return "heed.Evaluation(%s: accuracy %.4f of %d, loss %.4f)" % (self.part, self.accuracy, self.n,
+                                                                        self.loss)
 
 
 def metrics(probability, labels, context=None):
-    """Metrics of probabilities [n, classes] and labels [n], by scikit-learn's names and definitions; "per_class" has a row for
-    each class, "confusion" the true class as row."""
+    """Metrics of probabilities [n, classes] and labels [n], by scikit-learn's names and definitions;
+    "per_class" has a row for each class, "confusion" the true class as row."""
     context = context or default_context()
     p = np.ascontiguousarray(probability, np.float32)
     y = np.ascontiguousarray(labels, np.int64)
@@ -91,8 +94,8 @@ class Explanation:
     predicted, target, truth    class numbers; truth None when it is not known
     probability                 [classes]
     attentions                  {path: (weights, gradient)}, each [heads, queries, keys]
-    maps                        {method: {"map": [rows, cols], "verdict": "faithful" | "no better" | "worse", "rank": ...,
-                                "area": ..., "random_area": ..., "about": ...}}
+    maps                        {method: {"map": [rows, cols], "verdict": "faithful" | "no better" | "worse",
+                                "rank": ..., "area": ..., "random_area": ..., "about": ...}}
     """
     VERDICTS = {_c.HEED_FAITHFUL: "faithful", _c.HEED_NO_BETTER: "no better", _c.HEED_WORSE: "worse"}
     FORMATS = {".png": _c.HEED_EXPLAIN_PNG, ".svg": _c.HEED_EXPLAIN_SVG, ".html": _c.HEED_EXPLAIN_HTML,
@@ -110,26 +113,30 @@ class Explanation:
         for i in range(e.n_attentions):
             a = e.attentions[i]
             shape = (a.heads, a.queries, a.keys)
-            self.attentions[text(a.path)] = (copied(a.weights, shape, np.float32), copied(a.gradient, shape, np.float32))
+            self.attentions[text(a.path)] = (copied(a.weights, shape, np.float32),
+                                             copied(a.gradient, shape, np.float32))
         for i in range(e.n_maps):
             m = e.maps[i]
             f = m.faithful
             self.maps[text(lib.heed_explain_method_name(m.method))] = {
-                "map": copied(m.map, (m.rows, m.cols), np.float32), "about": text(m.about), "verdict": self.VERDICTS[f.verdict],
-                "rank": f.rank, "area": f.area, "random_area": f.random_area,
+                "map": copied(m.map, (m.rows, m.cols), np.float32), "about": text(m.about),
+                "verdict": self.VERDICTS[f.verdict], "rank": f.rank, "area": f.area, "random_area": f.random_area,
                 "curve": copied(f.probability, (f.points,), np.float32)}
 
     def save(self, path):
         """Writes PNG, SVG, HTML, NPZ or JSON, by the name's ending."""
         ending = os.path.splitext(os.fspath(path))[1].lower()
         if ending not in self.FORMATS:
-            raise error("HEED_ERR_USAGE", "an explanation is written as %s, not as \"%s\"" % (", ".join(self.FORMATS), ending))
-        lib.heed_explanation_write(self._context.pointer, self._handle.pointer, self.FORMATS[ending], os.fsencode(path))
+            raise error("HEED_ERR_USAGE", "an explanation is written as %s, not as \"%s\""
+                        % (", ".join(self.FORMATS), ending))
+        lib.heed_explanation_write(self._context.pointer, self._handle.pointer, self.FORMATS[ending],
+                                   os.fsencode(path))
 
     def text(self, width=80):
         """The maps as text."""
         p = POINTER(ctypes.c_char)()
-        lib.heed_explanation_text(byref(p), self._context.pointer, self._handle.pointer, _c.HEED_TERMINAL_ASCII, width)
+        lib.heed_explanation_text(byref(p), self._context.pointer, self._handle.pointer,
+                                  _c.HEED_TERMINAL_ASCII, width)
         return take_text(self._context, p)
 
     def _repr_html_(self):
@@ -160,7 +167,8 @@ class Run:
     def __init__(self, folder, context=None):
         self.context = context or default_context()
         self.folder, self._lock = os.fspath(folder), threading.RLock()
-        self._handle = made(_c.heed_run, lib.heed_run_open, lib.heed_run_free, self.context.pointer, os.fsencode(folder),
+        self._handle = made(_c.heed_run, lib.heed_run_open, lib.heed_run_free, self.context.pointer,
+                            os.fsencode(folder),
                             keeps=(self.context.handle,))
         p = self._pointer
         self.classes = [text(lib.heed_run_class(p, i)) for i in range(lib.heed_run_classes(p))]
@@ -225,9 +233,9 @@ class Run:
 
     @one_at_a_time
     def predict(self, x, mirror=False):
-        """What is on pictures: an array u8 [n,C,H,W] (or [n,H,W], [H,W] for grey ones), or names of files, folders or IDX
-        files ("f.idx.gz[0:100]"), which are decoded and resized as training did. mirror: the mean over each and its mirror
-        image. Gives Predictions."""
+        """What is on pictures: an array u8 [n,C,H,W] (or [n,H,W], [H,W] for grey ones), or names of files,
+        folders or IDX files ("f.idx.gz[0:100]"), which are decoded and resized as training did. mirror: the
+        mean over each and its mirror image. Gives Predictions."""
         if is_path(x) or isinstance(x, (list, tuple)) and x and all(is_path(p) for p in x):
             return self._predict_files([x] if is_path(x) else x, mirror)
         a = self.pictures(x)
@@ -241,7 +249,8 @@ class Run:
 
     def _inputs(self, paths, most):
         """Batches of (pictures, names): copies."""
-        h = made(_c.heed_inputs, lib.heed_inputs_open, lib.heed_inputs_close, self._pointer, strings(paths), 0, keeps=(self._handle,))
+        h = made(_c.heed_inputs, lib.heed_inputs_open, lib.heed_inputs_close, self._pointer, strings(paths),
+                 0, keeps=(self._handle,))
         try:
             while True:
                 t, names = _c.heed_tensor(), POINTER(ctypes.c_char_p)()
@@ -271,9 +280,11 @@ class Run:
             lib.heed_evaluation_release(self.context.pointer, byref(e))
 
     @one_at_a_time
-    def explain(self, x, methods=None, *, layer=None, head=None, target=None, truth=None, orders=0, points=0, seed=0, name=None):
-        """What the answer to one picture (an array u8, or a file's name) rests on. methods: words of "raw", "rollout",
-        "gradient", "received", "occlusion"; None: all. Every map comes with a deletion test. Gives an Explanation."""
+    def explain(self, x, methods=None, *, layer=None, head=None, target=None, truth=None, orders=0, points=0,
+                seed=0, name=None):
+        """What the answer to one picture (an array u8, or a file's name) rests on. methods: words of "raw",
+        "rollout", "gradient", "received", "occlusion"; None: all. Every map comes with a deletion test. Gives
+        an Explanation."""
         if is_path(x):
             a, names = next(self._inputs([x], 1), (None, None))
             name = name or names[0]
@@ -294,7 +305,8 @@ class Run:
         truth = self.classes.index(truth) if isinstance(truth, str) else -1 if truth is None else int(truth)
         free = lib.heed_explanation_free
         pointer = self.context.pointer
-        h = made(_c.heed_explanation, lib.heed_run_explain, lambda p: free(pointer, p), self._pointer, tensor(a[0]),
+        h = made(_c.heed_explanation, lib.heed_run_explain, lambda p: free(pointer, p), self._pointer,
+                 tensor(a[0]),
                  (name or "picture").encode(), truth, byref(opts), keeps=(self.context.handle,))
         return Explanation(self.context, h)
 
@@ -306,14 +318,16 @@ class Run:
 
     @one_at_a_time
     def doctor(self):
-        """Mistakes that train without a word: a list of {"rule", "severity", "place", "text", "measured", "remedy"}."""
+        """Mistakes that train without a word: a list of {"rule", "severity", "place", "text", "measured",
+        "remedy"}."""
         d, missing = POINTER(_c.heed_diagnosis)(), POINTER(ctypes.c_char)()
         lib.heed_run_doctor(byref(d), byref(missing), self._pointer, None)
         try:
             rows = []
             for f in d[0].findings[:d[0].n]:
                 rule = f.rule[0]
-                rows.append({"rule": text(rule.name), "severity": text(lib.heed_severity_name(rule.severity)), "place": text(f.place),
+                rows.append({"rule": text(rule.name), "severity": text(lib.heed_severity_name(rule.severity)),
+                             "place": text(f.place),
                              "text": text(f.text), "measured": f.measured, "remedy": text(rule.remedy)})
             return rows
         finally:
@@ -351,18 +365,21 @@ class Progress:
         self.stream.flush()
 
 
-def train(recipe=None, out=None, *, task=None, data=None, set=None, force=False, resume=False, fresh=False, progress=True,
-          notice=None, context=None):
-    """Trains a recipe (a YAML file), or a task ("image-classification") on a folder of data, into the run folder `out`.
+def train(recipe=None, out=None, *, task=None, data=None, set=None, force=False, resume=False, fresh=False,
+          progress=True, notice=None, context=None):
+    """Trains a recipe (a YAML file), or a task ("image-classification") on a folder of data, into the run
+    folder `out`.
 
     set       {"train.epochs": 3}: keys of the recipe given here
-    force     write over a run that is there;  resume: go on from its newest checkpoint;  fresh: with resume, begin anew where
-              there is none
-    progress  True: a line an epoch on stderr; None: nothing; or a function that takes a heed_progress (epoch, epochs, step,
-              steps, loss, lr, grad_norm, rate, eta, epoch_ended, validation_accuracy, ...) and may return True to stop
+    force     write over a run that is there;  resume: go on from its newest checkpoint;  fresh: with resume,
+              begin anew where there is none
+    progress  True: a line an epoch on stderr; None: nothing; or a function that takes a heed_progress (epoch,
+              epochs, step, steps, loss, lr, grad_norm, rate, eta, epoch_ended, validation_accuracy, ...) and
+              may return True to stop
     notice    a function that takes a sentence about something odd; None: they are not heard of
 
-    Gives the Run, with `run.result` a dictionary of what was reached. Ctrl-C stops after a checkpoint was written.
+    Gives the Run, with `run.result` a dictionary of what was reached. Ctrl-C stops after a checkpoint was
+    written.
     """
     context = context or default_context()
     if out is None:
@@ -378,15 +395,17 @@ def train(recipe=None, out=None, *, task=None, data=None, set=None, force=False,
     if (recipe is None) == (task is None):
         raise error("HEED_ERR_USAGE", "train: give a recipe, or a task with data")
     if recipe is not None:
-        r = made(_c.heed_recipe, lib.heed_recipe_open, lib.heed_recipe_free, context.pointer, os.fsencode(recipe), overrides)
+        r = made(_c.heed_recipe, lib.heed_recipe_open, lib.heed_recipe_free, context.pointer,
+                 os.fsencode(recipe), overrides)
     else:
-        r = made(_c.heed_recipe, lib.heed_recipe_open_task, lib.heed_recipe_free, context.pointer, task.encode(),
+        r = made(_c.heed_recipe, lib.heed_recipe_open_task, lib.heed_recipe_free, context.pointer,
+                 task.encode(),
                  os.fsencode(data or ""), overrides)
     if progress is True:
         progress = Progress(sys.stderr)
     raised = []
 
-    def guarded(f):                              # an exception cannot pass through C: it stops the training, then it is raised
+    def guarded(f):         # an exception cannot pass through C: it stops the training, then it is raised
         def call(*args):
             try:
                 return bool(f(*args))
@@ -396,8 +415,10 @@ def train(recipe=None, out=None, *, task=None, data=None, set=None, force=False,
         return call
     step = _c.heed_progress_fn(guarded(lambda user, p: progress(p[0]) if progress else False))
     reading = _c.heed_read_fn(guarded(lambda user, done, total: False))
-    said = _c.heed_notice_fn(lambda user, sentence: guarded(lambda: notice and notice(text(sentence)))() and None)
-    opts = _c.heed_train_opts(out=os.fsencode(out), force=force, resume=resume, fresh=fresh, progress=step, reading=reading, notice=said)
+    hear = guarded(lambda sentence: notice and notice(text(sentence)))
+    said = _c.heed_notice_fn(lambda user, sentence: hear(sentence) and None)
+    opts = _c.heed_train_opts(out=os.fsencode(out), force=force, resume=resume, fresh=fresh, progress=step,
+                              reading=reading, notice=said)
     result = _c.heed_train_result()
     try:
         lib.heed_train(byref(result), context.pointer, r.pointer, byref(opts))
@@ -410,7 +431,8 @@ def train(recipe=None, out=None, *, task=None, data=None, set=None, force=False,
     if raised:
         raise raised[0]
     run = Run(out, context)
-    run.result = {n: text(v) if isinstance(v, bytes) else v for n, v in ((n, getattr(result, n)) for n, _ in result._fields_)}
+    run.result = {n: getattr(result, n) for n, _ in result._fields_}
+    run.result["sha256"] = text(result.sha256)
     return run
 
 

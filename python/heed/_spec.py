@@ -1,11 +1,13 @@
 """From a spec as JSON has it to the descriptor heed_attention_spec.
 
-Nothing here knows the fields of the descriptor: they come from the headers, so what the operator learns Python knows as well.
-Four habits of the JSON form are rules about kinds of structs and hold for every struct of that kind:
+Nothing here knows the fields of the descriptor: they come from the headers, so what the operator learns
+Python knows as well. Four habits of the JSON form are rules about kinds of structs and hold for every struct
+of that kind:
 
-    a struct with `on`             true turns it on; so does naming a field; a list fills the others ("window": [4, 0])
-    a struct with a `kind`         a word is its kind ("score": "dot"); a kind's word may be a switch where the first kind
-                                   is "off" ("t5": {"bidirectional": false} is the other kind)
+    a struct with `on`             true turns it on; so does naming a field; a list fills the others
+                                   ("window": [4, 0])
+    a struct with a `kind`         a word is its kind ("score": "dot"); a kind's word may be a switch where
+                                   the first kind is "off" ("t5": {"bidirectional": false} is the other kind)
     a list {v, n} and an array     a list of numbers
     heed_maybe_...                 the number, which counts as given
 """
@@ -42,7 +44,8 @@ def refuse(text):
 
 def not_known(path, name, known):
     near = difflib.get_close_matches(str(name), list(known), 1, 0.5)
-    return "%s%s is not known%s" % (path, name, "; did you mean %s?" % near[0] if near else ": it is one of " + ", ".join(known))
+    said = "; did you mean %s?" % near[0] if near else ": it is one of " + ", ".join(known)
+    return "%s%s is not known%s" % (path, name, said)
 
 
 def unknown(path, name, known):
@@ -117,7 +120,8 @@ class Filler:
                 refuse("%s takes %d numbers, not %d" % (path, len(names) - 1, len(value)))
             value = dict(zip(names[1:], value))
         if not isinstance(value, dict):
-            refuse("%s takes an object with %s, not %r" % (path, ", ".join(n for n in names if n != "on"), value))
+            refuse("%s takes an object with %s, not %r"
+                   % (path, ", ".join(n for n in names if n != "on"), value))
         if "on" in names:
             struct.on = True
         if switches:
@@ -129,7 +133,8 @@ class Filler:
                 other = [w for w in switches if w != name]
                 struct.kind = words(enum)[name if v else other[0]]
             elif name not in names or name == "on" or (path == "" and name == "in"):
-                unknown(path + "." if path else "", name, [n for n in names if n not in ("on", "in")] + switches)
+                unknown(path + "." if path else "", name,
+                        [n for n in names if n not in ("on", "in")] + switches)
             else:
                 self.field(struct, name, v, "%s.%s" % (path, name) if path else name)
 
@@ -156,7 +161,8 @@ def is_tensor(value):
 
 
 def merge(spec, names):
-    """Splits keyword arguments into (spec, tensors): window=[4, 0] is {"mask": {"window": [4, 0]}}, lengths=[3, 5] a tensor."""
+    """Splits keyword arguments into (spec, tensors): window=[4, 0] is {"mask": {"window": [4, 0]}},
+    lengths=[3, 5] a tensor."""
     tensors = {k: v for k, v in (spec or {}).items() if k in TENSORS and is_tensor(v)}
     spec = {k: dict(v) if isinstance(v, dict) else v for k, v in (spec or {}).items() if k not in tensors}
     for name, value in names.items():
@@ -175,7 +181,8 @@ def merge(spec, names):
             at = spec
             for group in leaf[0][:-1]:
                 inner = at.get(group)
-                at[group] = dict(inner) if isinstance(inner, dict) else {"kind": inner} if isinstance(inner, str) else {}
+                inner = {"kind": inner} if isinstance(inner, str) else inner
+                at[group] = dict(inner) if isinstance(inner, dict) else {}
                 at = at[group]
             at[leaf[0][-1]] = value
         else:
@@ -207,7 +214,8 @@ def probes(value):
 
 
 def split(spec, tensors, probe):
-    """Takes dropout's seed and step out of a spec: the descriptor has them as the tensor rng. Gives (spec, tensors)."""
+    """Takes dropout's seed and step out of a spec: the descriptor has them as the tensor rng. Gives (spec,
+    tensors)."""
     spec = {k: v for k, v in (spec or {}).items()}
     if probe is not None:
         spec["probe"] = probes(probe)

@@ -1,4 +1,5 @@
-"""Types and tensors between NumPy and the library. Data are never copied here: a tensor holds the array's address."""
+"""Types and tensors between NumPy and the library. Data are never copied here: a tensor holds the array's
+address."""
 import ctypes
 
 import numpy as np
@@ -17,7 +18,8 @@ NUMPY = {v: k for k, v in DTYPES.items()}
 def type_of(dtype, shape):
     """heed_type of a heed dtype and sizes."""
     if len(shape) > _c.HEED_MAX_RANK:
-        raise error("HEED_ERR_SHAPE", "a tensor has at most %d dimensions, not %d" % (_c.HEED_MAX_RANK, len(shape)))
+        raise error("HEED_ERR_SHAPE", "a tensor has at most %d dimensions, not %d"
+                    % (_c.HEED_MAX_RANK, len(shape)))
     t = _c.heed_type(dtype=dtype, rank=len(shape))
     t.dims[:len(shape)] = list(shape)
     return t
@@ -34,7 +36,8 @@ def address(a):
 def tensor(a):
     """heed_tensor over a dense array, which must outlive it."""
     if not a.flags.c_contiguous:
-        raise error("HEED_ERR_SHAPE", "an array must be dense and row-major: numpy.ascontiguousarray(a) makes it so")
+        raise error("HEED_ERR_SHAPE",
+                    "an array must be dense and row-major: numpy.ascontiguousarray(a) makes it so")
     if a.dtype not in DTYPES:
         raise error("HEED_ERR_DTYPE", "heed has no tensors of %s" % a.dtype)
     return _c.heed_tensor(type=type_of(DTYPES[a.dtype], a.shape), data=address(a))

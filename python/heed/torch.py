@@ -1,6 +1,6 @@
 """heed's attention inside PyTorch: on CPU tensors, with gradients, and as attention "heed" of transformers.
 
-    out = heed.torch.attention(q, k, v, causal=True, window=[128, 0], bias=table)       # gradients flow to q, k, v, bias
+    out = heed.torch.attention(q, k, v, causal=True, window=[128, 0], bias=table)   # gradients by all four
     out, seen = heed.torch.attention(q, k, v, probe="entropy,received", weights=True)
 
     heed.torch.register()                                        # once
@@ -8,9 +8,10 @@
     with heed.torch.watch(probe="entropy") as seen:              # every attention of the model
         model(**inputs)
 
-    heed.torch.convert(model)                                    # every torch.nn.MultiheadAttention of a model
+    heed.torch.convert(model)                            # every torch.nn.MultiheadAttention of a model
 
-Tensors are read and written where they lie when they are float32 and dense; nothing of size T x T is made unless it is asked for.
+Tensors are read and written where they lie when they are float32 and dense; nothing of size T x T is made
+unless it is asked for.
 """
 import contextlib
 import json
@@ -29,11 +30,13 @@ TORCH = {v: k for k, v in DTYPES.items()}
 
 
 def _tensor(name, value):
-    """value as a dense CPU tensor of a dtype that attention takes; gradients flow through what is converted."""
+    """value as a dense CPU tensor of a dtype that attention takes; gradients flow through what is
+    converted."""
     if not isinstance(value, torch.Tensor):
         value = torch.as_tensor(value)
     if value.device.type != "cpu":
-        raise error("HEED_ERR_DEVICE", "attention: %s is on %s, and heed computes on the CPU: use .cpu()" % (name, value.device))
+        raise error("HEED_ERR_DEVICE", "attention: %s is on %s, and heed computes on the CPU: use .cpu()"
+                    % (name, value.device))
     if value.dtype in (torch.float64, torch.float16, torch.bfloat16):
         value = value.float()
     elif value.dtype not in DTYPES:
@@ -54,12 +57,14 @@ def _run(context, problem, key, build, inputs):
 
 
 class _Attention(torch.autograd.Function):
-    """Forward keeps its inputs only; backward computes the attention again, tile by tile, and its gradient with it."""
+    """Forward keeps its inputs only; backward computes the attention again, tile by tile, and its gradient
+    with it."""
 
     @staticmethod
     def forward(ctx, context, problem, weights, *tensors):
         inputs = dict(zip(problem.names, tensors))
-        got = _run(context, problem, ("forward", weights), problem.forward(("weights",) if weights else ()), inputs)
+        got = _run(context, problem, ("forward", weights), problem.forward(("weights",) if weights else ()),
+                   inputs)
         ctx.context, ctx.problem, ctx.given = context, problem, list(got)
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
@@ -85,13 +90,13 @@ class _Attention(torch.autograd.Function):
 def attention(q, k, v, spec=None, *, probe=None, weights=False, context=None, **names):
     """Attention of q [B,Hq,Tq,D] on k, v [B,Hkv,Tk,D]: CPU tensors, computed in float32.
 
-    spec, names   as heed.attend takes them; tensors (bias, sink, lengths, mask, ...) are tensors of PyTorch, and every floating
-                  one gets a gradient
+    spec, names   as heed.attend takes them; tensors (bias, sink, lengths, mask, ...) are tensors of PyTorch,
+                  and every floating one gets a gradient
     probe         "entropy,received,topk:4": what to report beside
     weights       True: all weights, through which gradients flow as well
 
-    Gives out [B,Hq,Tq,Dv]; with probe or weights (out, seen), seen.lse, seen.weights, seen.entropy and so on. Dropout without a
-    seed takes one from PyTorch's generator, so torch.manual_seed repeats it.
+    Gives out [B,Hq,Tq,Dv]; with probe or weights (out, seen), seen.lse, seen.weights, seen.entropy and so on.
+    Dropout without a seed takes one from PyTorch's generator, so torch.manual_seed repeats it.
     """
     context = context or default_context()
     dtype = q.dtype
@@ -101,7 +106,8 @@ def attention(q, k, v, spec=None, *, probe=None, weights=False, context=None, **
         drop = combine["dropout"]
         drop = dict(drop) if isinstance(drop, dict) else {"p": drop}
         if drop.get("p") and "seed" not in drop and "rng" not in tensors:
-            tensors["rng"] = torch.stack([torch.randint(0, 2**63 - 1, ()), torch.zeros((), dtype=torch.int64)])
+            tensors["rng"] = torch.stack([torch.randint(0, 2**63 - 1, ()),
+                                          torch.zeros((), dtype=torch.int64)])
         spec["combine"] = dict(combine, dropout=drop)
     spec, tensors = _spec.split(spec, tensors, probe)
     given = {"q": _tensor("q", q), "k": _tensor("k", k), "v": _tensor("v", v)}
@@ -123,8 +129,8 @@ _watching = threading.local()
 
 
 class Watch:
-    """What attentions gave while they were watched: one entry each, in the order in which they ran. entry.module is the layer,
-    entry.layer its number where it has one; the rest are tensors."""
+    """What attentions gave while they were watched: one entry each, in the order in which they ran.
+    entry.module is the layer, entry.layer its number where it has one; the rest are tensors."""
 
     def __init__(self, probe, weights):
         self.probe, self.weights, self.entries = probe, weights, []
@@ -141,7 +147,8 @@ class Watch:
 
 @contextlib.contextmanager
 def watch(probe=None, weights=False):
-    """Collects probes (or all weights) of every attention "heed" that runs inside: with watch("entropy") as seen: model(...)."""
+    """Collects probes (or all weights) of every attention "heed" that runs inside: with watch("entropy") as
+    seen: model(...)."""
     stack = _watching.__dict__.setdefault("stack", [])
     w = Watch(_spec.probes(probe), weights)
     stack.append(w)
@@ -160,15 +167,16 @@ def _watched(module, q, k, v, spec, names, weights, probe=None):
     out, seen = attention(q, k, v, spec, probe=probe, weights=weights or any(w.weights for w in stack),
                           **{n: x for n, x in names.items() if x is not None})
     for w in stack:
-        w.entries.append(types.SimpleNamespace(module=module, layer=getattr(module, "layer_idx", None), **vars(seen)))
+        w.entries.append(types.SimpleNamespace(module=module, layer=getattr(module, "layer_idx", None),
+                                               **vars(seen)))
     return out, seen
 
 
 # ---- masks of PyTorch and transformers ----
 
 def _keep_and_bias(mask):
-    """(bool mask, bias) of an attention mask: a bool one keeps where true; one of floats is added, and forbids where it is very
-    small."""
+    """(bool mask, bias) of an attention mask: a bool one keeps where true; one of floats is added, and
+    forbids where it is very small."""
     if not mask.is_floating_point():
         return mask.bool(), None
     keep = mask > torch.finfo(mask.dtype).min / 2
@@ -180,13 +188,14 @@ def _keep_and_bias(mask):
 # ---- torch.nn ----
 
 class MultiheadAttention(nn.MultiheadAttention):
-    """torch.nn.MultiheadAttention on heed: the same parameters, arguments and results. Weights cost memory where need_weights
-    asks for them. With bias_k, bias_v or add_zero_attn it is PyTorch's own."""
+    """torch.nn.MultiheadAttention on heed: the same parameters, arguments and results. Weights cost memory
+    where need_weights asks for them. With bias_k, bias_v or add_zero_attn it is PyTorch's own."""
 
-    def forward(self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None, average_attn_weights=True,
-                is_causal=False):
+    def forward(self, query, key, value, key_padding_mask=None, need_weights=True, attn_mask=None,
+                average_attn_weights=True, is_causal=False):
         if self.bias_k is not None or self.add_zero_attn:
-            return super().forward(query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+            return super().forward(query, key, value, key_padding_mask, need_weights, attn_mask,
+                                   average_attn_weights, is_causal)
         batched = query.dim() == 3
         if not batched:
             query, key, value = (x.unsqueeze(0) for x in (query, key, value))
@@ -205,7 +214,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         if self.training and self.dropout:
             names["dropout"] = {"p": float(self.dropout)}
         mean = need_weights and average_attn_weights and "mean" in _plans.ATTENDED
-        out, seen = _watched(self, q, k, v, {}, names, need_weights and not mean, {"mean": True} if mean else None)
+        out, seen = _watched(self, q, k, v, {}, names, need_weights and not mean,
+                             {"mean": True} if mean else None)
         out = self.out_proj(out.transpose(1, 2).flatten(2))
         weights = None
         if need_weights:
@@ -221,24 +231,26 @@ class MultiheadAttention(nn.MultiheadAttention):
         keep = bias = None
         if mask is not None and not names["causal"]:
             mask = ~mask if mask.dtype == torch.bool else mask
-            keep, bias = _keep_and_bias(mask.reshape(b, self.num_heads, tq, tk) if mask.dim() == 3 else mask[None, None])
+            keep, bias = _keep_and_bias(mask.reshape(b, self.num_heads, tq, tk) if mask.dim() == 3
+                                        else mask[None, None])
         if padding is not None:
-            alone, added = _keep_and_bias((~padding if padding.dtype == torch.bool else padding)[:, None, None, :])
+            padding = ~padding if padding.dtype == torch.bool else padding
+            alone, added = _keep_and_bias(padding[:, None, None, :])
             keep = alone if keep is None else keep & alone
             bias = added if bias is None else bias if added is None else bias + added
         return dict(names, mask=keep, bias=bias)
 
 
 def convert(model):
-    """Makes every torch.nn.MultiheadAttention of a model run on heed, those inside TransformerEncoder and its like among them.
-    Parameters stay what they are. Gives their number; `watch` sees them."""
+    """Makes every torch.nn.MultiheadAttention of a model run on heed, those inside TransformerEncoder and its
+    like among them. Parameters stay what they are. Gives their number; `watch` sees them."""
     n = 0
     for module in model.modules():
         if type(module) is nn.MultiheadAttention:
             module.__class__ = MultiheadAttention
             n += 1
         elif isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0             # the fused layer of evaluation has an attention of its own
+            module.activation_relu_or_gelu = 0   # the fused layer of evaluation has an attention of its own
         elif isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False
     return n
@@ -246,8 +258,8 @@ def convert(model):
 
 # ---- transformers ----
 
-def _forward(more, module, query, key, value, attention_mask=None, scaling=None, dropout=0.0, is_causal=None, softcap=None,
-             position_bias=None, s_aux=None, **kwargs):
+def _forward(more, module, query, key, value, attention_mask=None, scaling=None, dropout=0.0, is_causal=None,
+             softcap=None, position_bias=None, s_aux=None, **kwargs):
     """The attention function of transformers: query [B,H,Tq,D], gives (out [B,Tq,H,D], weights or None)."""
     spec, names = {}, {}
     tq, tk = query.shape[2], key.shape[2]
@@ -276,11 +288,14 @@ def _forward(more, module, query, key, value, attention_mask=None, scaling=None,
     return out.transpose(1, 2).contiguous(), getattr(seen, "weights", None)
 
 
-CAUSAL = torch.uint8      # the dtype of a mask that stands for causality as well: models slice masks and move them, and dtypes stay
+# The dtype of a mask that stands for causality as well: models slice masks and move them, and dtypes stay.
+CAUSAL = torch.uint8
 
 
-def _mask(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_function=None, attention_mask=None, **kwargs):
-    """The mask of transformers, without rows where rows differ by causality alone: [B,1,1,Tk] of padding, or none at all."""
+def _mask(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_function=None, attention_mask=None,
+          **kwargs):
+    """The mask of transformers, without rows where rows differ by causality alone: [B,1,1,Tk] of padding, or
+    none at all."""
     from transformers import masking_utils as m
     causal = mask_function is m.causal_mask_function
     attention_mask = None if attention_mask is None else attention_mask.bool()
@@ -293,16 +308,19 @@ def _mask(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_functio
             return None
         return padding.to(CAUSAL) if causal and q_length > 1 else padding
     kwargs["allow_is_causal_skip"] = kwargs["allow_is_bidirectional_skip"] = False
-    return m.sdpa_mask(batch_size=batch_size, q_length=q_length, kv_length=kv_length, q_offset=q_offset, kv_offset=kv_offset,
+    return m.sdpa_mask(batch_size=batch_size, q_length=q_length, kv_length=kv_length, q_offset=q_offset,
+                       kv_offset=kv_offset,
                        mask_function=mask_function or m.causal_mask_function, attention_mask=attention_mask, **kwargs)
 
 
 def register(name="heed", **more):
-    """Makes attn_implementation=name of transformers run on heed. `more` are fields and tensors for every attention of the
-    model, window=[128, 0] or bias=lambda layer: layer.table; give each combination a name of its own."""
+    """Makes attn_implementation=name of transformers run on heed. `more` are fields and tensors for every
+    attention of the model, window=[128, 0] or bias=lambda layer: layer.table; give each combination a name of
+    its own."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
-    _spec.merge({}, {n: x for n, x in more.items() if n != "probe" and not callable(x)})     # a field that is not known ends here
+    known = {n: x for n, x in more.items() if n != "probe" and not callable(x)}
+    _spec.merge({}, known)                                 # a field that is not known ends here
 
     def heed_attention(*args, **kwargs):
         return _forward(more, *args, **kwargs)

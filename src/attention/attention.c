@@ -12,7 +12,8 @@
 #include <math.h>
 
 static const op_slot attention_in[] = { ATTENTION_INPUTS(ATTENTION_SLOT) SLOT_END };
-#define ATTENTION_OUT(id, text) { .name = text },
+#define ATTENTION_OUT(id, text)                                                                              \
+    { .name = text, .flags = AT_GET_##id == AT_GET_LSE ? MINUS_INFINITY : 0 }, /* a row that keeps nothing */
 static const op_slot attention_out[] = { ATTENTION_OUTPUTS(ATTENTION_OUT) SLOT_END };
 
 const op_field heed__attention_fields[] = {

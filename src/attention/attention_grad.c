@@ -67,7 +67,7 @@ static heed_status attention_grad_infer(op_infer *t)
 
 /* The same value under another name, so that what is differentiated by is this use of it and no other: row_rel is a function of
  * q, and q may be k. (A reshape to the same sizes is no node.) */
-static heed_value alias(heed_builder *b, heed_value x)
+heed_value heed__attention_alias(heed_builder *b, heed_value x)
 {
     return heed_squeeze(b, heed_unsqueeze(b, x, 0), 0);
 }
@@ -86,7 +86,7 @@ static void attention_grad_decompose(op_decompose *d)
             d->out[i] = heed_full(b, heed_type_of(HEED_F32, 1, (const int64_t[]){ 0 }), 0);
             continue;
         }
-        in[grad_of[i]] = wrt[n] = alias(b, in[grad_of[i]]);
+        in[grad_of[i]] = wrt[n] = heed__attention_alias(b, in[grad_of[i]]);
         at[n++] = i;
     }
     heed__attention_compose(b, d->attrs, in, AT_INPUTS, out);
@@ -117,13 +117,13 @@ static void attention_grad_decompose(op_decompose *d)
  * So samples here stay with shapes; tests/attention_test.c and attention_grid_test.c hold the kernels against f64. */
 static const op_sample attention_grad_samples[] = {
     { .all = (const sample_in[]){ GRAD_QKV(2, 2, 2, 3, 0, 4, 4), UNMASKED, NO_OPTIONS,
-                                  [AT_DOUT] = DIMS(2, 2, 3, 4), { 0 } },
+                                  [AT_DOUT] = DIMS(2, 2, 3, 4), SAMPLE_IN_END },
       .attrs = &(const attention_attrs){ .scale = 0.5, .temperature = 1 } },
     { .all = (const sample_in[]){ GRAD_QKV(0, 2, 2, 3, 4, 4, 4), UNMASKED, NO_OPTIONS,
-                                  [AT_DOUT] = DIMS(0, 2, 3, 4), { 0 } },
+                                  [AT_DOUT] = DIMS(0, 2, 3, 4), SAMPLE_IN_END },
       .attrs = &(const attention_attrs){ .scale = 0.5, .temperature = 1 } },
     { .all = (const sample_in[]){ GRAD_QKV(2, 2, 2, 5, 7, 4, 4), UNMASKED, NO_OPTIONS,
-                                  [AT_DOUT] = DIMS(2, 2, 4, 4), { 0 } },
+                                  [AT_DOUT] = DIMS(2, 2, 4, 4), SAMPLE_IN_END },
       .attrs = &(const attention_attrs){ .scale = 0.5, .temperature = 1 },
       .refused = HEED_ERR_SHAPE },
     SAMPLE_END,

@@ -49,9 +49,6 @@ static bool sizes(making *m, heed_value x, const char *name, int rank, const int
 
     if (!x.id || heed__poisoned(m->b))
         return false;
-    if (t.dtype != m->dtype)
-        heed__poison(m->b, HEED_ERR_DTYPE, "attention: %s is %s where q is %s: cast it with heed_cast", name,
-                     heed_dtype_name(t.dtype), heed_dtype_name(m->dtype));
     if (t.rank != rank)
         heed__poison(m->b, HEED_ERR_SHAPE, "attention: %s has rank %d; it must be %d", name, t.rank, rank);
     for (int i = 0; i < rank && !heed__poisoned(m->b); i++)
@@ -248,7 +245,8 @@ static heed_value relative_distance(making *m)
     d = heed_add_scalar(m->b, d, (double)(1 - m->tq));
     if (m->in[AT_OFFSET].id)
         return heed_sub(m->b, d,
-                        heed_reshape(m->b, m->in[AT_OFFSET], 3, (const int64_t[]){ m->batch, 1, 1 }));
+                        heed_reshape(m->b, heed__bounded_offset(m->b, m->in[AT_OFFSET]), 3,
+                                     (const int64_t[]){ m->batch, 1, 1 }));
     return heed_add_scalar(m->b, d, (double)-heed__attention_offset(m->offset));
 }
 
@@ -689,6 +687,19 @@ static heed_attended linear(making *m)
 
 /* ---- all ---- */
 
+static bool same_dtypes(making *m, heed_dtype dtype)
+{
+    for (int i = 0; i < ATTENTION_TENSORS && !heed__poisoned(m->b); i++) {
+        const heed_value x = heed__attention_tensor(m->s, i);
+
+        if (x.id && heed__attention_tensors[i].differentiable && heed_value_type(m->b, x).dtype != dtype)
+            heed__poison(m->b, HEED_ERR_DTYPE, "attention: %s is %s where q is %s: cast it with heed_cast",
+                         heed__attention_tensors[i].name, heed_dtype_name(heed_value_type(m->b, x).dtype),
+                         heed_dtype_name(dtype));
+    }
+    return !heed__poisoned(m->b);
+}
+
 static bool begin(making *m, heed_value q, heed_value k, heed_value v)
 {
     const heed_attention_spec *s = m->s;
@@ -715,7 +726,7 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
                      (long long)tq.dims[1], (long long)tk.dims[1]);
         return false;
     }
-    if (!heed__attention_spec_check(m->b, q, k, s))
+    if (!heed__attention_spec_check(m->b, q, k, s) || !same_dtypes(m, tq.dtype))
         return false;
     m->dtype = tq.dtype;
     m->batch = tq.dims[0];

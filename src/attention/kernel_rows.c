@@ -300,6 +300,8 @@ static attention_upstream grad_upstream(const op_call *c, int64_t b, int64_t hea
         const int64_t place = (t->dims[0] > 1 ? b : 0) * t->dims[1] + (t->dims[1] > 1 ? head : 0);
 
         u.dbias = head_out(c, AT_DBIAS, place);
+        u.dbias_row = t->dims[2] > 1 ? t->dims[3] : 0;
+        u.dbias_key = t->dims[3] > 1;
     }
     if (c->out[AT_DROW_REL].data && kernel_given(c, AT_ROW_REL))
         u.drow_rel = head_out(c, AT_DROW_REL, at);

@@ -1,6 +1,6 @@
 /* heed attend: the attention operator on given tensors: computed, checked, shown, explained. */
 
-#include "cli/cli.h"
+#include "cli/attend.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,6 +17,8 @@ static const cli_option attend_table[] = {
     OPTIONAL(attend_args, in, .value = "IN", .doc = "a safetensors file: tensors under their reserved names"),
     STRING(attend_args, spec, .value = "SPEC",
            .doc = "the descriptor, JSON or a file of it; default the file's metadata spec, else {}"),
+    STRING(attend_args, score, .value = "KIND", .doc = "score.kind in place of a descriptor: dot, cosine and others"),
+    STRING(attend_args, scale, .value = "X", .doc = "score.scale in place of a descriptor"),
     STRING(attend_args, q, .value = "ROWS", .doc = "queries typed as JSON, or a .npy, .csv or .json file"),
     STRING(attend_args, k, .value = "ROWS", .doc = "keys, likewise"),
     STRING(attend_args, v, .value = "ROWS", .doc = "values, likewise"),
@@ -26,6 +28,8 @@ static const cli_option attend_table[] = {
            .doc = "probes in place of the descriptor's: entropy,received,topk:8,rows:0+5,heads:1,pooled:16x16,"
                   "distance,lse,mean; none turns them off"),
     PATH(attend_args, out, .value = "FILE", .doc = "where results are written, as safetensors"),
+    SWITCH(attend_args, show, .doc = "prints scores, weights and out as tables; so does typed input"),
+    PATH(attend_args, html, .value = "FILE", .doc = "writes a page that steps through the thirteen stages"),
     SWITCH(attend_args, check, .doc = "compares with what the file expects; exit code 1 when something is off"),
     ONE_OF(attend_args, kernel, .words = "auto|reference|streaming", .fallback = "auto",
            .doc = "forces the composition or the fused kernels; exit code 4 where they do not serve"),
@@ -136,7 +140,28 @@ static heed_status attend_usage(cli *c, const attend_args *a)
         return heed__cli_fail(c, HEED_ERR_USAGE, "--check compares with what a file expects: give one");
     if (a->in && writes && !a->out)
         return heed__cli_fail(c, HEED_ERR_USAGE, "where should results go? --out FILE, or --show, --check, --explain-plan");
-    return a->out ? heed__cli_exists(c, a->out, a->force) : HEED_OK;
+    if (a->out)
+        TRY(heed__cli_exists(c, a->out, a->force));
+    return a->html ? heed__cli_exists(c, a->html, a->force) : HEED_OK;
+}
+
+/* --score and --scale as the JSON that they stand for. */
+static heed_status attend_short(cli *c, const attend_args *a, char to[200])
+{
+    const size_t kind = a->score ? strlen(a->score) : 0, scale = a->scale ? strlen(a->scale) : 0;
+
+    if (!a->score && !a->scale)
+        return HEED_OK;
+    if (a->spec)
+        return heed__cli_fail(c, HEED_ERR_USAGE, "--score and --scale stand for a descriptor: write them into --spec");
+    if (kind > 60 || (a->score && strspn(a->score, "abcdefghijklmnopqrstuvwxyz_") != kind))
+        return heed__cli_fail(c, HEED_ERR_USAGE, "--score: \"%.60s\" is no kind of score", a->score);
+    if (scale > 60 || (a->scale && strspn(a->scale, "+-.0123456789eE") != scale) || (a->scale && scale == 0))
+        return heed__cli_fail(c, HEED_ERR_USAGE, "--scale: \"%.60s\" is no number", a->scale);
+    (void)snprintf(to, 200, "{\"score\":{%s%s%s%s%s%s}}", a->score ? "\"kind\":\"" : "", a->score ? a->score : "",
+                   a->score ? "\"" : "", a->score && a->scale ? "," : "", a->scale ? "\"scale\":" : "",
+                   a->scale ? a->scale : "");
+    return HEED_OK;
 }
 
 static heed_status attend_inputs(cli *c, const attend_args *a, heed_attend **x)
@@ -152,16 +177,20 @@ static heed_status attend_inputs(cli *c, const attend_args *a, heed_attend **x)
 static heed_status attend_run(cli *c, const void *args)
 {
     const attend_args *a = args;
-    const heed_attend_opts opts = { .spec = a->spec,
+    char given[200] = "";
+    heed_attend_opts opts = { .spec = a->spec,
                                     .probe = a->probe,
                                     .kernel = (heed_attend_kernel)a->kernel,
-                                    .weights = a->weights,
+                                    .weights = a->weights || a->show || !a->in,
                                     .grad = a->grad,
                                     .expected = a->check };
     heed_attend *x = NULL;
     heed_status st;
 
     STEP(attend_usage(c, a));
+    STEP(attend_short(c, a, given));
+    if (given[0])
+        opts.spec = given;
     STEP(heed__cli_open(c, a->threads, a->isa));
     STEP(attend_inputs(c, a, &x));
     if (a->check) {
@@ -169,7 +198,15 @@ static heed_status attend_run(cli *c, const void *args)
         goto done;
     }
     STEP(heed_attend_build(x, &opts, &c->err));
+    if (a->explain_plan) {
+        STEP(heed__attend_explain(c, x, a->json));
+        goto done;
+    }
     STEP(heed_attend_run(x, &c->err));
+    if (a->show || !a->in)
+        STEP(heed__attend_show(c, x, a->json));
+    if (a->html)
+        STEP(heed_attend_page(x, a->html, &c->err));
     if (a->out)
         STEP(heed_attend_write(x, a->out, &c->err));
 done:

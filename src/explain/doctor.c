@@ -20,6 +20,16 @@ static const heed_doctor_rule doctor_rules[] = {
       .threshold = 0,
       .why = "one such number reaches every output",
       .remedy = "train again from the last good weights with a lower train.lr or with train.clip_norm" },
+    { .name = "nan-origin",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "a pass over the samples",
+      .finds = "the result holds a NaN or an infinity (how many); the first node that gave one is "
+               "named",
+      .threshold = 0,
+      .why = "-inf where a mask takes a score out is meant and is passed over; any other is a "
+               "number that was lost",
+      .remedy = "look at that layer: a logarithm or root of zero, a division by zero, an overflow; "
+               "normalise its input" },
     { .name = "self-test",
       .severity = HEED_SEVERITY_FAULT,
       .looks_at = "config.json",
@@ -44,6 +54,31 @@ static const heed_doctor_rule doctor_rules[] = {
       .why = "at 1/sqrt(d) scores of unit-variance q and k have variance one: larger saturates, smaller is "
              "uniform",
       .remedy = "leave score.scale unset, or divide by the square root of the width of one head" },
+    { .name = "scale-twice",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "graph",
+      .finds = "q or k was multiplied by a constant before scores are scaled again, or a temperature"
+               " divides once more (product of all, times d)",
+      .threshold = 0.01,
+      .why = "the product is then 1/d to the last digits: no other mistake gives that number",
+      .remedy = "scale once: leave q and k as they are, and score.scale unset" },
+    { .name = "distance-sign",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "graph",
+      .finds = "scores rise with the distance of q and k (slope), in neg_distance, neg_sq_distance "
+               "or a softmax made by hand",
+      .threshold = 0,
+      .why = "of distances 0, 1, 5 the softmax gives 0.976 to the farthest; negated, 0.727 to the "
+               "nearest",
+      .remedy = "negate distances before the softmax: score.scale of a distance must be positive" },
+    { .name = "causal-encoder",
+      .severity = HEED_SEVERITY_WARNING,
+      .looks_at = "graph, sequences",
+      .finds = "a model that is said to see both sides does not: a mask hides later tokens, or changing them "
+               "moves nothing before (relative difference)",
+      .threshold = 1e-6,
+      .why = "an encoder reads all of its input: a causal mask takes half of every context away",
+      .remedy = "leave mask.causal off in an encoder" },
     { .name = "growing-loss",
       .severity = HEED_SEVERITY_FAULT,
       .looks_at = "history of training",
@@ -84,6 +119,58 @@ static const heed_doctor_rule doctor_rules[] = {
       .threshold = 0.01,
       .why = "a head that reads its input moves weights by tens of percent of 1/keys",
       .remedy = "use fewer heads or layers; check the scale and the initial values of q and k" },
+    { .name = "rows-uniform",
+      .severity = HEED_SEVERITY_WARNING,
+      .looks_at = "attention rows",
+      .finds = "a head whose rows are uniform (mean entropy, as a share of ln(kept keys))",
+      .threshold = 0.998,
+      .why = "at most 0.934 in 76 trained heads of the recipes; 1/sqrt(d T) at T = 256 gives "
+             "0.9996. A single row (pooling) may learn the mean and is not judged",
+      .remedy = "check the scale (1/sqrt(d), not 1/sqrt(d T)) and the initial values of q and k, or "
+               "pool without attention" },
+    { .name = "entropy-collapse",
+      .severity = HEED_SEVERITY_WARNING,
+      .looks_at = "attention rows",
+      .finds = "a head whose rows all fall on one key (mean entropy, as a share of ln(kept keys))",
+      .threshold = 0.01,
+      .why = "at least 0.077 in 76 trained heads of the recipes; at 0.01 a row of 49 keys has all "
+             "but 0.4 % of its weight on one",
+      .remedy = "lower train.lr, add train.warmup, check the scale, or normalise q and k" },
+    { .name = "saturated-scores",
+      .severity = HEED_SEVERITY_WARNING,
+      .looks_at = "attention rows",
+      .finds = "a head most of whose rows have a weight above 0.999, or a score at softcap (share of"
+               " rows)",
+      .threshold = 0.75,
+      .why = "at most 0.40 in 76 trained heads of the recipes; w (1 - w), which gradients are "
+             "multiplied by, is below 0.001 there",
+      .remedy = "check the scale of scores, normalise q and k, raise softcap" },
+    { .name = "mask-polarity",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "sequences with lengths",
+      .finds = "attention weighs what is padding and not what is kept (share of the weight), or the "
+               "result depends on padding alone",
+      .threshold = 0.999,
+      .why = "a mask that is missing leaves weight on both; only one that is turned round leaves "
+               "none on what is kept",
+      .remedy = "masks say what to keep: negate it, in.mask is true where a key counts" },
+    { .name = "padding-seen",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "sequences with lengths",
+      .finds = "padding has weight in attention (largest share of a row), or changing it changes the"
+               " result (relative difference)",
+      .threshold = 1e-6,
+      .why = "a masked key has weight 0 exactly, and what is not read changes no bit; f32 rounds "
+               "at 1e-7",
+      .remedy = "give the lengths to every layer that mixes positions (in.lengths), before the "
+               "softmax, not after" },
+    { .name = "future-seen",
+      .severity = HEED_SEVERITY_FAULT,
+      .looks_at = "sequences of a causal model",
+      .finds = "changing tokens changes the result at earlier times (relative difference)",
+      .threshold = 1e-6,
+      .why = "what is not read changes no bit, whatever stands beside it; f32 rounds at 1e-7",
+      .remedy = "set mask.causal in that layer, and shift targets, not inputs" },
     { .name = "constant-predictions",
       .severity = HEED_SEVERITY_FAULT,
       .looks_at = "predictions",
@@ -180,10 +267,11 @@ void heed__doctor_looked(doctor *d, doctor_rule rule)
     heed__diagnosis_looked(&d->d->told, rule);
 }
 
-bool heed__doctor_found(const doctor *d, doctor_rule rule)
+bool heed__doctor_found(const doctor *d, doctor_rule rule, const char *place)
 {
     for (int64_t i = 0; i < d->d->told.n; i++)
-        if (d->d->told.findings[i].rule == &doctor_rules[rule])
+        if (d->d->told.findings[i].rule == &doctor_rules[rule] &&
+            (!place || strcmp(d->d->told.findings[i].place, place) == 0))
             return true;
     return false;
 }
@@ -248,6 +336,90 @@ static heed_status doctor_gather(doctor *d, int64_t most)
     }
     d->x.type.dims[0] = d->y.type.dims[0] = d->n;
     d->d->told.samples = d->n;
+    if (d->n > 0) {
+        d->in[0] = d->x;
+        d->in[1] = d->y;
+        d->n_in = 1;
+        d->n_all = 2;
+    }
+    return HEED_OK;
+}
+
+static heed_status check_lengths(doctor *d, const heed_doctor_sequences *s)
+{
+    const int64_t i = s->lengths.value;
+    const heed_type *t;
+
+    if (!s->lengths.set)
+        return HEED_OK;
+    if (i < 0 || i >= s->n_inputs)
+        return heed__fail(d->err, HEED_ERR_USAGE, "doctor: sequences.lengths is input %lld of %d", (long long)i,
+                          s->n_inputs);
+    t = &s->inputs[i].type;
+    if (t->dtype != HEED_I64 || t->rank != 1)
+        return heed__fail(d->err, HEED_ERR_DTYPE, "doctor: lengths must be i64 [n], input %lld is %s of rank %d",
+                          (long long)i, heed_dtype_name(t->dtype), t->rank);
+    for (int64_t j = 0; j < d->n; j++) {
+        const int64_t n = ((const int64_t *)s->inputs[i].data)[j];
+
+        if (n < 0 || n > d->steps)
+            return heed__fail(d->err, HEED_ERR_LIMIT, "doctor: sequence %lld has length %lld; it must be 0 to %lld",
+                              (long long)j, (long long)n, (long long)d->steps);
+    }
+    return HEED_OK;
+}
+
+static heed_status check_sequences(doctor *d, const heed_doctor_sequences *s)
+{
+    const heed_type *t;
+    int time;
+
+    if (d->c->samples || !d->c->model)
+        return heed__fail(d->err, HEED_ERR_USAGE,
+                          "doctor: sequences are shown to a model in place of samples: give a model and one of the two");
+    if (s->n_inputs < 1 || s->n_inputs > DOCTOR_INPUTS || s->tokens < 0 || s->tokens >= s->n_inputs)
+        return heed__fail(d->err, HEED_ERR_USAGE, "doctor: tokens are input %d of %d; there may be 1 to %d inputs",
+                          s->tokens, s->n_inputs, DOCTOR_INPUTS);
+    t = &s->inputs[s->tokens].type;
+    time = s->time ? s->time : 1;
+    if (t->dtype != HEED_F32 && t->dtype != HEED_I64)
+        return heed__fail(d->err, HEED_ERR_DTYPE, "doctor: tokens are %s; they must be f32 or i64",
+                          heed_dtype_name(t->dtype));
+    if (time < 1 || time >= t->rank)
+        return heed__fail(d->err, HEED_ERR_SHAPE, "doctor: time is axis %d of tokens of rank %d", time, t->rank);
+    for (int i = 0; i <= s->n_inputs; i++) {
+        const heed_tensor *x = i < s->n_inputs ? &s->inputs[i] : &s->target;
+
+        if (i == s->n_inputs && !x->data)
+            continue;
+        if (x->type.rank < 1 || x->type.dims[0] != t->dims[0] || t->dims[0] < 1)
+            return heed__fail(d->err, HEED_ERR_SHAPE,
+                              "doctor: axis 0 of %s %d does not count the %lld sequences; there must be one at least",
+                              i < s->n_inputs ? "input" : "the target beside input", i, (long long)t->dims[0]);
+    }
+    if (s->direction == HEED_DIRECTION_CAUSAL && !s->result_time.set)
+        return heed__fail(d->err, HEED_ERR_USAGE,
+                          "doctor: of a causal model sequences.result_time must say which axis of the result is time");
+    return HEED_OK;
+}
+
+/* Sequences stay where they are. */
+static heed_status doctor_take(doctor *d, int64_t most)
+{
+    const heed_doctor_sequences *s = d->c->sequences;
+
+    TRY(check_sequences(d, s));
+    d->n = i64_min(most, s->inputs[s->tokens].type.dims[0]);
+    d->steps = s->inputs[s->tokens].type.dims[s->time ? s->time : 1];
+    TRY(check_lengths(d, s));
+    for (int i = 0; i < s->n_inputs; i++)
+        d->in[i] = s->inputs[i];
+    d->n_in = d->n_all = s->n_inputs;
+    if (s->target.data)
+        d->in[d->n_all++] = s->target;
+    for (int i = 0; i < d->n_all; i++)
+        d->in[i].type.dims[0] = d->n;
+    d->d->told.samples = d->n;
     return HEED_OK;
 }
 
@@ -257,8 +429,9 @@ heed_status heed_doctor(heed_diagnosis **out, heed_context *ctx, const heed_doct
                         const heed_doctor_opts *opts, heed_error *err)
 {
     static heed_status (*const groups[])(doctor *) = {
-        heed__doctor_weights, heed__doctor_graph,   heed__doctor_watch,   heed__doctor_curve,
-        heed__doctor_inputs,  heed__doctor_classes, heed__doctor_overlap,
+        heed__doctor_weights, heed__doctor_graph,     heed__doctor_finite, heed__doctor_watch,
+        heed__doctor_rows,    heed__doctor_sequences, heed__doctor_curve,  heed__doctor_inputs,
+        heed__doctor_classes, heed__doctor_overlap,
     };
     const int64_t samples = opts && opts->samples ? opts->samples : 256;
     doctor d = { .ctx = ctx, .c = c, .err = err, .trial = opts && opts->trial ? opts->trial : 40 };
@@ -272,7 +445,9 @@ heed_status heed_doctor(heed_diagnosis **out, heed_context *ctx, const heed_doct
         return heed__fail_memory(err, sizeof *d.d);
     for (int i = 0; i < RULE_COUNT; i++)
         d.threshold[i] = doctor_rules[i].threshold;
-    if (c->samples)
+    if (c->sequences)
+        STEP(doctor_take(&d, samples));
+    else if (c->samples)
         STEP(doctor_gather(&d, samples));
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
         STEP(groups[i](&d));

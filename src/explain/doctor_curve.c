@@ -208,7 +208,7 @@ static heed_status constant_rate(doctor *d, const curve *c)
         rises += c->row[i].train_loss > c->row[i - 1].train_loss;
     rises /= (double)(c->n - half);
     fall = curve_loss(c, half - c->window) - curve_loss(c, c->n - c->window);
-    if (heed__doctor_found(d, RULE_GROWING_LOSS) || !(c->row[c->n - 1].lr >= 0.99 * highest) ||
+    if (heed__doctor_found(d, RULE_GROWING_LOSS, NULL) || !(c->row[c->n - 1].lr >= 0.99 * highest) ||
         rises < d->threshold[RULE_CONSTANT_RATE] || fall > 0.05 * curve_loss(c, half - c->window) ||
         curve_loss(c, c->n - c->window) < 0.05 * curve_loss(c, 0))
         return HEED_OK;
@@ -223,7 +223,7 @@ heed_status heed__doctor_curve(doctor *d)
     curve c = { .row = d->c->history, .n = d->c->n_history };
 
     if (c.n == 0 && d->c->model && d->c->samples && d->c->training && d->trial > 0 && d->n > 0 &&
-        !heed__doctor_found(d, RULE_NOT_FINITE)) {
+        !heed__doctor_found(d, RULE_NOT_FINITE, NULL)) {
         TRY(trial(d, &c.n));
         c.row = d->history;
         c.steps = true;
@@ -233,7 +233,7 @@ heed_status heed__doctor_curve(doctor *d)
     c.window = i64_max(1, c.n / 4);
     c.stride = i64_ceil_div(c.n, ROWS_LOOKED);
     TRY(growing_loss(d, &c));
-    if (!heed__doctor_found(d, RULE_EXPLODING_GRADIENT)) /* the trial may have ended in it */
+    if (!heed__doctor_found(d, RULE_EXPLODING_GRADIENT, NULL)) /* the trial may have ended in it */
         TRY(exploding_gradient(d, &c));
     return constant_rate(d, &c);
 }

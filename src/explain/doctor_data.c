@@ -38,7 +38,7 @@ heed_status heed__doctor_inputs(doctor *d)
 {
     const int64_t channels = d->x.type.rank == 4 ? d->x.type.dims[1] : 1;
 
-    if (d->n == 0 || heed_type_count(&d->x.type) == 0)
+    if (!d->x.data || heed_type_count(&d->x.type) == 0)
         return HEED_OK;
     heed__doctor_looked(d, RULE_RAW_INPUTS);
     for (int64_t c = 0; c < channels; c++) {
@@ -88,7 +88,7 @@ static heed_status say_classes(doctor *d, const int64_t *count, int64_t classes)
 
 heed_status heed__doctor_classes(doctor *d)
 {
-    const int64_t n = d->c->data ? (d->c->train ? d->c->n_train : heed_dataset_count(d->c->data)) : d->n;
+    const int64_t n = d->c->data ? (d->c->train ? d->c->n_train : heed_dataset_count(d->c->data)) : d->y.data ? d->n : 0;
     int64_t classes = d->c->data ? heed_dataset_classes(d->c->data) : 0, *count;
     heed_status st;
 

@@ -1,6 +1,5 @@
 /* Rules that read weights and graph without running anything. */
 
-#include "attention/attention.h"
 #include "explain/doctor.h"
 #include "explain/doctor_build.h"
 #include "graph/number.h"
@@ -37,30 +36,6 @@ heed_status heed__doctor_weights(doctor *d)
 
 /* ---- the graph of training ---- */
 
-/* The node that made v, looked at through what changes no number: views, casts, copies, dropout. */
-static const node *maker_of(const heed_graph *g, heed_value v)
-{
-    const node *n = heed__maker(g, v);
-
-    while (n->n_in > 0 &&
-           (n->op->flags & OP_VIEW || n->op == &heed__op_cast || n->op == &heed__op_copy ||
-            n->op == &heed__op_stop_grad || n->op == &heed__op_check_finite || n->op == &heed__op_dropout))
-        n = heed__maker(g, n->in[0]);
-    return n;
-}
-
-const char *heed__doctor_place(char to[192], const heed_graph *g, const node *n)
-{
-    const char *how = "";
-
-    while (!n->path[0] && n->n_in > 0 && n->in[0].id) {
-        n = heed__maker(g, n->in[0]);
-        how = "after ";
-    }
-    (void)snprintf(to, 192, "%s%.180s", n->path[0] ? how : "", n->path[0] ? n->path : "the top");
-    return to;
-}
-
 static heed_status softmax_before_loss(doctor *d, const doctor_build *b)
 {
     const heed_graph *g = heed__building(b->b);
@@ -73,7 +48,7 @@ static heed_status softmax_before_loss(doctor *d, const doctor_build *b)
 
         if (n->op != &heed__op_softmax_cross_entropy && n->op != &heed__op_log_softmax)
             continue;
-        from = maker_of(g, n->in[0]);
+        from = heed__maker(g, heed__doctor_source(g, n->in[0]));
         if (from->op == &heed__op_softmax && from != last)
             TRY(heed__doctor_find(d, RULE_DOUBLE_SOFTMAX, 0, heed__doctor_place(place, g, from),
                                   "the loss takes a softmax of the output of a softmax"));
@@ -82,40 +57,17 @@ static heed_status softmax_before_loss(doctor *d, const doctor_build *b)
     return HEED_OK;
 }
 
-static heed_status attention_scales(doctor *d, const doctor_build *b)
-{
-    const heed_graph *g = heed__building(b->b);
-
-    for (uint32_t i = 0; i < g->n_nodes; i++) {
-        const node *n = &g->nodes[i];
-        const attention_attrs *a = n->attrs;
-        double width, measured;
-        char place[192];
-
-        if (n->op != &heed__op_attention)
-            continue;
-        heed__doctor_looked(d, RULE_ATTENTION_SCALE);
-        width = (double)heed__value(g, n->in[AT_Q])->type.dims[3];
-        measured = a->scale * sqrt(width);
-        if (fabs(measured - 1) > d->threshold[RULE_ATTENTION_SCALE])
-            TRY(heed__doctor_find(d, RULE_ATTENTION_SCALE, measured, heed__doctor_place(place, g, n),
-                                  "scores are scaled by %.4g; 1/sqrt(%.0f) is %.4g", a->scale, width,
-                                  1 / sqrt(width)));
-    }
-    return HEED_OK;
-}
-
 heed_status heed__doctor_graph(doctor *d)
 {
-    doctor_build b;
     heed_status st;
+    doctor_build b;
 
     if (!d->c->model || d->n == 0)
         return HEED_OK;
     TRY(heed__doctor_build(&b, d, HEED_TRAIN, i64_min(d->n, 2)));
-    st = softmax_before_loss(d, &b);
+    st = d->n_all > d->n_in ? softmax_before_loss(d, &b) : HEED_OK;
     if (st == HEED_OK)
-        st = attention_scales(d, &b);
+        st = heed__doctor_attention(d, heed__building(b.b));
     heed_builder_free(b.b);
     return st;
 }

@@ -19,40 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WATCH_BATCH 32
 #define HEADS_MOST 16 /* heads compared with each other */
-
-heed_status heed__doctor_build(doctor_build *out, doctor *d, heed_mode mode, int64_t batch)
-{
-    const heed_trainer_opts *t = d->c->training;
-    heed_type x = d->x.type, y = d->y.type;
-    heed_value in, target;
-    heed_builder *b;
-    heed_status st;
-
-    x.dims[0] = y.dims[0] = batch;
-    TRY(heed_builder_new(&b, d->ctx, d->err));
-    heed_set_mode(b, mode);
-    in = heed_input(b, "x", x);
-    target = heed_input(b, "target", y);
-    out->result = heed_model_build(d->c->model)(b, &in, heed_model_config(d->c->model));
-    out->loss_begin = heed__building(b)->n_nodes;
-    heed_scope_push(b, "loss");
-    if (t && t->loss)
-        (void)t->loss(b, out->result, target, t->loss_config);
-    else
-        (void)heed_cross_entropy(
-            b, out->result, target,
-            &(heed_cross_entropy_opts){ .label_smoothing = t ? (double)t->label_smoothing : 0 });
-    heed_scope_pop(b);
-    st = heed_builder_status(b, d->err);
-    if (st != HEED_OK) {
-        heed_builder_free(b);
-        return st;
-    }
-    out->b = b;
-    return HEED_OK;
-}
 
 /* ---- what is watched ---- */
 
@@ -222,12 +189,12 @@ static heed_status watch_prepare(watch *w)
 {
     doctor *d = w->d;
 
-    w->batch = i64_min(d->n, WATCH_BATCH);
-    w->shown = d->n / w->batch * w->batch;
+    w->batch = heed__doctor_batch(d);
+    w->shown = heed__doctor_shown(d);
     TRY(heed__doctor_build(&w->build, d, HEED_EVAL, w->batch));
     heed_output(w->build.b, "result", w->build.result);
     TRY(watch_all(w));
-    TRY(heed_builder_finish(&w->graph, w->build.b, d->err));
+    TRY(heed__doctor_finish(&w->graph, d, &w->build));
     TRY(heed_plan_new(&w->plan, d->ctx, w->graph, NULL, d->err));
     return watch_room(w);
 }
@@ -235,19 +202,16 @@ static heed_status watch_prepare(watch *w)
 static heed_status watch_run(watch *w)
 {
     doctor *d = w->d;
-    heed_tensor in[2] = { d->x, d->y };
-    const int64_t size = heed_type_count(&d->x.type) / d->n;
+    heed_tensor in[DOCTOR_INPUTS + 1];
     int id;
 
     TRY(heed_session_new(&w->session, d->ctx, heed_model_weights(d->c->model),
                          &(heed_session_opts){ .seed = heed_model_seed(d->c->model) }, d->err));
     TRY(heed_session_add(w->session, w->plan, &id, d->err));
-    in[0].type.dims[0] = in[1].type.dims[0] = w->batch;
     for (int64_t i = 0; i < w->shown; i += w->batch) {
-        in[0].data = (float *)d->x.data + i * size;
-        in[1].data = (int64_t *)d->y.data + i;
+        heed__doctor_some(d, i, w->batch, in);
         w->outputs[0].data = w->classes ? w->logits + i * w->classes : NULL;
-        TRY(heed_session_run(w->session, id, in, 2, w->outputs, (int)w->n + 1, d->err));
+        TRY(heed_session_run(w->session, id, in, d->n_all, w->outputs, (int)w->n + 1, d->err));
         for (int64_t k = 0; k < w->n; k++)
             for (int64_t j = 0; j < w->at[k].n; j++)
                 w->at[k].most[j] = fmaxf(w->at[k].most[j], w->at[k].now[j]);
@@ -339,7 +303,7 @@ static heed_status say_loss(const watch *w, int64_t at)
 
     heed__doctor_looked(w->d, RULE_DOUBLE_SOFTMAX);
     if (off > w->d->threshold[RULE_DOUBLE_SOFTMAX] || least < 0 ||
-        heed__doctor_found(w->d, RULE_DOUBLE_SOFTMAX))
+        heed__doctor_found(w->d, RULE_DOUBLE_SOFTMAX, NULL))
         return HEED_OK;
     return heed__doctor_find(
         w->d, RULE_DOUBLE_SOFTMAX, off, watch_place(place, w, &w->at[at]),
@@ -398,7 +362,7 @@ static heed_status watch_say(const watch *w)
         else if (w->at[i].kind == WATCH_SUM)
             TRY(say_loss(w, i));
     }
-    return w->classes > 1 && w->shown >= 20 ? say_predictions(w) : HEED_OK;
+    return w->d->y.data && w->classes > 1 && w->shown >= 20 ? say_predictions(w) : HEED_OK;
 }
 
 heed_status heed__doctor_watch(doctor *d)
@@ -406,7 +370,8 @@ heed_status heed__doctor_watch(doctor *d)
     watch w = { .d = d };
     heed_status st;
 
-    if (!d->c->model || d->n == 0 || heed__doctor_found(d, RULE_NOT_FINITE))
+    if (!d->c->model || d->n == 0 || heed__doctor_found(d, RULE_NOT_FINITE, NULL) ||
+        heed__doctor_found(d, RULE_NAN_ORIGIN, NULL))
         return HEED_OK;
     STEP(watch_prepare(&w));
     STEP(watch_run(&w));

@@ -14,6 +14,11 @@ heed_status heed_model_onnx(heed_model *m, const heed_type *inputs, int n_inputs
 
     if (n_inputs < 0 || n_inputs > OP_IN_MAX)
         return heed__fail(err, HEED_ERR_USAGE, "%d inputs; a model has up to %d", n_inputs, OP_IN_MAX);
+    if (heed_model_edits(m, NULL) > 0)
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "the model is edited (%s): export it as it is, or make the file of the edited graph with "
+                          "heed_graph_edit and heed_onnx_write",
+                          heed_model_edit_text(m, 0));
     for (int i = 0; i < n_inputs; i++) {
         types[i] = inputs[i];
         if (!(opts && opts->fixed_batch) && types[i].rank > 0)

@@ -24,7 +24,11 @@
 #define ANY_DTYPE (NUMBERS | BOOLS)
 #define I64_ONLY DTYPE_BIT(HEED_I64)
 
-enum slot_flags { OPTIONAL = 1, DIFFERENTIABLE = 2 };
+enum slot_flags {
+    OPTIONAL = 1,
+    DIFFERENTIABLE = 2,
+    MINUS_INFINITY = 4 /* of an output: -inf is an answer there (ln of an empty sum), no fault */
+};
 
 typedef struct op_slot {
     const char *name;
@@ -143,11 +147,11 @@ typedef enum sample_fill {
 } sample_fill;
 
 typedef struct sample_in {
-    int rank; /* -1: absent */
-    int64_t dims[HEED_MAX_RANK];
-    heed_dtype dtype; /* HEED_F32 means the float dtype under test */
-    sample_fill fill;
-    int64_t n;
+    int32_t dims[HEED_MAX_RANK];
+    int32_t n;
+    int8_t rank; /* -1: absent */
+    uint8_t dtype; /* heed_dtype; HEED_F32 means the float dtype under test */
+    uint8_t fill;  /* sample_fill */
     bool given;
 } sample_in;
 #define DIMS(...) { .rank = (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), .dims = { __VA_ARGS__ }, .given = true }
@@ -159,6 +163,7 @@ typedef struct sample_in {
 #define ABSENT() { .rank = -1, .given = true }
 #define RNG() { .rank = 1, .dims = { 2 }, .dtype = HEED_I64, .fill = FILL_RNG, .given = true }
 
+#define SAMPLE_IN_END { .given = false }
 #define SAMPLE_IN_MAX 12
 typedef struct op_sample {
     sample_in in[SAMPLE_IN_MAX]; /* ends at the first that is not given */

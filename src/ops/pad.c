@@ -7,7 +7,7 @@
 #include "ops/reference.h"
 
 static const op_slot pad_in[] = { { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE }, SLOT_END };
-static const op_slot pad_out[] = { { .name = "y" }, SLOT_END };
+static const op_slot pad_out[] = { { .name = "y", .flags = MINUS_INFINITY }, SLOT_END }; /* its value may be -inf */
 
 typedef struct {
     int axis;

@@ -429,19 +429,29 @@ void heed_session_profile(heed_session *s, heed_profile *p)
     s->profile = p;
 }
 
-static bool finite(const view *v)
+/* What a tensor holds besides numbers. */
+enum { HOLDS_BAD = 1, HOLDS_MINUS_INFINITY = 2 }; /* BAD: NaN or +inf */
+
+static unsigned holds(const view *v)
 {
-    const int64_t count = heed_type_count(&v->type);
+    unsigned found = 0;
+    walk w;
 
     if (!v->data || !(DTYPE_BIT(v->type.dtype) & FLOATS))
-        return true;
-    for (int64_t i = 0; i < count; i++) {
-        const double x = heed__number_get(v->type.dtype, v->data, i);
+        return 0;
+    heed__walk(&w, 1, &v);
+    for (int64_t i = 0; i < w.outer; i++) {
+        void *at[WALK_VIEWS];
+        const int64_t n = heed__walk_at(&w, i, at);
 
-        if (!(x - x == 0))
-            return false;
+        for (int64_t j = 0; j < n; j++) {
+            const double x = heed__number_get(v->type.dtype, at[0], j * w.step[0]);
+
+            if (!(x - x == 0))
+                found |= x < 0 ? HOLDS_MINUS_INFINITY : HOLDS_BAD;
+        }
     }
-    return true;
+    return found;
 }
 
 /* What the weights held before the search wrote them. */
@@ -486,20 +496,31 @@ static void give_back(heed_session *s, const bound *b, kept_weights *k)
     heed__release(s->ctx->heap, k->bytes);
 }
 
-/* One step, and a look at what it gave. */
+/* One step, and a look at what it gave. -inf is how a mask says "not this one", so it is a fault only where it begins: where
+ * no operand holds it and the op does not say that it may. Operands are looked at first: the step may write over them. */
 static heed_status look_at_step(heed_session *s, const bound *b, uint32_t index, heed_error *err)
 {
     const step *t = &b->plan->steps[index];
-    const uint64_t saved = heed__os_float_enter();
+    const view *views = &b->views[b->first[index]];
     heed_error stopped = { 0 };
-    const heed_status st = run_step(s, b, index, &stopped);
+    unsigned given = 0;
+    uint64_t saved;
+    heed_status st;
 
+    for (int j = 0; j < t->n_in; j++)
+        given |= holds(&views[j]);
+    saved = heed__os_float_enter();
+    st = run_step(s, b, index, &stopped);
     heed__os_float_leave(saved);
-    for (int j = 0; j < t->n_out; j++)
-        if (!finite(&b->views[b->first[index] + (uint32_t)(t->n_in + j)]))
+    for (int j = 0; j < t->n_out; j++) {
+        const unsigned found = holds(&views[t->n_in + j]);
+        const bool may = given & HOLDS_MINUS_INFINITY || t->op->out[j].flags & MINUS_INFINITY;
+
+        if (found & HOLDS_BAD || (found & HOLDS_MINUS_INFINITY && !may))
             return heed__fail_at(err, HEED_ERR_NUMERIC, t->path,
                                  "%s in \"%s\" is the first to give a NaN or an infinity", t->op->name,
                                  t->path);
+    }
     return st == HEED_OK ? HEED_OK : heed__fail_at(err, st, stopped.path, "%s", stopped.text);
 }
 
@@ -512,16 +533,16 @@ heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *in
 
     TRY(begin_run(s, id, inputs, n_inputs, &b, err));
     for (uint32_t i = 0; i < b->plan->n_weights; i++) {
-        const view v = { b->weights[i].data, b->weights[i].type, { 0 } };
+        const view v = heed__view(b->weights[i].data, &b->weights[i].type);
 
-        if (!finite(&v))
+        if (holds(&v))
             return heed__fail_at(err, HEED_ERR_NUMERIC, b->plan->weights[i].path,
                                  "the tensor \"%s\" holds a NaN or an infinity", b->plan->weights[i].path);
     }
     for (uint32_t i = 0; i < b->plan->n_inputs; i++) {
-        const view v = { inputs[i].data, inputs[i].type, { 0 } };
+        const view v = heed__view(inputs[i].data, &inputs[i].type);
 
-        if (!finite(&v))
+        if (holds(&v) & HOLDS_BAD) /* -inf: a mask that is added to scores */
             return heed__fail_at(err, HEED_ERR_NUMERIC, b->plan->inputs[i].name,
                                  "the input \"%s\" holds a NaN or an infinity", b->plan->inputs[i].name);
     }

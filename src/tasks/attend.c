@@ -85,6 +85,7 @@ heed_status heed_attend_new(heed_attend **out, heed_context *ctx, heed_error *er
     a->atol = ATOL;
     a->rtol = RTOL;
     heed__arena_init(&a->arena, ctx->heap);
+    heed__arena_init(&a->build, ctx->heap);
     *out = a;
     return HEED_OK;
 }
@@ -98,6 +99,7 @@ static void attend_list_free(heed_attend *a, attend_list *l)
 /* Forgets the last build. */
 static void attend_clear(heed_attend *a)
 {
+    heed__attend_stages_free(a);
     for (int i = 0; i < a->results.n; i++)
         heed__release(a->ctx->heap, a->results.at[i].tensor.data);
     attend_list_free(a, &a->results);
@@ -107,6 +109,8 @@ static void attend_clear(heed_attend *a)
     heed_graph_free(a->graph);
     heed_attention_text_free(a->ctx, a->text);
     heed__release(a->ctx->heap, a->json);
+    heed__arena_release(&a->build);
+    a->n_parts = 0;
     a->session = NULL;
     a->weights = NULL;
     a->plan = NULL;
@@ -151,7 +155,14 @@ heed_status heed_attend_add(heed_attend *a, const char *name, heed_tensor tensor
     }
     if (heed_type_count(&tensor.type) < 0 || (int)tensor.type.dtype < 0 || tensor.type.dtype >= HEED_DTYPES)
         return heed__fail(err, HEED_ERR_SHAPE, "the tensor %s has no type that heed knows", name);
-    to = heed__attend_memory(a, &tensor.type);
+    if (a->given[i].data && heed_type_equal(&a->given[i].type, &tensor.type)) {
+        to = a->given[i].data; /* another value: what is built stays */
+        heed__attend_stages_free(a);
+        a->ran = false;
+    } else {
+        attend_clear(a);
+        to = heed__attend_memory(a, &tensor.type);
+    }
     if (!to)
         return heed__fail_memory(err, attend_bytes(&tensor.type));
     if (attend_bytes(&tensor.type) > 0)
@@ -328,7 +339,7 @@ static void make_result(making_of *m, const char *name, heed_value x)
                     strcmp(a->expected.at[i].name, "probe_topk_indices") == 0); /* ties are told by them */
     if (!x.id || !expected)
         return;
-    a->results.at[a->results.n].name = heed__arena_string(&a->arena, name);
+    a->results.at[a->results.n].name = heed__arena_string(&a->build, name);
     a->results.at[a->results.n++].tensor.type = heed_value_type(m->b, x);
     heed_output(m->b, name, x);
 }
@@ -489,6 +500,7 @@ heed_status heed_attend_build(heed_attend *a, const heed_attend_opts *opts, heed
     if (a->opts.probe)
         STEP(heed__attend_probe(a->ctx, a->text, a->opts.probe, err));
     STEP(attend_graph(a, err));
+    STEP(heed__attend_parts(a, err));
     if (a->opts.kernel == HEED_ATTEND_STREAMING)
         STEP(heed__attend_streams(a, err));
     if (a->opts.kernel == HEED_ATTEND_REFERENCE)

@@ -32,6 +32,10 @@ typedef struct attend_list {
     int n;
 } attend_list;
 
+enum { ATTEND_PARTS_MOST = 8 }; /* two cores, their gradients and probes */
+
+typedef struct attend_stages attend_stages;
+
 struct heed_attend {
     heed_context *ctx;
     arena arena;                      /* names, tensors that were given */
@@ -42,6 +46,7 @@ struct heed_attend {
     double atol, rtol;
 
     /* of the last build */
+    arena build;
     heed_attention_text *text;
     heed_attend_opts opts;
     char *json; /* owned: the descriptor used */
@@ -54,6 +59,9 @@ struct heed_attend {
     int bound[ATTEND_INPUTS + 1]; /* the input of the plan's i-th */
     int64_t rng[2];
     bool ran;
+    heed_attend_part parts[ATTEND_PARTS_MOST];
+    int n_parts;
+    attend_stages *stages; /* NULL: not computed */
 };
 
 /* Name, dtypes and gradient of input i; NULL for rng, which is written as numbers. */
@@ -68,6 +76,11 @@ heed_status heed__attend_probe(heed_context *ctx, heed_attention_text *t, const 
 
 /* The result of that name after a run, or NULL. */
 const attend_named *heed__attend_result(const heed_attend *a, const char *name);
+
+void heed__attend_stages_free(heed_attend *a);
+
+/* Fills a->parts from the graph. */
+heed_status heed__attend_parts(heed_attend *a, heed_error *err);
 
 /* Reasons for HEED_ATTEND_STREAMING to be refused; HEED_OK when fused kernels serve every part. */
 heed_status heed__attend_streams(const heed_attend *a, heed_error *err);

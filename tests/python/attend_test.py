@@ -41,7 +41,8 @@ def the_documented_example_has_its_numbers():
 
 @test
 def results_are_those_of_the_formula():
-    for hq, hkv, tq, tk, causal in [(2, 2, 5, 7, False), (4, 2, 70, 131, True), (1, 1, 1, 1, True), (3, 1, 6, 3, True)]:
+    for hq, hkv, tq, tk, causal in [(2, 2, 5, 7, False), (4, 2, 70, 131, True), (1, 1, 1, 1, True),
+                                    (3, 1, 6, 3, True)]:
         q, k, v = random(2, hq, tq, 8), random(2, hkv, tk, 8), random(2, hkv, tk, 5)
         keep = np.arange(tk)[None, :] <= np.arange(tq)[:, None] + tk - tq if causal else None
         want, w = reference(q, k, v, keep=keep)
@@ -52,10 +53,14 @@ def results_are_those_of_the_formula():
 
 
 @test
-def asking_for_weights_changes_no_bit():
+def asking_for_weights_or_probes_changes_no_bit():
     q, k, v = random(1, 2, 40, 16), random(1, 2, 90, 16), random(1, 2, 90, 16)
     a, b = heed.attend(q, k, v), heed.attend(q, k, v, weights=True)
+    c = heed.attend(q, k, v, probe="entropy,received,distance,topk:3,rows:0+7,pooled:8x8,mean")
     assert a.weights is None and a.out.tobytes() == b.out.tobytes() and a.lse.tobytes() == b.lse.tobytes()
+    assert a.out.tobytes() == c.out.tobytes() and a.lse.tobytes() == c.lse.tobytes()
+    np.testing.assert_allclose(c.mean, b.weights.mean(1), atol=1e-6)
+    np.testing.assert_allclose(c.rows, b.weights[:, :, [0, 7]], atol=1e-6)
 
 
 @test
@@ -82,7 +87,8 @@ def other_numbers_and_layouts_are_converted():
     q, k, v = random(1, 2, 3, 4), random(1, 2, 5, 4), random(1, 2, 5, 4)
     want = heed.attend(q, k, v).out
     for x in (np.float64, np.float16):
-        np.testing.assert_allclose(heed.attend(q.astype(x), k.astype(x), v.astype(x)).out, want, rtol=2e-2, atol=2e-2)
+        np.testing.assert_allclose(heed.attend(q.astype(x), k.astype(x), v.astype(x)).out, want, rtol=2e-2,
+                                   atol=2e-2)
     strided = np.ascontiguousarray(k.swapaxes(1, 2)).swapaxes(1, 2)
     assert not strided.flags.c_contiguous
     assert heed.attend(q, strided, v).out.tobytes() == want.tobytes()
@@ -126,7 +132,8 @@ def masks_and_lengths_keep_what_they_say():
     q, k, v = random(2, 2, 4, 8), random(2, 2, 6, 8), random(2, 2, 6, 8)
     mask = rng.random((4, 6)) < 0.6
     want, _ = reference(q, k, v, keep=mask & (np.arange(6) < np.array([6, 2])[:, None])[:, None, None, :])
-    np.testing.assert_allclose(heed.attend(q, k, v, mask=mask, lengths=[6, 2]).out, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(heed.attend(q, k, v, mask=mask, lengths=[6, 2]).out, want, rtol=1e-4,
+                               atol=1e-5)
 
 
 @test
@@ -233,7 +240,8 @@ def a_forked_child_computes_the_same():
 def a_memory_limit_is_an_exception():
     q = random(1, 1, 300, 16)
     with refused(heed.OutOfMemory):
-        heed.attend(q, q, q, weights=True, dweights=random(1, 1, 300, 300), context=heed.Context(threads=1, memory_bytes=100000))
+        heed.attend(q, q, q, weights=True, dweights=random(1, 1, 300, 300),
+                    context=heed.Context(threads=1, memory_bytes=100000))
 
 
 @test

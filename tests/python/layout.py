@@ -3,8 +3,8 @@
     layout.py write                      a C program that prints sizes, offsets, enumerators
     layout.py compare LAYOUT COUNT       what it printed, and what a plain search counted in the headers
 
-Fields of every struct are named by the binding, so one that the binding forgot shows as a size that differs, and a struct, enum
-or function that it forgot as a count that differs.
+Fields of every struct are named by the binding, so one that the binding forgot shows as a size that differs,
+and a struct, enum or function that it forgot as a count that differs.
 """
 import ctypes
 import sys
@@ -33,7 +33,8 @@ def write():
     inner = nested()
     for name, kind in _c.STRUCTS.items():
         whole = inner.get(name, "(*(%s *)0)" % name)
-        put('    printf("struct %s %%zu %%zu\\n", sizeof %s, (size_t)%d);' % (name, whole, len(kind._fields_)))
+        put('    printf("struct %s %%zu %%zu\\n", sizeof %s, (size_t)%d);'
+            % (name, whole, len(kind._fields_)))
         for field, _ in kind._fields_:
             put('    printf("field %s %s %%zu %%zu\\n", (size_t)((char *)&%s.%s - (char *)&%s), sizeof %s.%s);'
                 % (name, field, whole, field, whole, whole, field))
@@ -88,7 +89,8 @@ def compare(layout, count):
             what, n = line.split()
             if int(n) != found[what]:
                 bad.append("the headers have %s %s, the binding %d" % (n, what, found[what]))
-    print("\n".join(bad[:40] or ["%d lines agree: %s" % (len(mine), ", ".join("%d %s" % (n, w) for w, n in found.items()))]))
+    print("\n".join(bad[:40] or ["%d lines agree: %s"
+                                 % (len(mine), ", ".join("%d %s" % (n, w) for w, n in found.items()))]))
     return 1 if bad else 0
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import heed
 from sentences import refused, run, test
 
-KEYS = {"model.name": "conv-attention", "model.stem": "8 P 16", "model.heads": 2, "train.epochs": 4, "train.batch_size": 8,
+KEYS = {"model.name": "conv-attention", "model.stem": "8 P 16", "model.heads": 2, "train.epochs": 4,
+        "train.batch_size": 8,
         "train.lr": 0.01, "data.validation": 0.2}
 
 
@@ -21,7 +22,8 @@ def pictures():
 
 def train(out, **more):
     more.setdefault("progress", None)
-    return heed.train(task="image-classification", data="data", out=out, force=True, set=dict(KEYS, **more.pop("set", {})), **more)
+    return heed.train(task="image-classification", data="data", out=out, force=True,
+                      set=dict(KEYS, **more.pop("set", {})), **more)
 
 
 trained = train("run")
@@ -30,7 +32,8 @@ trained = train("run")
 @test
 def a_training_gives_its_run_and_its_result():
     assert trained.result["epochs"] == 4 and trained.result["parameters"] == trained.parameters
-    assert trained.model == "conv-attention" and trained.input_shape == (1, 8, 8) and len(trained.classes) == 4
+    assert trained.model == "conv-attention" and len(trained.classes) == 4
+    assert trained.input_shape == (1, 8, 8)
     assert trained.recipe("train.epochs") == "4" and trained.recipe("no.such.key") == ""
     assert "conv-attention" in repr(trained)
 
@@ -89,7 +92,8 @@ def an_evaluation_agrees_with_predictions():
 @test
 def an_explanation_has_maps_verdicts_and_weights():
     e = trained.explain(pictures()[5], methods=["raw", "occlusion"], orders=20)
-    assert list(e.maps) == ["raw", "occlusion"] and e.maps["raw"]["verdict"] in ("faithful", "no better", "worse")
+    assert list(e.maps) == ["raw", "occlusion"]
+    assert e.maps["raw"]["verdict"] in ("faithful", "no better", "worse")
     w, g = e.attentions["block.0.self_attn"]
     assert w.shape == g.shape and w.shape[0] == 2
     np.testing.assert_allclose(w.sum(-1), 1, rtol=1e-5)

@@ -1,4 +1,5 @@
-"""Runs the tests of a script: functions marked @test, named as true sentences. `refused(kind, words)` for what must fail."""
+"""Runs the tests of a script: functions marked @test, named as true sentences. `refused(kind, words)` for
+what must fail."""
 import contextlib
 import sys
 import traceback

@@ -101,7 +101,8 @@ def learned_tensors_have_gradients():
         return w[..., :-1] @ v
     both(lambda q, k, v, bias, sink, table: ht.attention(q, k, v, window=[2, 0], softcap=4.0, sink=sink,
                                                          bias=bias + table[far.clamp(-3, 3).abs()].permute(2, 0, 1)),
-         theirs, random(2, 4, 5, 8), random(2, 4, 7, 8), random(2, 4, 7, 6), random(1, 4, 1, 7), random(4), random(4, 4))
+         theirs, random(2, 4, 5, 8), random(2, 4, 7, 8), random(2, 4, 7, 6),
+         random(1, 4, 1, 7), random(4), random(4, 4))
 
 
 @test
@@ -243,7 +244,8 @@ class Layer(nn.Module):
 
 def losses(attend, steps=30):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Embedding(50, 32), *[Layer(32, 4, attend) for _ in range(4)], nn.LayerNorm(32), nn.Linear(32, 50))
+    model = nn.Sequential(nn.Embedding(50, 32), *[Layer(32, 4, attend) for _ in range(4)], nn.LayerNorm(32),
+                          nn.Linear(32, 50))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     out = []
     for _ in range(steps):
@@ -260,7 +262,8 @@ def losses(attend, steps=30):
 def an_encoder_of_four_layers_trains_as_with_pytorchs_own_attention():
     ours, theirs = losses(ht.attention), losses(sdpa)
     worst = max(abs(a - b) for a, b in zip(ours, theirs))
-    print("     30 steps: loss %.4f to %.4f, largest difference to PyTorch's own attention %.1e" % (theirs[0], theirs[-1], worst))
+    print("     30 steps: loss %.4f to %.4f, largest difference to PyTorch's own attention %.1e"
+          % (theirs[0], theirs[-1], worst))
     assert worst < 1e-4 and theirs[-1] < theirs[0] - 0.1
 
 
@@ -315,21 +318,24 @@ def pair(make, **config):
 
 def bert(attn_implementation, **more):
     from transformers import BertConfig, BertForMaskedLM
-    c = BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
+    c = BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+                   intermediate_size=48,
                    hidden_dropout_prob=0, attention_probs_dropout_prob=more.pop("dropout", 0), attn_implementation=attn_implementation)
     return BertForMaskedLM(c)
 
 
 def llama(attn_implementation, **more):
     from transformers import LlamaConfig, LlamaForCausalLM
-    c = LlamaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+    c = LlamaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+                    num_key_value_heads=2,
                     intermediate_size=48, attn_implementation=attn_implementation, pad_token_id=0, bos_token_id=1, eos_token_id=2)
     return LlamaForCausalLM(c)
 
 
 def mistral(attn_implementation, **more):
     from transformers import MistralConfig, MistralForCausalLM
-    c = MistralConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    c = MistralConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                      num_key_value_heads=2,
                       intermediate_size=48, sliding_window=5, attn_implementation=attn_implementation)
     return MistralForCausalLM(c)
 
@@ -372,7 +378,8 @@ def a_cache_continues_to_the_same_tokens():
     mask[1, :3] = 0
     for make in (llama, mistral):
         a, b = pair(make)
-        got = [m.eval().generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False) for m in (a, b)]
+        got = [m.eval().generate(ids, attention_mask=mask, max_new_tokens=12, do_sample=False) for m
+               in (a, b)]
         assert torch.equal(*got)
 
 
@@ -438,7 +445,7 @@ def a_mask_that_only_pads_has_one_row():
     m = ht._mask(2, 6, 6, mask_function=bidirectional_mask_function, attention_mask=padding)
     assert m.shape == (2, 1, 1, 6) and m.dtype == torch.bool
     m = ht._mask(2, 3, 6, q_offset=1, mask_function=causal_mask_function, attention_mask=padding)
-    assert m.shape == (2, 1, 3, 6) and m.dtype == torch.bool       # a buffer with room to spare: rows are written out
+    assert m.shape == (2, 1, 3, 6) and m.dtype == torch.bool    # room to spare: rows are written out
 
 
 if __name__ == "__main__":

@@ -215,7 +215,8 @@ void sampled_open(sampled *s, const op_def *op, int index)
         const sample_in *in = &s->given[i];
 
         s->type[i] = (heed_type){ .dtype = in->dtype, .rank = in->rank };
-        memcpy(s->type[i].dims, in->dims, sizeof in->dims);
+        for (int k = 0; k < HEED_MAX_RANK; k++)
+            s->type[i].dims[k] = in->dims[k];
     }
     sampled_fill(s);
 }

@@ -2,11 +2,13 @@
 """Writes the ctypes binding of the public headers.
 
     bind.py INCLUDE_DIR >_c.py      include/heed/*.h as Python: constants, enums, structs, prototypes
-    bind.py INCLUDE_DIR --count     what a plain search finds in the same files, for tests/python_layout_test.sh
+    bind.py INCLUDE_DIR --count     what a plain search finds in the same files, for
+                                    tests/python_layout_test.sh
 
-The headers are C of a simple kind, and this reads no other: typedefs of structs, enums, functions and opaque types,
-prototypes marked HEED_API, structs without names and arrays inside structs, constants. Anything else ends it with a sentence,
-so that nothing is left out in silence. Order does not matter; a type must be declared somewhere in the headers.
+The headers are C of a simple kind, and this reads no other: typedefs of structs, enums, functions and opaque
+types, prototypes marked HEED_API, structs without names and arrays inside structs, constants. Anything else
+ends it with a sentence, so that nothing is left out in silence. Order does not matter; a type must be
+declared somewhere in the headers.
 """
 import glob
 import os
@@ -22,7 +24,8 @@ TOKEN = re.compile(r"\s+|(?P<word>[A-Za-z_]\w*)|(?P<number>-?\d\w*)|(?P<mark>[{}
 
 
 class Type:
-    """What a declaration says: a name, how many stars, whether the innermost is const, sizes of arrays, or a function."""
+    """What a declaration says: a name, how many stars, whether the innermost is const, sizes of arrays, or a
+    function."""
 
     def __init__(self, name, const=False, stars=0, dims=(), args=None):
         self.name, self.const, self.stars, self.dims, self.args = name, const, stars, list(dims), args
@@ -75,7 +78,8 @@ class Headers:
     def take(self, *want):
         token = self.peek()
         if want and token not in want:
-            fail(self.where, "expected %s before %r" % (" or ".join(want), " ".join(self.tokens[self.at:self.at + 8])))
+            fail(self.where, "expected %s before %r"
+                 % (" or ".join(want), " ".join(self.tokens[self.at:self.at + 8])))
         self.at += 1
         return token
 
@@ -182,7 +186,8 @@ class Headers:
                         self.structs[base] = body
                         for other in [s for s in self.structs if s.startswith(inner + "_")]:
                             self.structs[base + other[len(inner):]] = self.structs.pop(other)
-                        for _, t in [(f, t) for s in self.structs if s.startswith(base) for f, t in self.structs[s]]:
+                        for _, t in [(f, t) for s in self.structs if s.startswith(base) for f,
+                                     t in self.structs[s]]:
                             if t.name.startswith(inner + "_"):
                                 t.name = base + t.name[len(inner):]
                     kind.name = base
@@ -287,7 +292,8 @@ class Headers:
 
     def function(self, t, where):
         result = self.python(Type(t.name, t.const, t.stars), where)
-        return "(%s%s)" % (result, "".join(", " + self.python(a, where) for _, a in t.args) if t.args else ",")
+        return "(%s%s)" % (result, "".join(", " + self.python(a, where) for _, a in t.args) if t.args
+                           else ",")
 
     def order(self):
         """Structs after those they hold by value."""
@@ -307,7 +313,8 @@ class Headers:
 
     def write(self, out):
         lines = []
-        functions = ["    %r: %s," % (name, self.function(t, name)) for name, t in sorted(self.functions.items())]
+        functions = ["    %r: %s," % (name, self.function(t, name)) for name,
+                     t in sorted(self.functions.items())]
         fields, enums = [], []
         for name in self.order():
             rows, words = [], []
@@ -347,7 +354,8 @@ class Headers:
         put("\nDEFINES = { %s }" % ", ".join(repr(n) for n in self.constants))
         put("OPAQUE = { %s }" % ", ".join(repr(n) for n in self.opaque))
         put("STRUCTS = { %s }" % ", ".join("%r: %s" % (n, n) for n in self.structs))
-        put("\nFUNCTIONS = {                      # name: (result, arguments...)\n%s\n}" % "\n".join(functions))
+        put("\nFUNCTIONS = {                      # name: (result, arguments...)\n%s\n}"
+            % "\n".join(functions))
         out.write("\n".join(lines) + "\n")
 
 

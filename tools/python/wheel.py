@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the wheel from what tools/python/stage laid out: a wheel is a zip with three more files, so nothing but Python is
-needed. The same files give the same bytes.
+"""Writes the wheel from what tools/python/stage laid out: a wheel is a zip with three more files, so nothing
+but Python is needed. The same files give the same bytes.
 
     wheel.py PACKAGE_DIR DIST_DIR       prints the wheel's path
 """
@@ -44,7 +44,8 @@ def main(package, dist):
     files[info + "/METADATA"] = METADATA.format(version=version, licence=licence.split("\n")[0]).encode()
     files[info + "/WHEEL"] = WHEEL.format(tag=tag).encode()
     files[info + "/licenses/LICENSE"] = licence.encode()
-    record = ["%s,sha256=%s,%d" % (n, base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode(), len(data))
+    record = ["%s,sha256=%s,%d"
+              % (n, base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode(), len(data))
               for n, data in files.items()]
     files[info + "/RECORD"] = ("\n".join(record + [info + "/RECORD,,"]) + "\n").encode()
     os.makedirs(dist, exist_ok=True)

@@ -325,17 +325,16 @@ static void backward_slope(const attention_head *h, const attention_upstream *u,
 
 /* ---- from ds to what made the scores ---- */
 
-static void add_to_bias(const attention_head *h, float *dbias, const float *s, int64_t i, int64_t first,
-                        int64_t keys)
+static void add_to_bias(const attention_upstream *u, const float *s, int64_t i, int64_t first, int64_t keys)
 {
-    float *to = dbias + i * h->bias_row;
+    float *to = u->dbias + i * u->dbias_row;
     vf sum = { 0 };
 
-    for (int64_t j = 0; h->bias_key && j < keys; j++)
+    for (int64_t j = 0; u->dbias_key && j < keys; j++)
         to[first + j] += s[j];
-    for (int64_t v = 0; !h->bias_key && v < PANEL; v += VL)
+    for (int64_t v = 0; !u->dbias_key && v < PANEL; v += VL)
         sum += vload(s + v);
-    if (!h->bias_key)
+    if (!u->dbias_key)
         to[0] += vsum_lanes(sum);
 }
 
@@ -428,7 +427,7 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
 
             memcpy(s, x->d + r * b->step + t * PANEL, PANEL * sizeof *s);
             if (u->dbias)
-                add_to_bias(h, u->dbias, s, i, first, keys);
+                add_to_bias(u, s, i, first, keys);
             for (int64_t j = 0; u->drel && j < keys; j++)
                 u->drel[first - i + h->mask.tq - 1 + j] += s[j];
             if (u->drow_rel)

@@ -200,15 +200,52 @@ static inline void kernel_transpose4(float *to, int64_t ld, const float *from, i
     kernel_store4(to + 3 * ld, SHUFFLE4(AB, CD, 2, 3, 6, 7));
 }
 
+#if LEVEL == 4 || LEVEL == 3
+/* Four columns of eight rows: rows i and i + 4 share a register. */
+static inline void kernel_transpose8x4(float *to, int64_t ld, const float *from, int64_t rs)
+{
+#define PAIR(i) _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + (i) * rs)),                  \
+                                     _mm_loadu_ps(from + ((i) + 4) * rs), 1)
+    const __m256 a = PAIR(0), b = PAIR(1), c = PAIR(2), d = PAIR(3);
+    const __m256 ab = _mm256_unpacklo_ps(a, b), AB = _mm256_unpackhi_ps(a, b);
+    const __m256 cd = _mm256_unpacklo_ps(c, d), CD = _mm256_unpackhi_ps(c, d);
+
+    _mm256_storeu_ps(to, _mm256_shuffle_ps(ab, cd, 0x44));
+    _mm256_storeu_ps(to + ld, _mm256_shuffle_ps(ab, cd, 0xee));
+    _mm256_storeu_ps(to + 2 * ld, _mm256_shuffle_ps(AB, CD, 0x44));
+    _mm256_storeu_ps(to + 3 * ld, _mm256_shuffle_ps(AB, CD, 0xee));
+#undef PAIR
+}
+
+/* Columns [p, pe), whole fours, of at least eight rows. */
+static inline void kernel_transpose8(float *to, int64_t ld, const float *from, int64_t rs, int64_t rows,
+                                     int64_t p, int64_t pe)
+{
+    for (int64_t i = 0; i < rows; i += 8) {
+        const int64_t at = kernel_min(i, rows - 8);
+
+        for (int64_t q = p; q < pe; q += 4)
+            kernel_transpose8x4(to + q * ld + at, ld, from + at * rs + q, rs);
+    }
+}
+#define TRANSPOSE_EIGHT 8
+#else
+#define TRANSPOSE_EIGHT INT64_MAX /* never */
+#define kernel_transpose8(...) ((void)0)
+#endif
+
 /* to[p * ld + i] = from[i * rs + p], i < rows, p < n. Lines of `from` are used up while they are in L1; the
- * last four rows may overlap those before, which writes the same numbers twice. */
+ * last rows may overlap those before, which writes the same numbers twice. */
 static inline void kernel_transpose(float *to, int64_t ld, const float *from, int64_t rs, int64_t rows,
                                     int64_t n)
 {
     for (int64_t p = 0; p < n; p += 32) {
         const int64_t pe = kernel_min(p + 32, n), p4 = rows < 4 ? p : p + (pe - p) / 4 * 4;
+        const bool eight = rows >= TRANSPOSE_EIGHT;
 
-        for (int64_t i = 0; i < rows && p4 > p; i += 4) {
+        if (eight)
+            kernel_transpose8(to, ld, from, rs, rows, p, p4);
+        for (int64_t i = eight ? rows : 0; i < rows && p4 > p; i += 4) {
             const int64_t i4 = kernel_min(i, rows - 4);
 
             for (int64_t q = p; q < p4; q += 4)
