@@ -20,6 +20,7 @@ static const char *backward_refuses(const op_call *c)
     const char *why = heed__kernel_unserved(c);
 
     return why                            ? why
+           : kernel_size(c, AT_Q, 1) == 0 ? "no heads"
            : a->rel_sums                  ? "values by relative position"
            : kernel_given(c, AT_DWEIGHTS) ? "a gradient of weights"
            : !kernel_given(c, AT_DOUT)    ? "a gradient of lse alone"

@@ -240,7 +240,7 @@ void heed__attention_globals(uint64_t *keys, uint64_t *rows, const int64_t *glob
                              int64_t tq, int64_t offset)
 {
     for (int64_t g = 0; g < n; g++) {
-        const int64_t j = globals[g], i = j - offset;
+        const int64_t j = globals[g], i = j >= 0 && j < (int64_t)1 << 60 ? j - offset : -1; /* nothing wraps */
 
         if (j >= 0 && j < tk)
             keys[j / 64] |= (uint64_t)1 << (j % 64);
