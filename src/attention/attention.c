@@ -87,8 +87,9 @@ static heed_status check_core(op_infer *t)
         return heed__refuse(
             t, HEED_ERR_SHAPE, "k [.,%lld,%lld,.] and v [.,%lld,%lld,.] differ in heads or keys",
             (long long)k->dims[1], (long long)k->dims[2], (long long)v->dims[1], (long long)v->dims[2]);
-    if (k->dims[1] < 1 || q->dims[1] % k->dims[1] != 0)
-        return heed__refuse(t, HEED_ERR_SHAPE, "the %lld heads of q are no multiple of the %lld heads of k",
+    if (q->dims[1] < 1 || k->dims[1] < 1 || q->dims[1] % k->dims[1] != 0)
+        return heed__refuse(t, HEED_ERR_SHAPE,
+                            "the %lld heads of q must be a multiple of the %lld heads of k, and at least one",
                             (long long)q->dims[1], (long long)k->dims[1]);
     if (q->dims[3] != k->dims[3])
         return heed__refuse(t, HEED_ERR_SHAPE, "this score needs q and k of one width, got %lld and %lld",

@@ -42,6 +42,17 @@ static heed_value checked_float(making *m, const char *name, heed_value x, doubl
     return x;
 }
 
+/* i64 [B], where it is given: named here, before anything is made of it. */
+static bool one_a_sequence(making *m, heed_value x, const char *name)
+{
+    const heed_type t = heed_value_type(m->b, x);
+
+    if (x.id && !heed__poisoned(m->b) && (t.dtype != HEED_I64 || t.rank != 1 || t.dims[0] != m->batch))
+        heed__poison(m->b, t.dtype == HEED_I64 ? HEED_ERR_SHAPE : HEED_ERR_DTYPE,
+                     "attention: %s must be i64 [%lld], one for each sequence", name, (long long)m->batch);
+    return !heed__poisoned(m->b);
+}
+
 /* x must have these sizes; -1: any, and sizes marked in or_one may be 1. */
 static bool sizes(making *m, heed_value x, const char *name, int rank, const int64_t *want, unsigned or_one)
 {
@@ -49,9 +60,6 @@ static bool sizes(making *m, heed_value x, const char *name, int rank, const int
 
     if (!x.id || heed__poisoned(m->b))
         return false;
-    if (t.dtype != m->dtype)
-        heed__poison(m->b, HEED_ERR_DTYPE, "attention: %s is %s where q is %s: cast it with heed_cast", name,
-                     heed_dtype_name(t.dtype), heed_dtype_name(m->dtype));
     if (t.rank != rank)
         heed__poison(m->b, HEED_ERR_SHAPE, "attention: %s has rank %d; it must be %d", name, t.rank, rank);
     for (int i = 0; i < rank && !heed__poisoned(m->b); i++)
@@ -239,16 +247,18 @@ static void score(making *m)
 
 /* ---- positions ---- */
 
-/* j - p where j - i + Tq - 1 counts from 0: i64 [B or 1, 1, Tq+Tk-1]. */
+/* j - p where j - i + Tq - 1 counts from 0: i64 [B or 1, 1, Tq+Tk-1]. What is made of it is in the dtype of sums: f16 has no
+ * digits for |p - j| from 2048 on. */
 static heed_value relative_distance(making *m)
 {
-    const int64_t n = m->tq + m->tk - 1;
+    const int64_t n = i64_max(0, m->tq + m->tk - 1);
     heed_value d = heed_iota(m->b, HEED_TYPE(HEED_I64, 1, 1, n), 2);
 
     d = heed_add_scalar(m->b, d, (double)(1 - m->tq));
     if (m->in[AT_OFFSET].id)
         return heed_sub(m->b, d,
-                        heed_reshape(m->b, m->in[AT_OFFSET], 3, (const int64_t[]){ m->batch, 1, 1 }));
+                        heed_reshape(m->b, heed__bounded_offset(m->b, m->in[AT_OFFSET]), 3,
+                                     (const int64_t[]){ m->batch, 1, 1 }));
     return heed_add_scalar(m->b, d, (double)-heed__attention_offset(m->offset));
 }
 
@@ -271,19 +281,21 @@ static heed_value default_slopes(making *m)
         first = heed_concat(m->b, (heed_value[]){ first, rest }, 2, 0);
     }
     first = heed_exp(m->b, heed_mul_scalar(m->b, first, 0.69314718055994530942));
-    return heed_cast(m->b, first, m->dtype);
+    return first;
 }
 
 static heed_value alibi(making *m, heed_value distance)
 {
+    const heed_dtype dtype = heed__sum_dtype(m->dtype);
     heed_value slopes = m->s->in.alibi_slopes;
 
     if (slopes.id && !SIZED(slopes, "alibi_slopes", 1, m->heads))
         return (heed_value){ 0 };
     if (!slopes.id)
         slopes = default_slopes(m);
-    slopes = heed_reshape(m->b, slopes, 3, (const int64_t[]){ 1, heed_dim(m->b, slopes, 0), 1 });
-    distance = heed_cast(m->b, heed_abs(m->b, distance), m->dtype);
+    slopes = heed_reshape(m->b, heed__as(m->b, slopes, dtype), 3,
+                          (const int64_t[]){ 1, heed_dim(m->b, slopes, 0), 1 });
+    distance = heed_cast(m->b, heed_abs(m->b, distance), dtype);
     return heed_neg(m->b, heed_mul(m->b, slopes, distance));
 }
 
@@ -340,7 +352,7 @@ static heed_value t5(making *m, heed_value distance)
                   heed_scalar(b, HEED_I64, (double)-most));
     at = heed_gather(b, t5_buckets(m, buckets, most, both_sides), heed_add_scalar(b, at, (double)most), 0);
     at = heed_gather(b, s->in.t5_table, heed_squeeze(b, at, 1), 0); /* [B or 1, R, Hq] */
-    return heed_transpose(b, at, 1, 2);
+    return heed_transpose(b, heed__as(b, at, heed__sum_dtype(m->dtype)), 1, 2);
 }
 
 static heed_value sum_of(heed_builder *b, heed_value x, heed_value y)
@@ -352,7 +364,7 @@ static void relative_terms(making *m)
 {
     heed_value distance, terms = { 0 };
 
-    if (m->tq < 1 || m->tk < 1 || !(heed__spec_alibi(m->s) || heed__spec_t5(m->s)))
+    if (!(heed__spec_alibi(m->s) || heed__spec_t5(m->s)))
         return;
     distance = relative_distance(m);
     if (heed__spec_alibi(m->s))
@@ -485,14 +497,20 @@ static heed_value listed(making *m, const heed_attention_list *l)
     return l->v ? heed_constant(m->b, t) : (heed_value){ 0 };
 }
 
+/* A block larger than all is all: no larger number reaches the arithmetic of sizes. */
+static int64_t pooled(int64_t block, int64_t all)
+{
+    return i64_min(block, i64_max(1, all));
+}
+
 static void probes(making *m)
 {
     m->a.rows = heed__spec_rows(m->s);
     m->a.entropy = m->s->probe.entropy;
     m->a.distance = m->s->probe.distance;
     m->a.topk = m->s->probe.topk;
-    m->a.pooled_q = m->s->probe.pooled[0];
-    m->a.pooled_k = m->s->probe.pooled[1];
+    m->a.pooled_q = pooled(m->s->probe.pooled[0], m->tq);
+    m->a.pooled_k = pooled(m->s->probe.pooled[1], m->tk);
     m->in[AT_PROBE_ROWS] = listed(m, &m->s->probe.rows);
     m->in[AT_PROBE_HEADS] = listed(m, &m->s->probe.heads);
 }
@@ -545,7 +563,7 @@ static heed_attended told_of(making *m, heed_value w, heed_value distance)
     if (s->probe.distance)
         y.distance = heed__probe_distance(b, wide, distance);
     if (s->probe.pooled[0])
-        y.pooled = heed__probe_pooled(b, w, s->probe.pooled[0], s->probe.pooled[1]);
+        y.pooled = heed__probe_pooled(b, w, m->a.pooled_q, m->a.pooled_k);
     if (s->probe.received)
         y.received = heed__probe_received(b, w);
     if (s->probe.mean)
@@ -689,6 +707,30 @@ static heed_attended linear(making *m)
 
 /* ---- all ---- */
 
+static bool same_dtypes(making *m, heed_dtype dtype)
+{
+    for (int i = 0; i < ATTENTION_TENSORS && !heed__poisoned(m->b); i++) {
+        const heed_value x = heed__attention_tensor(m->s, i);
+
+        if (x.id && heed__attention_tensors[i].differentiable && heed_value_type(m->b, x).dtype != dtype)
+            heed__poison(m->b, HEED_ERR_DTYPE, "attention: %s is %s where q is %s: cast it with heed_cast",
+                         heed__attention_tensors[i].name, heed_dtype_name(heed_value_type(m->b, x).dtype),
+                         heed_dtype_name(dtype));
+    }
+    return !heed__poisoned(m->b);
+}
+
+/* The core zeroes rows beyond q_lengths. What stands behind it would still multiply their upstream, which may be anything, into
+ * the gradient of a parameter. */
+static heed_value cleaned_out(making *m, heed_value out)
+{
+    const heed_attention_spec *s = m->s;
+
+    return m->in[AT_Q_LENGTHS].id && (s->in.gate.id || s->in.shaw_v.id || s->in.q2.id)
+               ? heed__zero_unless(m->b, heed__within(m->b, m->in[AT_Q_LENGTHS], 2, m->tq), out)
+               : out;
+}
+
 static bool begin(making *m, heed_value q, heed_value k, heed_value v)
 {
     const heed_attention_spec *s = m->s;
@@ -709,13 +751,13 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
                      heed_dtype_name(tq.dtype), heed_dtype_name(tk.dtype), heed_dtype_name(tv.dtype));
         return false;
     }
-    if (tk.dims[1] < 1 || tq.dims[1] % tk.dims[1] != 0) {
+    if (tq.dims[1] < 1 || tk.dims[1] < 1 || tq.dims[1] % tk.dims[1] != 0) {
         heed__poison(m->b, HEED_ERR_SHAPE,
-                     "attention: the %lld heads of q are no multiple of the %lld heads of k",
+                     "attention: the %lld heads of q must be a multiple of the %lld heads of k, and at least one",
                      (long long)tq.dims[1], (long long)tk.dims[1]);
         return false;
     }
-    if (!heed__attention_spec_check(m->b, q, k, s))
+    if (!heed__attention_spec_check(m->b, q, k, s) || !same_dtypes(m, tq.dtype))
         return false;
     m->dtype = tq.dtype;
     m->batch = tq.dims[0];
@@ -729,6 +771,9 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
     m->in[AT_Q] = q;
     m->in[AT_K] = k;
     m->in[AT_V] = v;
+    if (!one_a_sequence(m, s->in.lengths, "lengths") || !one_a_sequence(m, s->in.q_lengths, "q_lengths") ||
+        !one_a_sequence(m, s->in.offset, "offset"))
+        return false;
     m->in[AT_LENGTHS] = checked_i64(m, "lengths", s->in.lengths, m->tk);
     m->in[AT_Q_LENGTHS] = checked_i64(m, "q_lengths", s->in.q_lengths, m->tq);
     m->in[AT_OFFSET] = s->in.offset;
@@ -769,5 +814,7 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
     if (m->s->in.gate.id && !heed__poisoned(b) &&
         SIZED(m->s->in.gate, "gate", 15, m->batch, m->heads, m->tq, heed_dim(b, v, 3)))
         y.out = heed_mul(b, heed_sigmoid(b, m->s->in.gate), y.out);
+    if (!heed__poisoned(b))
+        y.out = cleaned_out(m, y.out);
     return heed__poisoned(b) ? (heed_attended){ .out = { 0 } } : y;
 }

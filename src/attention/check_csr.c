@@ -3,6 +3,7 @@
  * the number that is wrong. */
 
 #include "attention/attention.h"
+#include "base/text.h"
 
 #include <string.h>
 
@@ -56,6 +57,16 @@ static void check_csr_run(const op_call *c, int64_t begin, int64_t end)
         memcpy(c->out[0].data, indices, (size_t)c->in[1].type.dims[0] * sizeof *indices);
 }
 
+static void check_csr_fault(const void *attrs, int64_t item, double value, char *to, size_t size)
+{
+    const check_csr_attrs *a = attrs;
+
+    heed__format(to, size,
+                 "row %lld is no rising list of keys 0 to %lld (at the number %.17g of graph_indptr or "
+                 "graph_indices)",
+                 (long long)item, (long long)(a->keys - 1), value);
+}
+
 static const op_kernel check_csr_cpu[] = {
     { .name = "reference", .layout = DENSE, .chunk = 1024, .count = check_csr_count, .run = check_csr_run },
     KERNEL_END,
@@ -83,6 +94,7 @@ const op_def heed__op_check_csr = {
     .fields = check_csr_fields,
     .infer = check_csr_infer,
     .cpu = check_csr_cpu,
+    .fault_text = check_csr_fault,
     .torch = "indices",
     .samples = check_csr_samples,
 };

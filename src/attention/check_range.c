@@ -3,6 +3,7 @@
  * after them need doubt them. */
 
 #include "attention/attention.h"
+#include "base/text.h"
 
 static const op_slot check_range_in[] = { { .name = "x", .dtypes = I64_ONLY }, SLOT_END };
 static const op_slot check_range_out[] = { { .name = "y", .same_as = "x" }, SLOT_END };
@@ -24,6 +25,17 @@ static void check_range_run(const op_call *c, int64_t begin, int64_t end)
         if (y)
             y[i] = x[i];
     }
+}
+
+static void check_range_fault(const void *attrs, int64_t item, double value, char *to, size_t size)
+{
+    const check_range_attrs *a = attrs;
+
+    if (a->most == INT64_MAX)
+        heed__format(to, size, "element %lld has the value %.17g; it must be 0 or more", (long long)item, value);
+    else
+        heed__format(to, size, "element %lld has the value %.17g; it must be 0 to %lld", (long long)item, value,
+                     (long long)a->most);
 }
 
 static const op_kernel check_range_cpu[] = {
@@ -52,6 +64,7 @@ const op_def heed__op_check_range = {
     .attrs_size = sizeof(check_range_attrs),
     .fields = check_range_fields,
     .cpu = check_range_cpu,
+    .fault_text = check_range_fault,
     .onnx = { "Identity", 13 },
     .torch = "x",
     .samples = check_range_samples,

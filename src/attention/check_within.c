@@ -5,7 +5,10 @@
  * Gradient: dx = dy. */
 
 #include "attention/attention.h"
+#include "base/text.h"
 #include "graph/number.h"
+
+#include <float.h>
 
 static const op_slot check_within_in[] = { { .name = "x", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
                                            SLOT_END };
@@ -37,6 +40,18 @@ static void check_within_run(const op_call *c, int64_t begin, int64_t end)
     }
 }
 
+static void check_within_fault(const void *attrs, int64_t item, double value, char *to, size_t size)
+{
+    const check_within_attrs *a = attrs;
+
+    if (a->most >= DBL_MAX)
+        heed__format(to, size, "element %lld has the value %.7g; it must be above 0 and finite", (long long)item,
+                     value);
+    else
+        heed__format(to, size, "element %lld has the value %.7g; it must be %.7g to %.7g", (long long)item, value,
+                     a->least, a->most);
+}
+
 static const op_kernel check_within_cpu[] = {
     { .name = "reference", .layout = DENSE, .chunk = 4096, .run = check_within_run },
     KERNEL_END,
@@ -64,6 +79,7 @@ const op_def heed__op_check_within = {
     .fields = check_within_fields,
     .grad = check_within_gradient,
     .cpu = check_within_cpu,
+    .fault_text = check_within_fault,
     .onnx = { "Identity", 13 },
     .torch = "x",
     .samples = check_within_samples,

@@ -43,6 +43,7 @@ heed_value heed__attention_alias(heed_builder *b, heed_value x);
 heed_value heed__positions(heed_builder *b, int axis, int64_t n); /* 0 .. n-1 along one of four axes, i64 */
 heed_value heed__per_head(heed_builder *b, heed_value x);         /* [n] as [1,n,1,1] */
 heed_value heed__zero_unless(heed_builder *b, heed_value keep, heed_value x); /* keep {0}: x */
+heed_value heed__bounded_offset(heed_builder *b, heed_value offset); /* heed__attention_offset of each, i64 */
 heed_value heed__repeat_heads(heed_builder *b, heed_value x,
                               int64_t heads); /* key heads as often as query heads use them */
 heed_value heed__within(heed_builder *b, heed_value lengths, int axis,

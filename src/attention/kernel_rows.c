@@ -341,7 +341,7 @@ static void grad_group(const op_call *c, const item_shape *s, int64_t b, int64_t
                                                    head_out(c, AT_DV, at), c->scratch);
 }
 
-/* Without a head, or with nobody to zero it before. */
+/* Without a sequence nobody has zeroed it before. */
 static void zero_out(const op_call *c, int out)
 {
     const view *v = &c->out[out];
@@ -415,8 +415,6 @@ void heed__rows_grad_finish(const op_call *c)
         add_up(c, &s, AT_DREL, kernel_size(c, AT_REL, 0) > 1 ? each : 0, each > 1, rel_sums(c),
                NUMBER_SUMS + add_v_sums(c));
     }
-    if (kernel_given(c, AT_BIAS) && heed__rows_grad_count(c) * s.group == 0)
+    if (kernel_given(c, AT_BIAS) && heed__rows_grad_count(c) == 0)
         zero_out(c, AT_DBIAS);
-    for (int i = AT_DK; i <= AT_DV && s.group == 0; i++)
-        zero_out(c, i);
 }

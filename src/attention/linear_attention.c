@@ -2,8 +2,8 @@
  *
  *   q [B,Hq,Tq,D], k [B,Hkv,Tk,D], v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv], weights [B,Hq,Tq,Tk]
  *
- * Keys are kept by lengths, and by causality j <= i + offset; a denominator of 0 gives 0. Without weights the sums
- * sum_j phi(k_j) v_j^T carry everything, so the cost grows with T: Katharopoulos 2020. */
+ * Keys are kept by lengths, and by causality j <= i + offset; a denominator of 0 gives 0. Katharopoulos 2020, who keeps the sums
+ * sum_j phi(k_j) v_j^T instead of weights, at a cost that grows with T; here it is computed by weights, T x T. */
 
 #include "attention/compose.h"
 
@@ -19,9 +19,12 @@ static heed_status linear_attention_infer(op_infer *t)
     return HEED_OK;
 }
 
+/* elu(x) + 1 = x + 1 above 0, else e^x: the sum would lose all of a small e^x, and phi cancels between w and its denominator. */
 static heed_value phi(heed_builder *b, heed_value x)
 {
-    return heed_add_scalar(b, heed_elu(b, x, 1), 1);
+    const heed_value zero = heed_scalar(b, heed_value_type(b, x).dtype, 0), above = heed_gt(b, x, zero);
+
+    return heed_select(b, above, heed_add_scalar(b, x, 1), heed_exp(b, heed_select(b, above, zero, x)));
 }
 
 void heed__linear_compose(heed_builder *b, const attention_attrs *a, const heed_value *in, int n,

@@ -157,6 +157,11 @@ static void check_position(refusal *r, const heed_attention_spec *s)
               "position.rope has no meaning with score.kind additive and location");
     refuse_if(r, s->position.rope.on && (shaw || xl),
               "position.rope cannot stand with shaw_k or xl_r: use one of them");
+    refuse_if(r,
+              !s->position.rope.on && (s->position.rope.base.set || s->position.rope.dims.set ||
+                                       s->position.rope.interleaved || s->position.rope.factor.set),
+              "position.rope has base, dims, interleaved or factor, but is not on");
+    refuse_if(r, s->position.xl.zero.set && !xl, "position.xl.zero is given without position.xl");
     refuse_if(r, shaw && xl, "shaw_k and xl_r cannot stand together: use one of them");
     refuse_if(r, (shaw || xl) && !products, "shaw_k and xl_r need score.kind dot or scaled_dot");
     only(r, s->in.shaw_v, shaw, "shaw_v", "shaw_k");
@@ -178,6 +183,8 @@ static void check_mask(refusal *r, const heed_attention_spec *s)
 
     refuse_if(r, s->mask.window.on && (s->mask.window.left < -1 || s->mask.window.right < -1),
               "mask.window holds two numbers of at least 0, or -1 for no limit");
+    refuse_if(r, !s->mask.window.on && (s->mask.window.left || s->mask.window.right),
+              "mask.window has left or right, but is not on");
     refuse_if(r, s->mask.stride < 0, "mask.stride must be at least 1");
     refuse_if(r, block && (s->mask.block[0] < 1 || s->mask.block[1] < 1),
               "mask.block must hold two sizes of at least 1");
@@ -274,6 +281,10 @@ static void check_combine(refusal *r, const heed_attention_spec *s)
               "q2 cannot stand with talk_pre, talk_post, shaw_k or xl_r");
     refuse_if(r, !(s->combine.dropout.p >= 0 && s->combine.dropout.p < 1),
               "combine.dropout.p must be at least 0 and below 1");
+    refuse_if(r,
+              s->combine.dropout.node.set &&
+                  (s->combine.dropout.node.value < 0 || s->combine.dropout.node.value > UINT32_MAX),
+              "combine.dropout.node must be 0 to 2^32 - 1");
     only(r, s->in.dropout_keep, drops, "dropout_keep", "combine.dropout.p above 0");
     only(r, s->in.rng, drops, "rng", "combine.dropout.p above 0");
     refuse_if(r, drops && !s->combine.dropout.name && !s->combine.dropout.node.set && !s->in.dropout_keep.id,
@@ -282,6 +293,8 @@ static void check_combine(refusal *r, const heed_attention_spec *s)
 
 static bool list_within(const heed_attention_list *l, int64_t n)
 {
+    if (l->v && l->n < 0)
+        return false;
     for (int64_t i = 0; i < l->n; i++)
         if (l->v[i] < 0 || l->v[i] >= n)
             return false;

@@ -61,6 +61,8 @@ typedef struct attention_head {
     const bool *dropout_keep; /* NULL: drawn; [tq, tk] */
 } attention_head;
 
+#define ATTENTION_COLLECTED(k) (2 * (k) + 2 * ATTENTION_TILE)
+
 /* Where results go: dense, of this head; each may be NULL. */
 typedef struct attention_result {
     float *out, *lse; /* [tq, dv], [tq] */
@@ -69,8 +71,8 @@ typedef struct attention_result {
     float *entropy, *distance;
     float *topk_values; /* [tq, topk] */
     int64_t *topk_indices, topk;
-    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with; tiles only */
-    int64_t *heap_keys;
+    float *collected; /* topk > 0: to work with, ATTENTION_ROWS * ATTENTION_COLLECTED(topk) each; tiles only */
+    int32_t *collected_keys;
     /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed. Without a list
      * query n is row n. */
     float *rows;

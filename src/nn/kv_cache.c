@@ -188,7 +188,7 @@ static void kv_cache_turn(heed_builder *b, const heed_kv_cache *cache, heed_atte
 
     *q = heed__rope(b, *q, cache->start, &a);
     *k = heed__rope(b, *k, cache->start, &a);
-    spec->position.rope.on = false;
+    memset(&spec->position.rope, 0, sizeof spec->position.rope);
 }
 
 heed_attended heed__kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, heed_value q, heed_value k,

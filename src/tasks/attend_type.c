@@ -44,7 +44,8 @@ static heed_status type_sizes(heed_type *t, const char *name, const json_t *j, h
             break;
     }
     return t->rank ? HEED_OK
-                   : heed__fail(err, HEED_ERR_FORMAT, "--%s must be a list of numbers: [1,2] or [[1,2],[3,4]]", name);
+                   : heed__fail(err, HEED_ERR_FORMAT,
+                                "--%s must be a list of numbers: [1,2] or [[1,2],[3,4]]", name);
 }
 
 static heed_status type_fill(float **to, const char *name, const heed_type *t, int level, const json_t *j,
@@ -135,9 +136,9 @@ heed_status heed_attend_type(heed_attend *a, const char *name, const char *given
         return heed__fail(err, HEED_ERR_USAGE, "q, k and v may be typed, %s may not", name);
     if (type_ends(given, ".npy") || type_ends(given, ".csv") || type_ends(given, ".json"))
         return type_file(a, name, given, err);
-    if (*at == '[' || *at == '{' || strchr("-0123456789", *at))
+    if (*at == '[')
         return type_json(a, name, given, strlen(given), err);
-    return heed__fail(err, HEED_ERR_USAGE,
-                      "--%s: write numbers, like [1,2] or [[1,2],[3,4]], or the path of a .npy, .csv or .json file",
-                      name);
+    return heed__fail(
+        err, HEED_ERR_USAGE,
+        "--%s: write numbers, like [1,2] or [[1,2],[3,4]], or the path of a .npy, .csv or .json file", name);
 }
