@@ -338,6 +338,41 @@ static void heads_of_differential_attention_are_zeroed_in_both_parts(void **stat
     heed_model_free(m);
 }
 
+/* Behind another attention in its scope: "attn#2", whose two parts are the second and the third. */
+static heed_value second_differential(heed_builder *b, const heed_value *in, const void *config)
+{
+    const heed_value x = heed_reshape(b, in[0], 4, (const int64_t[]){ 1, 4, 1, 1 });
+    heed_value first;
+
+    heed_scope_push(b, "attn");
+    first = heed_reshape(b, heed_attention(b, x, x, x, NULL).out, 2, (const int64_t[]){ 1, 4 });
+    heed_scope_pop(b);
+    return heed_add(b, heed_mul_scalar(b, first, 0), differential(b, in, config));
+}
+
+static void differential_attention_that_is_second_in_its_scope_is_zeroed_in_both_parts_too(void **state)
+{
+    const scratch *s = *state;
+    float x[4] = { 1, 2, -1, 3 };
+    const int64_t label = 1;
+    heed_ablation *alone = NULL, *second = NULL;
+    heed_model *m = NULL;
+
+    TOY_OK(heed_model_new(&m, s->ctx, differential, NULL, NULL, TOY_ERR));
+    TOY_OK(heed_ablate(&alone, m, (heed_tensor){ HEED_TYPE(HEED_F32, 1, 4), x }, &label, TOY_ERR));
+    heed_model_free(m);
+    TOY_OK(heed_model_new(&m, s->ctx, second_differential, NULL, NULL, TOY_ERR));
+    TOY_OK(heed_ablate(&second, m, (heed_tensor){ HEED_TYPE(HEED_F32, 1, 4), x }, &label, TOY_ERR));
+    assert_int_equal(second->n, 8);
+    for (int64_t i = 0; i < alone->n; i++)
+        for (int64_t k = 0; k < second->n; k++)
+            if (second->heads[k].attention == 1 && second->heads[k].head == alone->heads[i].head)
+                assert_true(fabs(second->heads[k].loss - alone->heads[i].loss) < 1e-6);
+    heed_ablation_free(s->ctx, alone);
+    heed_ablation_free(s->ctx, second);
+    heed_model_free(m);
+}
+
 /* ---- refusals, memory ---- */
 
 static heed_value no_attention(heed_builder *b, const heed_value *in, const void *config)
@@ -440,6 +475,7 @@ int main(void)
         FACT(edits_of_the_model_stay_while_heads_are_zeroed),
         FACT(without_labels_the_loss_is_of_what_the_model_says),
         FACT(heads_of_differential_attention_are_zeroed_in_both_parts),
+        FACT(differential_attention_that_is_second_in_its_scope_is_zeroed_in_both_parts_too),
         FACT(what_cannot_be_ablated_is_refused_with_a_sentence),
         FACT(every_allocation_may_fail),
     };

@@ -578,6 +578,43 @@ static void edits_reach_every_variant_of_the_operator(void **state)
         }
 }
 
+/* Two attentions to the same rows, the first causal; both are probed, the second is not edited. */
+static heed_value twins(heed_builder *b, const heed_value *in, const void *config)
+{
+    const int64_t batch = heed_dim(b, in[0], 0);
+    const heed_value x = heed_reshape(b, in[0], 4, (const int64_t[]){ batch, H, T, D });
+    heed_attended a, c;
+
+    (void)config;
+    heed_scope_push(b, "one");
+    a = heed_attention(b, x, x, x, &(heed_attention_spec){ .mask.causal = true, .probe.received = true });
+    heed_tap(b, "received", a.received);
+    heed_scope_pop(b);
+    heed_scope_push(b, "other");
+    c = heed_attention(b, x, x, x, &(heed_attention_spec){ .probe.received = true });
+    heed_tap(b, "received", c.received);
+    heed_scope_pop(b);
+    return heed_reshape(b, heed_add(b, a.out, c.out), 2, (const int64_t[]){ batch, WIDTH });
+}
+
+static void an_edit_leaves_the_probes_of_another_attention_to_the_same_rows(void **state)
+{
+    const scratch *s = *state;
+    const heed_edit zero = { .at = "one", .kind = HEED_EDIT_ZERO };
+    float y[2 * WIDTH], before[2 * H * T], after[2 * H * T];
+    heed_model *m = NULL;
+
+    TOY_OK(heed_model_new(&m, s->ctx, twins, NULL, NULL, TOY_ERR));
+    run(m, 2, WIDTH, y, "other.received", HEED_TYPE(HEED_F32, 2, H, T), before);
+    TOY_OK(heed_model_edit(m, &zero, 1, TOY_ERR));
+    run(m, 2, WIDTH, y, "other.received", HEED_TYPE(HEED_F32, 2, H, T), after);
+    assert_memory_equal(before, after, sizeof before);
+    run(m, 2, WIDTH, y, "one.received", HEED_TYPE(HEED_F32, 2, H, T), after);
+    for (int i = 0; i < 2 * H * T; i++)
+        assert_true(after[i] == 0);
+    heed_model_free(m);
+}
+
 /* ---- refusals ---- */
 
 static void assert_refused(heed_model *m, heed_edit e, heed_status code, const char *words)
@@ -809,6 +846,7 @@ int main(void)
         FACT(a_record_of_one_sample_serves_a_batch),
         FACT(a_factor_is_read_from_an_input_at_each_run),
         FACT(edits_reach_every_variant_of_the_operator),
+        FACT(an_edit_leaves_the_probes_of_another_attention_to_the_same_rows),
         FACT(what_cannot_be_edited_is_refused_with_a_sentence),
         FACT(an_edited_model_is_not_exported),
         FACT(gradients_taken_before_an_edit_are_refused),

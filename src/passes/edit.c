@@ -210,7 +210,7 @@ static int edit_split(edit_place *p, const heed_graph *g)
     uint32_t first = p->attention, second;
 
     if (first == NO_NODE ? !edit_is_difference(g, p->value, &first, &second)
-                         : strchr(p->edit->at, '#') || !heed__edit_partner(g, first, &second))
+                         : !heed__edit_partner(g, first, &second))
         return 1;
     p->attention = first;
     p->value = heed__out(&g->nodes[first], heed__edit_slot(&g->nodes[first]));
@@ -362,10 +362,18 @@ static heed_value edit_named(const heed_graph *g, int n, int i)
     return g->outputs[g->n_outputs - (uint32_t)(n - i)].value;
 }
 
-/* Does the node probe the weights of that attention, by a second pass over the same inputs? */
+/* Does the node probe the weights of that attention, by a second pass over the same inputs? Two attentions to the same rows differ
+ * in their attributes. */
 static bool edit_probes(const node *n, const node *attention)
 {
+    attention_attrs of;
+
     if (n->op != &heed__op_attention_probe || attention->op != &heed__op_attention)
+        return false;
+    of = *(const attention_attrs *)n->attrs;
+    of.pooled_q = ((const attention_attrs *)attention->attrs)->pooled_q; /* a probe has them in any case */
+    of.pooled_k = ((const attention_attrs *)attention->attrs)->pooled_k;
+    if (!heed__fields_equal(heed__attention_fields, &of, attention->attrs))
         return false;
     for (int i = 0; i < AT_INPUTS; i++)
         if ((i < n->n_in ? n->in[i].id : 0) != (i < attention->n_in ? attention->in[i].id : 0))

@@ -103,7 +103,7 @@ static inline void rows_tile(const attention_head *h, const rows_block *b, int64
     rows_raw(h, b, words);
     rows_scale(b, h->scale);
     if (has_terms(h))
-        add_all_terms(h, b->s, b->begin, b->n, first, keys, PANEL / VL);
+        add_all_terms(h, b->s, b->begin, b->n, first, keys, kernel_ceil(keys, VL));
     for (int64_t r = 0; r < b->n; r++)
         for (int64_t v = 0; v < PANEL / VL; v++)
             vstore(b->z + r * b->step + b->tiles * PANEL + v * VL,
