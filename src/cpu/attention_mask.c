@@ -170,6 +170,17 @@ static uint64_t band_words(const attention_mask *m, int64_t begin, int64_t end, 
     return any;
 }
 
+static bool block_may(const attention_mask *m, int64_t begin, int64_t end, int64_t first)
+{
+    const int64_t across = i64_ceil_div(m->tk, m->block_k), last = i64_min(m->tk, first + ATTENTION_TILE) - 1;
+
+    for (int64_t r = begin / m->block_q; r <= (end - 1) / m->block_q; r++)
+        for (int64_t c = first / m->block_k; c <= last / m->block_k; c++)
+            if (m->block[r * across + c])
+                return true;
+    return false;
+}
+
 attention_tile heed__attention_words(const attention_mask *m, int64_t begin, int64_t end, int64_t first,
                                      uint64_t *words)
 {
@@ -179,6 +190,8 @@ attention_tile heed__attention_words(const attention_mask *m, int64_t begin, int
         return ATTENTION_WHOLE;
     if (by_corners(m) && !united(m))
         return band_words(m, begin, end, first, words) ? ATTENTION_PART : ATTENTION_SKIP;
+    if (m->block && !united(m) && begin < end && !block_may(m, begin, end, first)) /* row by row is 64 times dearer */
+        return ATTENTION_SKIP;
     for (int64_t i = begin; i < end; i++) {
         words[i - begin] = i < m->q_length ? word_of(m, i, first) : 0;
         any |= words[i - begin];
@@ -192,17 +205,6 @@ static bool any_global_row(const attention_mask *m, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++)
         if (in_set(m->global_rows, i))
             return true;
-    return false;
-}
-
-static bool block_may(const attention_mask *m, int64_t begin, int64_t end, int64_t first)
-{
-    const int64_t across = i64_ceil_div(m->tk, m->block_k), last = i64_min(m->tk, first + ATTENTION_TILE) - 1;
-
-    for (int64_t r = begin / m->block_q; r <= (end - 1) / m->block_q; r++)
-        for (int64_t c = first / m->block_k; c <= last / m->block_k; c++)
-            if (m->block[r * across + c])
-                return true;
     return false;
 }
 
