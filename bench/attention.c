@@ -22,12 +22,12 @@ typedef struct shape {
 } shape;
 
 static const shape shapes[] = {
-    { 128, 4, 49, 16, false, 0, 0, false },   { 128, 4, 49, 16, false, 0.1f, 0, false },
-    { 64, 3, 65, 64, false, 0, 0, false },    { 4, 8, 128, 64, false, 0, 0, false },
-    { 4, 8, 128, 64, true, 0, 0, false },     { 4, 8, 512, 64, false, 0, 0, false },
-    { 4, 8, 512, 64, true, 0, 0, false },     { 4, 8, 512, 64, false, 0.1f, 0, false },
-    { 4, 8, 512, 64, false, 0, 0, true },     { 2, 8, 2048, 64, false, 0, 0, false },
-    { 2, 8, 2048, 64, true, 0, 0, false },    { 2, 8, 2048, 64, true, 0, 256, false },
+    { 128, 4, 49, 16, false, 0, 0, false }, { 128, 4, 49, 16, false, 0.1f, 0, false },
+    { 64, 3, 65, 64, false, 0, 0, false },  { 4, 8, 128, 64, false, 0, 0, false },
+    { 4, 8, 128, 64, true, 0, 0, false },   { 4, 8, 512, 64, false, 0, 0, false },
+    { 4, 8, 512, 64, true, 0, 0, false },   { 4, 8, 512, 64, false, 0.1f, 0, false },
+    { 4, 8, 512, 64, false, 0, 0, true },   { 2, 8, 2048, 64, false, 0, 0, false },
+    { 2, 8, 2048, 64, true, 0, 0, false },  { 2, 8, 2048, 64, true, 0, 256, false },
 };
 
 static double now(void)
@@ -65,7 +65,8 @@ static void measure(heed_isa isa, const shape *s, int rounds)
     float *dout = numbers(heads * n), *dq = numbers(heads * n), *dk = numbers(heads * n),
           *dv = numbers(heads * n);
     float *lse = numbers(heads * s->t), *delta = numbers(s->t);
-    float *bias = numbers(s->bias ? s->h * s->t * s->t : 1), *dbias = numbers(s->bias ? s->h * s->t * s->t : 1);
+    float *bias = numbers(s->bias ? s->h * s->t * s->t : 1),
+          *dbias = numbers(s->bias ? s->h * s->t * s->t : 1);
     const size_t forward = ops->forward_bytes(s->d, s->d), backward = ops->backward_bytes(s->d, s->d);
     const size_t bytes = ((forward > backward ? forward : backward) + 63) / 64 * 64;
     void *scratch[4];
@@ -135,15 +136,16 @@ static void measure(heed_isa isa, const shape *s, int rounds)
     }
     const double flops = 4 * kept * (double)s->d * (double)heads * 1e-9, peak = heed__peak_gflops(isa);
 
-    printf(
-        "B%-4lld H%-2lld T%-5lld D%-3lld %-6s %-7s %-6s %-4s forward %6.2f ms %6.1f GFLOP/s (%2.0f %%)"
-        "   backward %6.2f ms %6.1f GFLOP/s (%2.0f %%)\n",
-        (long long)s->b, (long long)s->h, (long long)s->t, (long long)s->d, s->causal ? "causal" : "full",
-        s->dropout > 0 ? "dropout" : "", s->window ? "window" : "", s->bias ? "bias" : "", best[0] * 1e3, flops / best[0], 100 * flops / best[0] / peak,
-        best[1] * 1e3, 2.5 * flops / best[1], 100 * 2.5 * flops / best[1] / peak);
+    printf("B%-4lld H%-2lld T%-5lld D%-3lld %-6s %-7s %-6s %-4s forward %6.2f ms %6.1f GFLOP/s (%2.0f %%)"
+           "   backward %6.2f ms %6.1f GFLOP/s (%2.0f %%)\n",
+           (long long)s->b, (long long)s->h, (long long)s->t, (long long)s->d, s->causal ? "causal" : "full",
+           s->dropout > 0 ? "dropout" : "", s->window ? "window" : "", s->bias ? "bias" : "", best[0] * 1e3,
+           flops / best[0], 100 * flops / best[0] / peak, best[1] * 1e3, 2.5 * flops / best[1],
+           100 * 2.5 * flops / best[1] / peak);
     for (int i = 0; i < 4; i++)
         free(scratch[i]);
-    free(q), free(k), free(v), free(out), free(dout), free(dq), free(dk), free(dv), free(lse), free(delta), free(bias), free(dbias);
+    free(q), free(k), free(v), free(out), free(dout), free(dq), free(dk), free(dv), free(lse), free(delta),
+        free(bias), free(dbias);
 }
 
 int main(int argc, char **argv)

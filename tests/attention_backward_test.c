@@ -25,22 +25,25 @@ static const cell cells[] = {
     { "plain, odd sizes", 2, 2, 2, 131, 150, 24, 17, .attrs = { ATTRS }, .dlse = true },
     { "grouped heads, causal", 1, 4, 2, 150, 150, 24, 24, .attrs = { ATTRS, .causal = true }, .dlse = true },
     { "one key head", 1, 3, 1, 70, 140, 7, 9, .attrs = { ATTRS, .causal = true, .offset = 70 } },
-    { "a window", 1, 2, 2, 300, 300, 16, 16, .attrs = { ATTRS, .causal = true, .window = true, .left = 70, .right = -1 } },
-    { "a narrow window", 2, 1, 1, 150, 150, 16, 16, .attrs = { ATTRS, .window = true, .left = 3, .right = 9 } },
+    { "a window", 1, 2, 2, 300, 300, 16, 16,
+      .attrs = { ATTRS, .causal = true, .window = true, .left = 70, .right = -1 } },
+    { "a narrow window", 2, 1, 1, 150, 150, 16, 16,
+      .attrs = { ATTRS, .window = true, .left = 3, .right = 9 } },
     { "lengths, and empty rows", 3, 2, 1, 70, 90, 12, 12, .attrs = { ATTRS, .causal = true, .offset = -5 },
       .lengths = true, .dlse = true },
     { "a mask with holes", 2, 2, 2, 66, 190, 20, 20, .attrs = { ATTRS }, .mask = true },
     { "segments", 2, 2, 2, 150, 150, 8, 8, .attrs = { ATTRS }, .segments = true },
-    { "globals and a window", 1, 2, 2, 200, 200, 8, 8, .attrs = { ATTRS, .window = true, .left = 5, .right = 5 },
-      .globals = true },
+    { "globals and a window", 1, 2, 2, 200, 200, 8, 8,
+      .attrs = { ATTRS, .window = true, .left = 5, .right = 5 }, .globals = true },
     { "a stride", 1, 2, 2, 200, 200, 8, 8, .attrs = { ATTRS, .causal = true, .stride = 19 } },
     { "dropout", 1, 2, 2, 80, 130, 16, 16, .attrs = { ATTRS, .dropout = 0.3, .node = 5 }, .dlse = true },
     { "dropout with given bits", 1, 2, 2, 80, 130, 16, 16, .attrs = { ATTRS, .dropout = 0.3 }, .keep = true },
-    { "softcap", 1, 2, 1, 80, 130, 16, 16, .attrs = { .scale = 2, .temperature = 1, .softcap = 3 }, .dlse = true },
+    { "softcap", 1, 2, 1, 80, 130, 16, 16, .attrs = { .scale = 2, .temperature = 1, .softcap = 3 },
+      .dlse = true },
     { "softcap and temperature", 1, 2, 1, 80, 130, 16, 16,
       .attrs = { .scale = 2, .temperature = 1.7, .softcap = 3, .causal = true, .offset = 50 } },
-    { "a temperature a head", 2, 2, 1, 80, 70, 16, 16, .attrs = { .scale = 1, .temperature = 1 }, .temperature = 2,
-      .dlse = true },
+    { "a temperature a head", 2, 2, 1, 80, 70, 16, 16, .attrs = { .scale = 1, .temperature = 1 },
+      .temperature = 2, .dlse = true },
     { "one temperature, softcap, dropout", 2, 2, 2, 80, 70, 16, 16,
       .attrs = { .scale = 1, .temperature = 1, .softcap = 2, .dropout = 0.2 }, .temperature = 1, .sink = 1 },
     { "a sink a head", 2, 3, 1, 70, 70, 16, 16, .attrs = { ATTRS, .causal = true }, .sink = 3, .dlse = true },
@@ -50,30 +53,46 @@ static const cell cells[] = {
     { "bias, shared by sequences", 3, 2, 2, 70, 130, 16, 16, .attrs = { ATTRS, .causal = true, .offset = 60 },
       .bias = { 1, 2, 70, 130 }, .lengths = true },
     { "bias, shared by heads", 2, 4, 2, 140, 70, 16, 16, .attrs = { ATTRS }, .bias = { 2, 1, 140, 70 } },
-    { "bias, shared by all", 5, 2, 2, 70, 70, 16, 16, .attrs = { ATTRS, .softcap = 2 }, .bias = { 1, 1, 70, 70 },
-      .rel = { 1, 2 }, .dlse = true },
-    { "bias of keys", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS }, .bias = { 2, 1, 1, 140 }, .lengths = true },
+    { "bias, shared by sequences, owners sweep", 3, 16, 8, 70, 66, 8, 8, .attrs = { ATTRS, .softcap = 2 },
+      .bias = { 1, 16, 70, 66 }, .rel = { 1, 1 } },
+    { "bias, shared by heads, owners sweep", 8, 4, 2, 40, 66, 8, 8, .attrs = { ATTRS },
+      .bias = { 8, 1, 40, 66 } },
+    { "bias, shared by all", 5, 2, 2, 70, 70, 16, 16, .attrs = { ATTRS, .softcap = 2 },
+      .bias = { 1, 1, 70, 70 }, .rel = { 1, 2 }, .dlse = true },
+    { "bias of keys", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS }, .bias = { 2, 1, 1, 140 },
+      .lengths = true },
     { "bias of keys a head", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS }, .bias = { 1, 2, 1, 140 } },
-    { "bias of queries", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS, .softcap = 2 }, .bias = { 1, 2, 130, 1 }, .dlse = true },
-    { "bias of heads", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS, .softcap = 2 }, .bias = { 1, 2, 1, 1 }, .dlse = true },
+    { "bias of queries", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS, .softcap = 2 },
+      .bias = { 1, 2, 130, 1 }, .dlse = true },
+    { "bias of heads", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS, .softcap = 2 }, .bias = { 1, 2, 1, 1 },
+      .dlse = true },
     { "rel of heads", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS }, .rel = { 1, 2 } },
-    { "rel of sequences and heads, causal", 2, 2, 2, 70, 150, 16, 16, .attrs = { ATTRS, .causal = true, .offset = 80 },
-      .rel = { 2, 2 }, .lengths = true },
-    { "one rel in a window", 2, 2, 2, 150, 150, 16, 16, .attrs = { ATTRS, .window = true, .left = 20, .right = 2 },
-      .rel = { 1, 1 } },
+    { "rel of sequences and heads, causal", 2, 2, 2, 70, 150, 16, 16,
+      .attrs = { ATTRS, .causal = true, .offset = 80 }, .rel = { 2, 2 }, .lengths = true },
+    { "one rel in a window", 2, 2, 2, 150, 150, 16, 16,
+      .attrs = { ATTRS, .window = true, .left = 20, .right = 2 }, .rel = { 1, 1 } },
     { "row_rel", 2, 2, 1, 130, 140, 16, 16, .attrs = { ATTRS, .row_zero = 20 }, .row_size = 41 },
-    { "row_rel of one", 1, 2, 1, 70, 80, 16, 16, .attrs = { ATTRS, .causal = true, .offset = 10 }, .row_size = 1, .dlse = true },
-    { "row_rel wide, softcap", 1, 2, 2, 70, 80, 16, 16, .attrs = { ATTRS, .softcap = 1, .row_zero = 100 }, .row_size = 220 },
+    { "row_rel of one", 1, 2, 1, 70, 80, 16, 16, .attrs = { ATTRS, .causal = true, .offset = 10 },
+      .row_size = 1, .dlse = true },
+    { "row_rel wide, softcap", 1, 2, 2, 70, 80, 16, 16, .attrs = { ATTRS, .softcap = 1, .row_zero = 100 },
+      .row_size = 220 },
     { "everything", 2, 4, 2, 140, 150, 20, 12,
-      .attrs = { .scale = 1, .temperature = 1, .softcap = 2, .causal = true, .offset = 10, .row_zero = 9, .dropout = 0.1 },
+      .attrs = { .scale = 1,
+                 .temperature = 1,
+                 .softcap = 2,
+                 .causal = true,
+                 .offset = 10,
+                 .row_zero = 9,
+                 .dropout = 0.1 },
       .bias = { 1, 4, 140, 150 }, .rel = { 2, 1 }, .row_size = 19, .temperature = 4, .sink = 4, .dlse = true,
       .lengths = true },
     { "one query", 2, 2, 1, 1, 70, 16, 16, .attrs = { ATTRS }, .bias = { 1, 2, 1, 70 }, .rel = { 1, 1 } },
     { "no keys", 2, 2, 1, 5, 0, 4, 4, .attrs = { ATTRS } },
     { "no sequences", 0, 2, 1, 5, 6, 4, 4, .attrs = { ATTRS }, .bias = { 1, 2, 5, 6 }, .sink = 2 },
-    { "few heads, long", 1, 2, 1, 400, 420, 32, 32, .attrs = { ATTRS, .causal = true, .offset = 20 }, .dlse = true,
-      .rel = { 1, 2 }, .row_size = 5, .bias = { 1, 2, 1, 420 }, .temperature = 1, .sink = 2 },
-    { "few heads, long, a bias of all", 1, 2, 1, 400, 420, 32, 32, .attrs = { ATTRS }, .bias = { 1, 1, 400, 420 }, .rel = { 1, 2 } },
+    { "few heads, long", 1, 2, 1, 400, 420, 32, 32, .attrs = { ATTRS, .causal = true, .offset = 20 },
+      .dlse = true, .rel = { 1, 2 }, .row_size = 5, .bias = { 1, 2, 1, 420 }, .temperature = 1, .sink = 2 },
+    { "few heads, long, a bias of all", 1, 2, 1, 400, 420, 32, 32, .attrs = { ATTRS },
+      .bias = { 1, 1, 400, 420 }, .rel = { 1, 2 } },
 };
 enum { CELLS = sizeof cells / sizeof *cells };
 
@@ -170,7 +189,9 @@ static double number_of(const cell *c, int slot, int64_t i)
     case AT_Q_LENGTHS:
         return (double)(c->tq - 2 * i);
     case AT_MASK:
-        return i / c->tk % 5 == 3 || x < -0.8 ? 0 : i % c->tk / 16 % 3 != 1; /* empty rows, empty columns of cells */
+        return i / c->tk % 5 == 3 || x < -0.8
+                   ? 0
+                   : i % c->tk / 16 % 3 != 1; /* empty rows, empty columns of cells */
     case AT_Q_SEG:
     case AT_K_SEG:
         return (double)(i % c->tk / 60) - (i % 37 == 0);
@@ -339,8 +360,18 @@ static void neither_threads_nor_unwanted_outputs_change_a_byte(void **state)
 static void a_head_that_is_cut_has_the_bytes_of_one_that_is_swept(void **state)
 {
     const scratch *s = *state;
-    const cell cut = { "cut", 1, 2, 1, 400, 420, 32, 24, .attrs = { ATTRS, .causal = true, .offset = 20 },
-                       .row_size = 9, .sink = 1, .dlse = true };
+    const cell cut = { "cut",
+                       1,
+                       2,
+                       1,
+                       400,
+                       420,
+                       32,
+                       24,
+                       .attrs = { ATTRS, .causal = true, .offset = 20 },
+                       .row_size = 9,
+                       .sink = 1,
+                       .dlse = true };
     cell swept = cut;
     swept.b = 4;
     result before[2] = { reference(s->ctx, &cut), reference(s->ctx, &swept) };
@@ -374,7 +405,7 @@ static void rows_of_dq_do_not_depend_on_their_neighbours(void **state)
 static void behind_the_lengths_gradients_are_zero(void **state)
 {
     const scratch *s = *state;
-    const cell c = { "lengths", 3, 2, 1, 70, 90, 12, 12, .attrs = { ATTRS }, .bias = { 3, 2, 70, 90 },
+    const cell c = { "lengths",      3, 2, 1, 70, 90, 12, 12, .attrs = { ATTRS }, .bias = { 3, 2, 70, 90 },
                      .lengths = true };
     result before = reference(s->ctx, &c), x = tiles(s->ctx, &c, &before, ~0u);
 

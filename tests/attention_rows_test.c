@@ -1,5 +1,5 @@
-/* The rows kernels against the composition of primitives, cell by cell: values and gradients, bytes for any number of threads,
- * and that what is asked for besides changes no bit. */
+/* The rows kernels and the linear ones against the composition of primitives, cell by cell: values and gradients; bytes
+ * for any number of threads; that what is asked for besides changes no bit, nor what stands beside a row. */
 #include "attention/attention.h"
 #include "support/cmocka.h"
 #include "support/toy.h"
@@ -32,8 +32,8 @@ enum {
     ALPHA = 1 << 17,
     SPAN = 1 << 18,
     DROP = 1 << 19,
-    INTEGERS = 1 << 20, /* q and k of small integers: ties */
-    NO_SPAN = 1 << 21,  /* a span so far below that every factor is 0 */
+    INTEGERS = 1 << 20,  /* q and k of small integers: ties */
+    NO_SPAN = 1 << 21,   /* a span so far below that every factor is 0 */
     BIAS_BATCH = 1 << 22 /* [B,1,Tq,Tk] */
 };
 
@@ -127,7 +127,8 @@ static void build_run(heed_builder *b, void *user)
     TENSOR(GIVEN(SEGMENTS), k_seg, FILL_SEGMENT, false, I64(c->batch, c->keys))
     TENSOR(GIVEN(MASK_OF), mask, FILL_KEPT, false, HEED_TYPE(HEED_BOOL, 1, c->heads, c->queries, c->keys))
     TENSOR(GIVEN(BLOCKS), block_keep, FILL_KEPT, false,
-           HEED_TYPE(HEED_BOOL, i64_ceil_div(c->queries, s.mask.block[0]), i64_ceil_div(c->keys, s.mask.block[1])))
+           HEED_TYPE(HEED_BOOL, i64_ceil_div(c->queries, s.mask.block[0]),
+                     i64_ceil_div(c->keys, s.mask.block[1])))
     TENSOR(GIVEN(GLOBALS_OF), globals, FILL_GLOBAL, false, I64(2))
     TENSOR(GIVEN(GRAPH), graph_indptr, FILL_INDPTR, false, I64(c->queries + 1))
     TENSOR(GIVEN(GRAPH), graph_indices, FILL_EDGES, false, I64(2 * c->queries))
@@ -224,23 +225,52 @@ static void fill(const run *r, int which, const heed_tensor *x)
         const float u = number_of(which, i);
 
         switch (r->of[which]) {
-        case FILL_NUMBERS: to[i] = u; break;
-        case FILL_SMALL: to[i] = 0.02f * u; break;
-        case FILL_POSITIVE_NUMBERS: to[i] = 1 + 0.6f * u; break;
-        case FILL_ALPHAS: to[i] = 1.5f + 0.45f * u; break;
-        case FILL_SPANS: to[i] = c->given & NO_SPAN ? -1e5f : 20 + 10 * u; break;
-        case FILL_KEPT: ((bool *)x->data)[i] = u > -0.5f; break;
-        case FILL_LENGTH: whole[i] = length_of(c->keys, i); break;
-        case FILL_Q_LENGTH: whole[i] = length_of(c->queries, i); break;
-        case FILL_OFFSET: whole[i] = 20 * i - 7; break;
-        case FILL_SEGMENT: whole[i] = i % x->type.dims[1] * 3 / x->type.dims[1] - (u > 0.9f); break;
-        case FILL_GLOBAL: whole[i] = 65 * i + 2; break;
-        case FILL_INDPTR: whole[i] = i < n / 2 ? 2 * i : i == n - 1 ? 2 * (n - 1) : 2 * (n / 2); break;
-        case FILL_EDGES: whole[i] = i; break;
-        case FILL_INTEGER: to[i] = (float)(int)(u * 2.5f); break;
+        case FILL_NUMBERS:
+            to[i] = u;
+            break;
+        case FILL_SMALL:
+            to[i] = 0.02f * u;
+            break;
+        case FILL_POSITIVE_NUMBERS:
+            to[i] = 1 + 0.6f * u;
+            break;
+        case FILL_ALPHAS:
+            to[i] = 1.5f + 0.45f * u;
+            break;
+        case FILL_SPANS:
+            to[i] = c->given & NO_SPAN ? -1e5f : 20 + 10 * u;
+            break;
+        case FILL_KEPT:
+            ((bool *)x->data)[i] = u > -0.5f;
+            break;
+        case FILL_LENGTH:
+            whole[i] = length_of(c->keys, i);
+            break;
+        case FILL_Q_LENGTH:
+            whole[i] = length_of(c->queries, i);
+            break;
+        case FILL_OFFSET:
+            whole[i] = 20 * i - 7;
+            break;
+        case FILL_SEGMENT:
+            whole[i] = i % x->type.dims[1] * 3 / x->type.dims[1] - (u > 0.9f);
+            break;
+        case FILL_GLOBAL:
+            whole[i] = 65 * i + 2;
+            break;
+        case FILL_INDPTR:
+            whole[i] = i < n / 2 ? 2 * i : i == n - 1 ? 2 * (n - 1) : 2 * (n / 2);
+            break;
+        case FILL_EDGES:
+            whole[i] = i;
+            break;
+        case FILL_INTEGER:
+            to[i] = (float)(int)(u * 2.5f);
+            break;
         }
     }
-    if (r->of[which] == FILL_EDGES) { /* two a row; the last row has all that are left: rising inside of each */
+    if (r->of[which] ==
+        FILL_EDGES) { /* two a row; the last row has all that are left: rising inside of each */
         const int64_t half = 2 * ((c->queries + 1) / 2);
 
         for (int64_t e = 0; e < n; e++)
@@ -260,6 +290,23 @@ static void fill(const run *r, int which, const heed_tensor *x)
     }
 }
 
+/* No cell is opened into primitives. */
+static void assert_fused(const run *r, const heed_plan *p)
+{
+    const bool linear = r->c.spec.normaliser.kind == HEED_NORMALISER_LINEAR;
+    int fused = 0, expected = 1;
+
+    for (int64_t i = 0; i < heed_plan_steps(p); i++)
+        fused += strstr(heed_plan_step_at(p, i).op, "attention") != NULL;
+    if (r->wanted & GRADIENTS &&
+        !(linear && r->wanted & UP_WEIGHTS)) /* dweights of the linear one are opened */
+        expected++;
+    if (r->wanted & SECOND && !linear)
+        expected++;
+    if (fused < expected)
+        fail_msg("%s: %d of %d ops are fused", r->c.name, fused, expected);
+}
+
 static void go(run *r, heed_context *ctx, heed_kernels kernels)
 {
     trial t;
@@ -267,6 +314,8 @@ static void go(run *r, heed_context *ctx, heed_kernels kernels)
     TOY_OK(trial_open(&t, ctx, build_run, r, &(heed_plan_opts){ .kernels = kernels }, TOY_ERR));
     for (int i = 0; i < t.n_in; i++)
         fill(r, i, &t.in[i].tensor);
+    if (kernels == HEED_KERNELS_FAST && r->c.batch * r->c.queries * r->c.keys > 0)
+        assert_fused(r, t.plan);
     TOY_OK(trial_run(&t, TOY_ERR));
     assert_string_equal(t.broken, "");
     r->n_out = t.n_out;
@@ -313,7 +362,7 @@ static run of_cell(const cell *c, unsigned wanted)
 {
     run r = { .c = *c, .wanted = wanted };
 
-    if (!c->batch) {
+    if (!c->heads) {
         r.c = usual;
         r.c.name = c->name;
         r.c.spec = c->spec;
@@ -324,36 +373,56 @@ static run of_cell(const cell *c, unsigned wanted)
 
 #define SCORE(k) .score.kind = HEED_SCORE_##k
 #define KIND(k) .normaliser.kind = HEED_NORMALISER_##k
+/* Of the usual sizes, or of these: batch, heads, key heads, queries, keys, width, width of values. */
+#define CELL(text, tensors, ...)                                                                             \
+    {                                                                                                        \
+        .name = text, .given = tensors, .spec = { __VA_ARGS__ }                                              \
+    }
+#define SIZED(text, tensors, b, hq, hk, tq, tk, d, dv, ...)                                                  \
+    {                                                                                                        \
+        .name = text, .given = tensors, .spec = { __VA_ARGS__ }, .batch = b, .heads = hq, .key_heads = hk,   \
+        .queries = tq, .keys = tk, .width = d, .value_width = dv                                             \
+    }
 static const cell cells[] = {
-    { "additive", { SCORE(ADDITIVE) }, 0, 0, 0, 0, 0, 0, 0, 0 },
-    { "additive, causal, lengths", { SCORE(ADDITIVE), .mask.causal = true }, LENGTHS_OF | Q_LENGTHS_OF, 0, 0, 0, 0, 0, 0, 0 },
-    { "additive, sigmoid", { SCORE(ADDITIVE), KIND(SIGMOID), .softcap = 3 }, SIGMOID_BIAS | MASK_OF, 0, 0, 0, 0, 0, 0, 0 },
-    { "neg_sq_distance, offsets", { SCORE(NEG_SQ_DISTANCE), .mask.causal = true }, OFFSETS | BIAS_FULL, 0, 0, 0, 0, 0, 0, 0 },
-    { "neg_distance, window", { SCORE(NEG_DISTANCE), .mask.window = { true, 9, 4 }, .softcap = 2 }, TEMPERATURE, 0, 0, 0, 0, 0, 0, 0 },
-    { "neg_distance, topk", { SCORE(NEG_DISTANCE), KIND(TOPK), .normaliser.k = 5 }, SLOPES, 0, 0, 0, 0, 0, 0, 0 },
-    { "topk", { KIND(TOPK), .normaliser.k = 7 }, LENGTHS_OF | Q_LENGTHS_OF, 0, 0, 0, 0, 0, 0, 0 },
-    { "topk of ties", { SCORE(DOT), KIND(TOPK), .normaliser.k = 9, .mask.causal = true }, INTEGERS, 0, 0, 0, 0, 0, 0, 0 },
-    { "topk of more than there are", { KIND(TOPK), .normaliser.k = 400 }, SEGMENTS, 0, 0, 0, 0, 0, 0, 0 },
-    { "hard", { KIND(HARD) }, MASK_OF, 0, 0, 0, 0, 0, 0, 0 },
-    { "hard of ties", { KIND(HARD) }, INTEGERS, 0, 0, 0, 0, 0, 0, 0 },
-    { "sparsemax", { KIND(SPARSEMAX), .score.scale = HEED_SET(0.7f) }, BIAS_HEADS, 0, 0, 0, 0, 0, 0, 0 },
-    { "sparsemax, stride", { KIND(SPARSEMAX), .mask.stride = 5 }, GLOBALS_OF, 0, 0, 0, 0, 0, 0, 0 },
-    { "entmax15", { KIND(ENTMAX15), .mask.causal = true, .offset = HEED_SET(-5) }, BIAS_ONE, 0, 0, 0, 0, 0, 0, 0 },
-    { "entmax", { KIND(ENTMAX), .normaliser.alpha = HEED_SET(1.2f) }, BLOCKS, 0, 0, 0, 0, 0, 0, 0 },
-    { "entmax near softmax", { KIND(ENTMAX), .normaliser.alpha = HEED_SET(1.02f) }, 0, 0, 0, 0, 0, 0, 0, 0 },
-    { "entmax learned", { KIND(ENTMAX) }, ALPHA | TEMPERATURE | Q_LENGTHS_OF, 0, 0, 0, 0, 0, 0, 0 },
-    { "sigmoid", { KIND(SIGMOID), .normaliser.bias = HEED_SET(-3) }, GRAPH, 0, 0, 0, 0, 0, 0, 0 },
-    { "adaptive_span", { KIND(ADAPTIVE_SPAN), .normaliser.ramp = HEED_SET(16) }, SPAN | LENGTHS_OF, 0, 0, 0, 0, 0, 0, 0 },
-    { "adaptive_span, all factors 0", { KIND(ADAPTIVE_SPAN) }, NO_SPAN, 0, 0, 0, 0, 0, 0, 0 },
-    { "shaw", { KIND(TOPK), .normaliser.k = 30 }, SHAW | DROP | BIAS_BATCH, 0, 0, 0, 0, 0, 0, 0 },
-    { "xl", { KIND(SPARSEMAX), .position.xl = { true, HEED_SET(4) } }, XL, 0, 0, 0, 0, 0, 0, 0 },
-    { "softmax with everything", { .softcap = 4, .mask.causal = true, .normaliser.plus_one = true }, BIAS_FULL | SLOPES | TEMPERATURE, 0, 0, 0, 0, 0, 0, 0 },
-    { "sink", { .softcap = 0 }, SINK | SEGMENTS | SHAW, 0, 0, 0, 0, 0, 0, 0 },
-    { "softmax, wide", { .softcap = 9 }, DROP, 1, 2, 1, 33, 67, 72, 80 },
-    { "one key", { KIND(ENTMAX15) }, BIAS_FULL, 1, 2, 2, 3, 1, 4, 4 },
-    { "no keys", { KIND(TOPK), .normaliser.k = 3 }, BIAS_FULL, 1, 2, 2, 3, 0, 4, 4 },
-    { "no queries", { KIND(SPARSEMAX) }, SLOPES | BIAS_HEADS, 2, 2, 2, 0, 5, 4, 4 },
-    { "no sequences", { KIND(SIGMOID) }, BIAS_HEADS | SIGMOID_BIAS, 0, 2, 2, 4, 5, 4, 4 },
+    CELL("additive", 0, SCORE(ADDITIVE)),
+    CELL("additive, causal, lengths", LENGTHS_OF | Q_LENGTHS_OF, SCORE(ADDITIVE), .mask.causal = true),
+    CELL("additive, sigmoid", SIGMOID_BIAS | MASK_OF, SCORE(ADDITIVE), KIND(SIGMOID), .softcap = 3),
+    CELL("neg_sq_distance, offsets", OFFSETS | BIAS_FULL, SCORE(NEG_SQ_DISTANCE), .mask.causal = true),
+    CELL("neg_distance, window", TEMPERATURE, SCORE(NEG_DISTANCE), .mask.window = { true, 9, 4 },
+         .softcap = 2),
+    CELL("neg_distance, topk", SLOPES, SCORE(NEG_DISTANCE), KIND(TOPK), .normaliser.k = 5),
+    CELL("topk", LENGTHS_OF | Q_LENGTHS_OF, KIND(TOPK), .normaliser.k = 7),
+    CELL("topk of ties", INTEGERS, SCORE(DOT), KIND(TOPK), .normaliser.k = 9, .mask.causal = true),
+    CELL("topk of more than there are", SEGMENTS, KIND(TOPK), .normaliser.k = 400),
+    CELL("hard", MASK_OF, KIND(HARD)),
+    CELL("hard of ties", INTEGERS, KIND(HARD)),
+    CELL("sparsemax", BIAS_HEADS, KIND(SPARSEMAX), .score.scale = HEED_SET(0.7f)),
+    CELL("sparsemax, stride", GLOBALS_OF, KIND(SPARSEMAX), .mask.stride = 5),
+    CELL("entmax15", BIAS_ONE, KIND(ENTMAX15), .mask.causal = true, .offset = HEED_SET(-5)),
+    CELL("entmax", BLOCKS, KIND(ENTMAX), .normaliser.alpha = HEED_SET(1.2f)),
+    CELL("entmax near softmax", 0, KIND(ENTMAX), .normaliser.alpha = HEED_SET(1.02f)),
+    CELL("entmax learned", ALPHA | TEMPERATURE | Q_LENGTHS_OF, KIND(ENTMAX)),
+    CELL("sigmoid", GRAPH, KIND(SIGMOID), .normaliser.bias = HEED_SET(-3)),
+    CELL("adaptive_span", SPAN | LENGTHS_OF, KIND(ADAPTIVE_SPAN), .normaliser.ramp = HEED_SET(16)),
+    CELL("adaptive_span, all factors 0", NO_SPAN, KIND(ADAPTIVE_SPAN)),
+    CELL("shaw", SHAW | DROP | BIAS_BATCH, KIND(TOPK), .normaliser.k = 30),
+    CELL("xl", XL, KIND(SPARSEMAX), .position.xl = { true, HEED_SET(4) }),
+    CELL("softmax with everything", BIAS_FULL | SLOPES | TEMPERATURE, .softcap = 4, .mask.causal = true,
+         .normaliser.plus_one = true),
+    CELL("sink", SINK | SEGMENTS | SHAW, .softcap = 0),
+    SIZED("softmax, wide", DROP, 1, 2, 1, 33, 67, 72, 80, .softcap = 9),
+    CELL("linear", LENGTHS_OF | Q_LENGTHS_OF, KIND(LINEAR)),
+    CELL("linear, plain", 0, KIND(LINEAR)),
+    CELL("linear, causal, offsets", OFFSETS | LENGTHS_OF | Q_LENGTHS_OF, KIND(LINEAR), .mask.causal = true),
+    SIZED("linear, causal, wide", 0, 1, 4, 2, 300, 290, 70, 66, KIND(LINEAR), .mask.causal = true,
+          .offset = HEED_SET(-3)),
+    SIZED("linear, causal, a long past", LENGTHS_OF, 2, 2, 1, 75, 301, 5, 6, KIND(LINEAR),
+          .mask.causal = true),
+    SIZED("linear without keys", 0, 1, 2, 1, 3, 0, 4, 4, KIND(LINEAR)),
+    SIZED("one key", BIAS_FULL, 1, 2, 2, 3, 1, 4, 4, KIND(ENTMAX15)),
+    SIZED("no keys", BIAS_FULL, 1, 2, 2, 3, 0, 4, 4, KIND(TOPK), .normaliser.k = 3),
+    SIZED("no queries", SLOPES | BIAS_HEADS, 2, 2, 2, 0, 5, 4, 4, KIND(SPARSEMAX)),
+    SIZED("no sequences", BIAS_HEADS | SIGMOID_BIAS, 0, 2, 2, 4, 5, 4, 4, KIND(SIGMOID)),
 };
 enum { CELLS = sizeof cells / sizeof *cells };
 
@@ -460,10 +529,14 @@ static void a_row_does_not_depend_on_what_stands_beside_it(void **state)
 {
     const scratch *s = *state;
     static const cell rows_of[] = {
-        { "topk", { KIND(TOPK), .normaliser.k = 7, .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
-        { "entmax", { KIND(ENTMAX), .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
-        { "sigmoid", { KIND(SIGMOID), .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
-        { "neg_distance", { SCORE(NEG_DISTANCE), .mask.causal = true, .offset = HEED_SET(0) }, 0, 1, 1, 1, 200, 200, 5, 6 },
+        SIZED("topk", 0, 1, 1, 1, 200, 200, 5, 6, KIND(TOPK), .normaliser.k = 7, .mask.causal = true,
+              .offset = HEED_SET(0)),
+        SIZED("entmax", 0, 1, 1, 1, 200, 200, 5, 6, KIND(ENTMAX), .mask.causal = true, .offset = HEED_SET(0)),
+        SIZED("sigmoid", 0, 1, 1, 1, 200, 200, 5, 6, KIND(SIGMOID), .mask.causal = true,
+              .offset = HEED_SET(0)),
+        SIZED("linear", 0, 1, 1, 1, 200, 200, 5, 6, KIND(LINEAR), .mask.causal = true, .offset = HEED_SET(0)),
+        SIZED("neg_distance", 0, 1, 1, 1, 200, 200, 5, 6, SCORE(NEG_DISTANCE), .mask.causal = true,
+              .offset = HEED_SET(0)),
     };
 
     for (size_t i = 0; i < sizeof rows_of / sizeof *rows_of; i++) {

@@ -248,7 +248,7 @@ static void a_length_beyond_the_keys_ends_the_run(void **state)
     for (int i = 0; i < 4; i++)
         fill(&t.in[i].tensor, i, 0, 7);
     assert_int_equal(trial_run(&t, &err), HEED_ERR_LIMIT);
-    assert_string_equal(err.text, "lengths: element 1 is 8; it must be 0 to 7");
+    assert_string_equal(err.text, "lengths: element 1 has the value 8; it must be 0 to 7");
     trial_close(&t);
 }
 

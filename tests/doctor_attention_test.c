@@ -477,6 +477,38 @@ static void a_mask_by_hand_that_is_turned_round_is_named(void **state)
     }
 }
 
+/* Queries are tokens, keys another sequence of as many, all of which count. */
+static heed_value across(heed_builder *b, const heed_value *in, const void *config)
+{
+    heed_value q, k, keep = inside(b, in[1], 3, 1);
+
+    (void)config;
+    q = split(b, heed_linear(b, "q", in[0], WIDTH, NULL));
+    k = split(b, heed_linear(b, "k", in[2], WIDTH, NULL));
+    q = joined(b, heed_attention(b, q, k, k, NULL).out);
+    q = heed_select(b, keep, q, heed_scalar(b, HEED_F32, 0));
+    return heed_linear(b, "head", heed_sum(b, q, 1u << 1, HEED_DROP_AXES), CLASSES, NULL);
+}
+
+static void keys_of_another_sequence_are_not_judged_by_these_lengths(void **state)
+{
+    const toy plain = { .result = POOLED };
+    stage s = open_stage(*state, &plain);
+    heed_tensor in[3] = { s.in[0], s.in[1], s.in[0] };
+    heed_diagnosis *d = NULL;
+
+    heed_model_free(s.model);
+    TOY_OK(heed_model_new(&s.model, s.ctx, across, NULL, &(heed_model_opts){ .seed = 3 }, TOY_ERR));
+    s.sequences.inputs = in;
+    s.sequences.n_inputs = 3;
+    s.c = (heed_doctor_case){ .model = s.model, .sequences = &s.sequences };
+    TOY_OK(heed_doctor(&d, s.ctx, &s.c, NULL, TOY_ERR));
+    show(d, "keys of another sequence");
+    assert_int_equal(d->n, 0);
+    heed_diagnosis_free(s.ctx, d);
+    close_stage(&s);
+}
+
 /* ---- time ---- */
 
 static void expect_causal(void **state, const toy *t, const char *what, const char *rule, heed_finding *first)
@@ -749,6 +781,7 @@ int main(void)
         TEST(padding_that_comes_in_beside_attention_is_named_where_it_does),
         TEST(a_mask_that_is_turned_round_is_named),
         TEST(a_mask_by_hand_that_is_turned_round_is_named),
+        TEST(keys_of_another_sequence_are_not_judged_by_these_lengths),
         TEST(a_future_that_is_seen_is_named_with_its_layer),
         TEST(a_causal_mask_in_an_encoder_is_named),
         TEST(a_causal_mask_made_by_hand_in_an_encoder_is_named_by_what_it_does),

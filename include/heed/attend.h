@@ -60,8 +60,8 @@ HEED_API void heed_attend_free(heed_attend *a);
 HEED_MUST_CHECK HEED_API heed_status heed_attend_add(heed_attend *a, const char *name, heed_tensor tensor, heed_error *err);
 
 /** Adds "q", "k" or "v" from what somebody typed: JSON, or the path of a file that ends in .npy, .csv or .json. [1,2,3] are
- *  three rows of one number, [[..],..] is [T,D]; three and four levels add heads and sequences. A CSV file is [T,D]. Numbers
- *  become f32. HEED_ERR_FORMAT for lists of unequal lengths and anything that is no number. */
+ *  three rows of one number, [[..],..] is [T,D]; three and four levels add heads and sequences. A CSV file is [T,D]. What
+ *  is typed is computed in f64. HEED_ERR_FORMAT for lists of unequal lengths and anything that is no number. */
 HEED_MUST_CHECK HEED_API heed_status heed_attend_type(heed_attend *a, const char *name, const char *text, heed_error *err);
 
 /** The file's metadata: is the descriptor meant to be refused, why, and what the case is about ("" where it does not say). */

@@ -163,13 +163,24 @@ double heed__attention_grad_flops(const op_call *c);
 /* x, i64: HEED_ERR_LIMIT when an element is outside 0 .. most. */
 heed_value heed__check_range(heed_builder *b, heed_value x, int64_t most);
 
+/* linear_attention is given the first inputs of attention, linear_attention_grad besides dout and dweights, each optional. */
+enum { LINEAR_INPUTS = AT_OFFSET + 1, LINEAR_DOUT = LINEAR_INPUTS, LINEAR_DWEIGHTS, LINEAR_GRAD_INPUTS };
+#define LINEAR_SLOTS                                                                                         \
+    { .name = "q", .dtypes = FLOATS, .flags = DIFFERENTIABLE },                                              \
+        { .name = "k", .dtypes = FLOATS, .flags = DIFFERENTIABLE, .same_as = "q" },                          \
+        { .name = "v", .dtypes = FLOATS, .flags = DIFFERENTIABLE, .same_as = "q" },                          \
+        { .name = "lengths", .dtypes = I64_ONLY, .flags = OPTIONAL },                                        \
+        { .name = "q_lengths", .dtypes = I64_ONLY, .flags = OPTIONAL },                                      \
+        { .name = "offset", .dtypes = I64_ONLY, .flags = OPTIONAL }
+extern const op_kernel heed__linear_attention_cpu[], heed__linear_attention_grad_cpu[];
+double heed__linear_attention_flops(const op_call *c);
+double heed__linear_attention_grad_flops(const op_call *c);
+
 /* phi(q).phi(k) in place of a score; uses q, k, v, lengths, q_lengths, offset of `in`, causal and offset of `a`. */
 heed_value heed__linear_attention(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
                                   heed_value *weights);
 
-/* x, float: HEED_ERR_SPEC when an element is not in least .. most. Above 0 and finite: from ABOVE_0 to ABOVE_0_MOST. */
-#define ABOVE_0 4.9406564584124654e-324
-#define ABOVE_0_MOST 1.7976931348623157e308
+/* x, float: HEED_ERR_SPEC when an element is not in least .. most. */
 heed_value heed__check_within(heed_builder *b, heed_value x, double least, double most);
 
 /* indices of a graph in rows: HEED_ERR_LIMIT unless the two lists are a rising CSR of keys below `keys`. */

@@ -67,7 +67,7 @@ static heed_status attention_grad_infer(op_infer *t)
 
 /* The same value under another name, so that what is differentiated by is this use of it and no other: row_rel is a function of
  * q, and q may be k. (A reshape to the same sizes is no node.) */
-static heed_value alias(heed_builder *b, heed_value x)
+heed_value heed__attention_alias(heed_builder *b, heed_value x)
 {
     return heed_squeeze(b, heed_unsqueeze(b, x, 0), 0);
 }
@@ -86,7 +86,7 @@ static void attention_grad_decompose(op_decompose *d)
             d->out[i] = heed_full(b, heed_type_of(HEED_F32, 1, (const int64_t[]){ 0 }), 0);
             continue;
         }
-        in[grad_of[i]] = wrt[n] = alias(b, in[grad_of[i]]);
+        in[grad_of[i]] = wrt[n] = heed__attention_alias(b, in[grad_of[i]]);
         at[n++] = i;
     }
     heed__attention_compose(b, d->attrs, in, AT_INPUTS, out);

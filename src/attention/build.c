@@ -60,9 +60,6 @@ static bool sizes(making *m, heed_value x, const char *name, int rank, const int
 
     if (!x.id || heed__poisoned(m->b))
         return false;
-    if (t.dtype != m->dtype)
-        heed__poison(m->b, HEED_ERR_DTYPE, "attention: %s is %s where q is %s: cast it with heed_cast", name,
-                     heed_dtype_name(t.dtype), heed_dtype_name(m->dtype));
     if (t.rank != rank)
         heed__poison(m->b, HEED_ERR_SHAPE, "attention: %s has rank %d; it must be %d", name, t.rank, rank);
     for (int i = 0; i < rank && !heed__poisoned(m->b); i++)
@@ -268,7 +265,7 @@ static heed_value relative_distance(making *m)
     d = heed_add_scalar(m->b, d, (double)(1 - m->tq));
     if (m->in[AT_OFFSET].id)
         return heed_sub(m->b, d,
-                        heed_reshape(m->b, heed__offsets(m->b, m->in[AT_OFFSET]), 3,
+                        heed_reshape(m->b, heed__bounded_offset(m->b, m->in[AT_OFFSET]), 3,
                                      (const int64_t[]){ m->batch, 1, 1 }));
     return heed_add_scalar(m->b, d, (double)-heed__attention_offset(m->offset));
 }
@@ -476,7 +473,8 @@ static void normaliser(making *m)
     m->a.bias = s->normaliser.bias.set ? (double)s->normaliser.bias.value : 0;
     m->a.ramp = s->normaliser.ramp.set ? (double)s->normaliser.ramp.value : 32;
     m->in[AT_BIAS] = s->in.bias;
-    m->in[AT_TEMPERATURE] = checked_float(m, "temperature", s->in.temperature, ABOVE_0, ABOVE_0_MOST);
+    m->in[AT_TEMPERATURE] =
+        checked_float(m, "temperature", s->in.temperature, 4.9406564584124654e-324, 1.7976931348623157e308);
     m->in[AT_SINK] = s->in.sink;
     m->in[AT_SIGMOID_BIAS] = s->in.sigmoid_bias;
     m->in[AT_ALPHA] = checked_float(m, "alpha", s->in.alpha, (double)1.01f, 2);
@@ -715,6 +713,19 @@ static heed_attended linear(making *m)
 
 /* ---- all ---- */
 
+static bool same_dtypes(making *m, heed_dtype dtype)
+{
+    for (int i = 0; i < ATTENTION_TENSORS && !heed__poisoned(m->b); i++) {
+        const heed_value x = heed__attention_tensor(m->s, i);
+
+        if (x.id && heed__attention_tensors[i].differentiable && heed_value_type(m->b, x).dtype != dtype)
+            heed__poison(m->b, HEED_ERR_DTYPE, "attention: %s is %s where q is %s: cast it with heed_cast",
+                         heed__attention_tensors[i].name, heed_dtype_name(heed_value_type(m->b, x).dtype),
+                         heed_dtype_name(dtype));
+    }
+    return !heed__poisoned(m->b);
+}
+
 /* The core zeroes rows beyond q_lengths. What stands behind it would still multiply their upstream, which may be anything, into
  * the gradient of a parameter. */
 static heed_value cleaned_out(making *m, heed_value out)
@@ -752,7 +763,7 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
                      (long long)tq.dims[1], (long long)tk.dims[1]);
         return false;
     }
-    if (!heed__attention_spec_check(m->b, q, s))
+    if (!heed__attention_spec_check(m->b, q, s) || !same_dtypes(m, tq.dtype))
         return false;
     m->dtype = tq.dtype;
     m->batch = tq.dims[0];

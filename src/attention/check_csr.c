@@ -3,8 +3,8 @@
  * the number that is wrong. */
 
 #include "attention/attention.h"
+#include "base/text.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static const op_slot check_csr_in[] = { { .name = "indptr", .dtypes = I64_ONLY },
@@ -63,12 +63,12 @@ static void check_csr_fault(const void *attrs, int64_t item, double value, char 
     const check_csr_attrs *a = attrs;
 
     if (item % 2 == 0)
-        (void)snprintf(to, size,
+        heed__format(to, size,
                        "graph_indptr[%lld] is %.0f; graph_indptr must begin with 0, never fall and end with the "
                        "number of indices",
                        (long long)(item / 2), value);
     else
-        (void)snprintf(to, size,
+        heed__format(to, size,
                        "row %lld has the index %.0f; indices must rise inside a row and be 0 to %lld",
                        (long long)(item / 2), value, (long long)a->keys - 1);
 }

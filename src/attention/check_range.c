@@ -3,8 +3,7 @@
  * after them need doubt them. */
 
 #include "attention/attention.h"
-
-#include <stdio.h>
+#include "base/text.h"
 
 static const op_slot check_range_in[] = { { .name = "x", .dtypes = I64_ONLY }, SLOT_END };
 static const op_slot check_range_out[] = { { .name = "y", .same_as = "x" }, SLOT_END };
@@ -33,10 +32,10 @@ static void check_range_fault(const void *attrs, int64_t item, double value, cha
     const check_range_attrs *a = attrs;
 
     if (a->most == INT64_MAX)
-        (void)snprintf(to, size, "element %lld is %.0f; it must not be negative", (long long)item, value);
+        heed__format(to, size, "element %lld has the value %.17g; it must be 0 or more", (long long)item, value);
     else
-        (void)snprintf(to, size, "element %lld is %.0f; it must be 0 to %lld", (long long)item, value,
-                       (long long)a->most);
+        heed__format(to, size, "element %lld has the value %.17g; it must be 0 to %lld", (long long)item, value,
+                     (long long)a->most);
 }
 
 static const op_kernel check_range_cpu[] = {

@@ -5,9 +5,10 @@
  * Gradient: dx = dy. */
 
 #include "attention/attention.h"
+#include "base/text.h"
 #include "graph/number.h"
 
-#include <stdio.h>
+#include <float.h>
 
 static const op_slot check_within_in[] = { { .name = "x", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
                                            SLOT_END };
@@ -43,11 +44,12 @@ static void check_within_fault(const void *attrs, int64_t item, double value, ch
 {
     const check_within_attrs *a = attrs;
 
-    if (a->most == ABOVE_0_MOST && a->least == ABOVE_0)
-        (void)snprintf(to, size, "element %lld is %.9g; it must be above 0 and finite", (long long)item, value);
+    if (a->most >= DBL_MAX)
+        heed__format(to, size, "element %lld has the value %.7g; it must be above 0 and finite", (long long)item,
+                     value);
     else
-        (void)snprintf(to, size, "element %lld is %.9g; it must be %.9g to %.9g", (long long)item, value, a->least,
-                       a->most);
+        heed__format(to, size, "element %lld has the value %.7g; it must be %.7g to %.7g", (long long)item, value,
+                     a->least, a->most);
 }
 
 static const op_kernel check_within_cpu[] = {

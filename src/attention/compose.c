@@ -8,14 +8,6 @@ static heed_value by_sequence(heed_builder *b, heed_value x)
     return heed_reshape(b, x, 4, (const int64_t[]){ heed_dim(b, x, 0), 1, 1, 1 });
 }
 
-heed_value heed__offsets(heed_builder *b, heed_value x)
-{
-    const heed_value most = heed_scalar(b, HEED_I64, (double)heed__attention_offset(INT64_MAX)),
-                     least = heed_scalar(b, HEED_I64, (double)heed__attention_offset(INT64_MIN));
-
-    return heed_max(b, heed_min(b, x, most), least);
-}
-
 heed_value heed__positions(heed_builder *b, int axis, int64_t n)
 {
     int64_t dims[4] = { 1, 1, 1, 1 };
@@ -37,6 +29,13 @@ heed_value heed__zero_unless(heed_builder *b, heed_value keep, heed_value x)
 heed_value heed__within(heed_builder *b, heed_value lengths, int axis, int64_t n)
 {
     return heed_lt(b, heed__positions(b, axis, n), by_sequence(b, lengths));
+}
+
+heed_value heed__bounded_offset(heed_builder *b, heed_value offset)
+{
+    const heed_value most = heed_scalar(b, HEED_I64, (double)heed__attention_offset(INT64_MAX));
+
+    return heed_max(b, heed_min(b, offset, most), heed_neg(b, most));
 }
 
 heed_value heed__repeat_heads(heed_builder *b, heed_value x, int64_t heads)
@@ -76,7 +75,7 @@ attention_parts heed__attention_parts(heed_builder *b, const attention_attrs *a,
     p.in[AT_V] = heed__repeat_heads(b, heed__zero_unless(b, within, p.in[AT_V]), p.heads);
     at = heed__positions(b, 2, p.tq);
     if (p.in[AT_OFFSET].id)
-        p.at = heed_add(b, at, by_sequence(b, heed__offsets(b, p.in[AT_OFFSET])));
+        p.at = heed_add(b, at, by_sequence(b, heed__bounded_offset(b, p.in[AT_OFFSET])));
     else
         p.at = heed_add_scalar(b, at, (double)heed__attention_offset(a->offset));
     p.distance = heed_sub(b, heed__positions(b, 3, p.tk), p.at);

@@ -35,11 +35,15 @@ heed_value heed__attention_normalise(const attention_parts *p, heed_value z, hee
 heed_value heed__attention_dropped(const attention_parts *p, heed_value w);
 heed_value heed__attention_rel_sums(const attention_parts *p, heed_value w);
 
+/* Linear attention: out and weights; and, for its gradient, a value under another name (attention_grad.c). */
+void heed__linear_compose(heed_builder *b, const attention_attrs *a, const heed_value *in, int n, heed_value out[2]);
+heed_value heed__attention_alias(heed_builder *b, heed_value x);
+
 /* Small ones. */
-heed_value heed__offsets(heed_builder *b, heed_value x); /* i64, each as heed__attention_offset has it */
 heed_value heed__positions(heed_builder *b, int axis, int64_t n); /* 0 .. n-1 along one of four axes, i64 */
 heed_value heed__per_head(heed_builder *b, heed_value x);         /* [n] as [1,n,1,1] */
 heed_value heed__zero_unless(heed_builder *b, heed_value keep, heed_value x); /* keep {0}: x */
+heed_value heed__bounded_offset(heed_builder *b, heed_value offset); /* heed__attention_offset of each, i64 */
 heed_value heed__repeat_heads(heed_builder *b, heed_value x,
                               int64_t heads); /* key heads as often as query heads use them */
 heed_value heed__within(heed_builder *b, heed_value lengths, int axis,

@@ -35,9 +35,13 @@ static heed_value block_cells(heed_builder *b, heed_dtype dtype, int axis, int64
     return heed_min(b, left, heed_scalar(b, dtype, (double)by));
 }
 
+/* A block larger than the whole is the whole: so that little is padded. */
 heed_value heed__probe_pooled(heed_builder *b, heed_value w, int64_t q, int64_t k)
 {
     const heed_type t = heed_value_type(b, w);
+
+    q = i64_min(q, i64_max(1, t.dims[2]));
+    k = i64_min(k, i64_max(1, t.dims[3]));
     const int64_t nq = i64_ceil_div(t.dims[2], q), nk = i64_ceil_div(t.dims[3], k);
     heed_value sum;
 

@@ -1,12 +1,14 @@
 /* attention_grad in tiles. Every sum has one owner and a fixed order.
  *
  * Items are key heads (b, kv), each with all query heads that use it: one sweep over S and dP serves dK, dV and dQ. Where there are
- * few key heads, they are cut: items of one tile of keys make dK and dV from all queries, and then items of some queries make dQ from
- * all keys, with S and dP once more (7 products in place of 5, as many threads as there are tiles). Both forms have the same bytes.
+ * few key heads, they are cut: items of two tiles of keys make dK and dV from all queries, and then items of some queries make dQ
+ * from all keys, with S and dP once more (7 products in place of 5, as many threads as there are tiles). Both forms have the same
+ * bytes.
  *
- * A bias [..,Tq,Tk] that heads or sequences share gets its gradient from items of queries too: the item of some rows of bias adds up
- * all heads and sequences that use them, in order, so that memory is needed for the bias alone. Smaller sums (rel, biases along one
- * axis, temperature, sink) stand in `shared` per head, a few floats a query or key, and are added up in `finish`. */
+ * A bias [..,Tq,Tk] that heads or sequences share gets its gradient where it stands, so that memory is needed for the bias alone:
+ * whoever owns a part of it adds up all heads and sequences that use it, in order. Where there are enough owners of whole heads, an
+ * item sweeps over all that share one; else owners are items of some queries as above. Smaller sums (rel, biases along one axis,
+ * temperature, sink) stand in `shared` per head, a few floats a query or key, and are added up in `finish`. */
 
 #include "attention/kernel_rows.h"
 
@@ -18,6 +20,7 @@ static const char *backward_refuses(const op_call *c)
     const char *why = heed__kernel_unserved(c);
 
     return why                            ? why
+           : kernel_size(c, AT_Q, 1) == 0 ? "no heads"
            : a->rel_sums                  ? "values by relative position"
            : kernel_given(c, AT_DWEIGHTS) ? "a gradient of weights"
            : !kernel_given(c, AT_DOUT)    ? "a gradient of lse alone"
@@ -26,14 +29,17 @@ static const char *backward_refuses(const op_call *c)
 
 /* ---- how the work is cut ---- */
 
-#define FEW_HEADS 4          /* fewer key heads than this are cut ... */
-#define FEW_HEADS_WORK 50e6  /* ... when a head has so many operations */
-#define ROW_PARTS_MOST 64    /* of the queries of a head: each has sums of its own for rel */
+#define FEW_HEADS 4         /* fewer key heads than this are cut ... */
+#define FEW_HEADS_WORK 50e6 /* ... when a head has so many operations */
+#define OWNERS_ENOUGH 8     /* so many owners of a shared bias sweep over whole heads */
+#define PART_KEYS (2 * ATTENTION_TILE)
+#define ROW_PARTS_MOST 64 /* of the queries of a head: each has sums of its own for rel */
 
 typedef struct backward_plan {
     int64_t batch, heads, key_heads, group, tq, tk;
     int64_t key_parts, row_parts, part_rows; /* of each key head; of each owner of queries */
-    int64_t owners_b, owners_h;              /* of items of queries: (b, h), or fewer where a bias is shared */
+    int64_t owners_b, owners_h;              /* of queries: (b, h), or fewer where a bias is shared */
+    bool together;                           /* owners sweep over whole heads */
 } backward_plan;
 
 /* A bias with rows and keys: its gradient is added to where it stands. */
@@ -60,10 +66,11 @@ static backward_plan backward_cut(const op_call *c)
         p.owners_b = i64_min(p.batch, kernel_size(c, AT_BIAS, 0));
         p.owners_h = i64_min(p.heads, kernel_size(c, AT_BIAS, 1));
         shared = p.owners_b < p.batch || p.owners_h < p.heads;
+        p.together = shared && !few && p.owners_b * i64_min(p.owners_h, p.key_heads) >= OWNERS_ENOUGH;
     }
-    p.key_parts = few ? i64_max(1, i64_ceil_div(p.tk, ATTENTION_TILE)) : 1;
+    p.key_parts = few ? i64_max(1, i64_ceil_div(p.tk, PART_KEYS)) : 1;
     p.part_rows = p.tq;
-    if (few || shared) {
+    if (few || (shared && !p.together)) {
         const int64_t owners = p.owners_b * p.owners_h;
 
         p.part_rows = owners * i64_ceil_div(p.tq, ATTENTION_ROWS) < 16 ? ATTENTION_TILE : ATTENTION_ROWS;
@@ -106,10 +113,9 @@ static int64_t backward_chunk(const op_call *c)
 /* ---- sums in `shared`, behind the sets of global keys ---- */
 
 typedef struct backward_sums {
-    float *delta;       /* [B,Hq,Tq] */
-    float *temperature, *sink; /* [B,Hq,Tq] */
-    float *bias;        /* [B,Hq,Tk] of one without rows, else [B,Hq,Tq] of one without keys; NULL: a matrix, or none */
-    float *rel;         /* [B,Hq,row parts,Tq+Tk-1] */
+    float *delta, *temperature, *sink; /* [B,Hq,Tq] */
+    float *bias; /* [B,Hq,Tk] of one without rows, else [B,Hq,Tq]; NULL: it has both, or there is none */
+    float *rel;  /* [B,Hq,row parts,Tq+Tk-1] */
     int64_t bias_size, rel_size;
 } backward_sums;
 
@@ -264,16 +270,17 @@ static void backward_prepare(const op_call *c, int64_t begin, int64_t end)
     }
 }
 
-/* Key head `kv` of sequence b, its key part `part`. */
-static void run_keys(const op_call *c, const backward_plan *p, int64_t b, int64_t kv, int64_t part)
+/* Key part `part` of key head kv of sequence b. `fresh`: the first of those that share a bias. */
+static void run_keys(const op_call *c, const backward_plan *p, int64_t b, int64_t kv, int64_t part,
+                     bool fresh)
 {
     const attention_ops *ops = heed__attention_ops(c->isa);
     const size_t own = backward_bytes(c);
     const bool sweeps = backward_sweeps(c, p);
     attention_head *h = (attention_head *)(void *)((char *)c->scratch[0] + own);
     attention_upstream *u = (attention_upstream *)(void *)((char *)c->scratch[1] + own);
-    const int64_t first = p->key_parts > 1 ? part * ATTENTION_TILE : 0,
-                  end = p->key_parts > 1 ? i64_min(p->tk, first + ATTENTION_TILE) : p->tk;
+    const int64_t first = p->key_parts > 1 ? part * PART_KEYS : 0,
+                  end = p->key_parts > 1 ? i64_min(p->tk, first + PART_KEYS) : p->tk;
     float *dk = heed__kernel_out(c, AT_DK, b * p->key_heads + kv),
           *dv = heed__kernel_out(c, AT_DV, b * p->key_heads + kv);
     bool wanted = dk || dv;
@@ -283,18 +290,32 @@ static void run_keys(const op_call *c, const backward_plan *p, int64_t b, int64_
 
         h[g] = heed__kernel_head(c, b, head, heed__kernel_sets(c, b));
         u[g] = backward_upstream(c, p, &h[g], b, head, 0, OVER_QUERIES | (sweeps ? OVER_KEYS : 0));
-        if (u[g].dbias && u[g].dbias_key)
+        if (u[g].dbias && u[g].dbias_key && !u[g].dbias_row)
             memset(u[g].dbias + first, 0, (size_t)(end - first) * sizeof(float));
+        else if (u[g].dbias && u[g].dbias_key && fresh && (g == 0 || p->owners_h > 1))
+            memset(u[g].dbias, 0, (size_t)(p->tq * p->tk) * sizeof(float));
         if (sweeps) {
             ops->deltas(&h[g], &u[g], 0, p->tq);
             zero_rows(&h[g], &u[g], 0, p->tq);
-            if (u[g].dbias && u[g].dbias_row == p->tk && u[g].dbias_key)
-                memset(u[g].dbias, 0, (size_t)(p->tq * p->tk) * sizeof(float));
         }
         wanted |= u[g].dq || u[g].dbias || u[g].drel || u[g].drow_rel || u[g].dtemperature_rows;
     }
     if (wanted)
         ops->backward(h, u, p->group, &(attention_part){ 0, p->tq, first, end }, dk, dv, c->scratch);
+}
+
+/* Item (b, kv) of key heads: itself, or as the owner of a shared bias all that share it, and otherwise nothing. */
+static void run_key_head(const op_call *c, const backward_plan *p, int64_t b, int64_t kv, int64_t part)
+{
+    const bool together = p->together && wants(c, AT_BIAS, AT_DBIAS);
+    const int64_t step_b = together ? p->owners_b : p->batch,
+                  step_kv = together && p->owners_h == 1 ? 1 : p->key_heads;
+
+    if (b >= step_b || kv >= step_kv)
+        return;
+    for (int64_t at = b; at < p->batch; at += step_b)
+        for (int64_t head = kv; head < p->key_heads; head += step_kv)
+            run_keys(c, p, at, head, part, at == b && head == kv);
 }
 
 /* Queries of part `part` of owner (b, h) of rows of a bias: all sequences and heads that use them, in order. */
@@ -315,8 +336,8 @@ static void run_queries(const op_call *c, const backward_plan *p, int64_t owner_
                 memset(u.dbias + first * p->tk, 0, (size_t)((end - first) * p->tk) * sizeof(float));
             fresh = false;
             if (u.dq || u.dbias || u.drel || u.drow_rel || u.dtemperature_rows)
-                heed__attention_ops(c->isa)->backward(
-                    &h, &u, 1, &(attention_part){ first, end, 0, p->tk }, NULL, NULL, c->scratch);
+                heed__attention_ops(c->isa)->backward(&h, &u, 1, &(attention_part){ first, end, 0, p->tk },
+                                                      NULL, NULL, c->scratch);
         }
 }
 
@@ -329,7 +350,7 @@ static void backward_run(const op_call *c, int64_t begin, int64_t end)
         const int64_t at = (item < keys ? item : item - keys) / (item < keys ? p.key_parts : p.row_parts);
 
         if (item < keys)
-            run_keys(c, &p, at / p.key_heads, at % p.key_heads, item % p.key_parts);
+            run_key_head(c, &p, at / p.key_heads, at % p.key_heads, item % p.key_parts);
         else if (!backward_sweeps(c, &p))
             run_queries(c, &p, at / p.owners_h, at % p.owners_h, (item - keys) % p.row_parts);
     }

@@ -9,6 +9,8 @@ static const char *forward_refuses(const op_call *c)
     const attention_attrs *a = c->attrs;
     const char *why = heed__kernel_unserved(c);
 
+    if (!why && a->topk && kernel_size(c, AT_K, 2) > INT32_MAX)
+        return "topk of more than 2^31 keys";
     return why ? why : a->rel_sums ? "shaw_v" : NULL;
 }
 
@@ -27,7 +29,7 @@ static int64_t forward_chunk(const op_call *c)
     return heed__kernel_chunk(heed__attention_flops(c), forward_count(c));
 }
 
-/* Behind the level's own part of each area, the first two hold the heaps of topk. */
+/* Behind the level's own part of each area, the first two hold what topk collects. */
 static size_t forward_bytes(const op_call *c)
 {
     const size_t bytes =
@@ -40,7 +42,8 @@ static size_t forward_scratch(const op_call *c)
 {
     const attention_attrs *a = c->attrs;
 
-    return forward_bytes(c) + (size_t)(ATTENTION_ROWS * a->topk) * sizeof(int64_t);
+    return forward_bytes(c) +
+           (a->topk ? (size_t)(ATTENTION_ROWS * ATTENTION_COLLECTED(a->topk)) * sizeof(float) : 0);
 }
 
 /* The place of head h among the n that probe.rows reports, from place `from` on; n: none. */
@@ -73,8 +76,8 @@ static attention_result forward_result(const op_call *c, int64_t at)
         to.topk_values = heed__kernel_out(c, AT_GET_TOPK_VALUES, at);
         if (c->out[AT_GET_TOPK_INDICES].data)
             to.topk_indices = (int64_t *)c->out[AT_GET_TOPK_INDICES].data + at * tq * a->topk;
-        to.heap = (float *)(void *)((char *)c->scratch[0] + own);
-        to.heap_keys = (int64_t *)(void *)((char *)c->scratch[1] + own);
+        to.collected = (float *)(void *)((char *)c->scratch[0] + own);
+        to.collected_keys = (int32_t *)(void *)((char *)c->scratch[1] + own);
     }
     if (a->rows && c->out[AT_GET_ROWS].data) {
         const int64_t n = c->out[AT_GET_ROWS].type.dims[1], place = forward_place(c, at % heads, 0, n);

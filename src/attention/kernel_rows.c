@@ -69,7 +69,8 @@ static void repeat_rows(const op_call *c, const attention_result *r, int64_t b, 
 {
     const int64_t tk = kernel_size(c, AT_K, 2), first = listed_at(c, h, 0);
 
-    for (int64_t place = listed_at(c, h, first + 1); r->rows && place >= 0; place = listed_at(c, h, place + 1)) {
+    for (int64_t place = listed_at(c, h, first + 1); r->rows && place >= 0;
+         place = listed_at(c, h, place + 1)) {
         float *to = probe_rows(c, b, place);
 
         for (int64_t l = 0; l < r->n_rows; l++) {
@@ -300,6 +301,8 @@ static attention_upstream grad_upstream(const op_call *c, int64_t b, int64_t hea
         const int64_t place = (t->dims[0] > 1 ? b : 0) * t->dims[1] + (t->dims[1] > 1 ? head : 0);
 
         u.dbias = head_out(c, AT_DBIAS, place);
+        u.dbias_row = t->dims[2] > 1 ? t->dims[3] : 0;
+        u.dbias_key = t->dims[3] > 1;
     }
     if (c->out[AT_DROW_REL].data && kernel_given(c, AT_ROW_REL))
         u.drow_rel = head_out(c, AT_DROW_REL, at);
@@ -333,8 +336,9 @@ static void grad_group(const op_call *c, const item_shape *s, int64_t b, int64_t
         u[g] = grad_upstream(c, b, head, sums + g * head_sums(c));
         begin_head(c, &u[g], head, begins);
     }
-    heed__attention_ops(c->isa)->rows_backward(h, u, s->group, head_out(c, AT_DK, at), head_out(c, AT_DV, at),
-                                               c->scratch);
+    if (s->group > 0)
+        heed__attention_ops(c->isa)->rows_backward(h, u, s->group, head_out(c, AT_DK, at),
+                                                   head_out(c, AT_DV, at), c->scratch);
 }
 
 /* Without a sequence nobody has zeroed it before. */

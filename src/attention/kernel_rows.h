@@ -34,7 +34,7 @@ void heed__rows_probe_run(const op_call *c, int64_t begin, int64_t end);
         ROWS_KERNEL, .count = heed__rows_grad_count, .chunk = 1, .scratch = heed__rows_grad_scratch,         \
                      .partial = heed__rows_grad_partial, .run = heed__rows_grad_run,                         \
                      .finish = heed__rows_grad_finish,                                                       \
-                     .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_BIAS) | KERNEL_BIT(AT_DLSE) |                  \
+                     .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_DLSE) |                  \
                                  KERNEL_BIT(AT_DREL_SUMS)                                                    \
     }
 #define ROWS_PROBE                                                                                           \

@@ -7,17 +7,8 @@
 
 #include "attention/compose.h"
 
-static const op_slot linear_attention_in[] = {
-    { .name = "q", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
-    { .name = "k", .dtypes = FLOATS, .flags = DIFFERENTIABLE, .same_as = "q" },
-    { .name = "v", .dtypes = FLOATS, .flags = DIFFERENTIABLE, .same_as = "q" },
-    { .name = "lengths", .dtypes = I64_ONLY, .flags = OPTIONAL },
-    { .name = "q_lengths", .dtypes = I64_ONLY, .flags = OPTIONAL },
-    { .name = "offset", .dtypes = I64_ONLY, .flags = OPTIONAL },
-    SLOT_END,
-};
+static const op_slot linear_attention_in[] = { LINEAR_SLOTS, SLOT_END };
 static const op_slot linear_attention_out[] = { { .name = "out" }, { .name = "weights" }, SLOT_END };
-enum { LINEAR_INPUTS = AT_OFFSET + 1 };
 
 static heed_status linear_attention_infer(op_infer *t)
 {
@@ -36,19 +27,39 @@ static heed_value phi(heed_builder *b, heed_value x)
     return heed_select(b, above, heed_add_scalar(b, x, 1), heed_exp(b, heed_select(b, above, zero, x)));
 }
 
-static void linear_attention_decompose(op_decompose *d)
+void heed__linear_compose(heed_builder *b, const attention_attrs *a, const heed_value *in, int n,
+                          heed_value out[2])
 {
-    heed_builder *b = d->b;
-    const attention_parts p = heed__attention_parts(b, d->attrs, d->in, d->n_in);
-    const heed_dtype dtype = heed_value_type(b, d->in[AT_Q]).dtype;
+    const attention_parts p = heed__attention_parts(b, a, in, n);
+    const heed_dtype dtype = heed_value_type(b, in[AT_Q]).dtype;
     const heed_value zero = heed_scalar(b, p.dtype, 0), one = heed_scalar(b, p.dtype, 1);
     heed_value w = heed_matmul(b, phi(b, p.in[AT_Q]), heed_transpose(b, phi(b, p.in[AT_K]), 2, 3)), sum;
 
     w = heed__zero_unless(b, p.keep, w);
     sum = heed__sum_axis(b, w, 3);
     w = heed_div(b, w, heed_select(b, heed_gt(b, sum, zero), sum, one));
-    d->out[0] = heed__as(b, heed__zero_unless(b, p.rows, heed_matmul(b, w, p.in[AT_V])), dtype);
-    d->out[1] = heed__as(b, w, dtype);
+    out[0] = heed__as(b, heed__zero_unless(b, p.rows, heed_matmul(b, w, p.in[AT_V])), dtype);
+    out[1] = heed__as(b, w, dtype);
+}
+
+static void linear_attention_decompose(op_decompose *d)
+{
+    heed_value out[2];
+
+    heed__linear_compose(d->b, d->attrs, d->in, LINEAR_INPUTS < d->n_in ? LINEAR_INPUTS : d->n_in, out);
+    d->out[0] = out[0];
+    d->out[1] = out[1];
+}
+
+static void linear_attention_gradient(op_grad *g)
+{
+    heed_value in[LINEAR_GRAD_INPUTS] = { { 0 } };
+
+    for (int i = 0; i < g->n_in; i++)
+        in[i] = g->in[i];
+    in[LINEAR_DOUT] = g->dout[0];
+    in[LINEAR_DWEIGHTS] = g->dout[1];
+    heed__nodes(g->b, &heed__op_linear_attention_grad, g->attrs, in, LINEAR_GRAD_INPUTS, g->din);
 }
 
 heed_value heed__linear_attention(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
@@ -82,7 +93,10 @@ const op_def heed__op_linear_attention = {
     .attrs_size = sizeof(attention_attrs),
     .fields = heed__attention_fields,
     .infer = linear_attention_infer,
+    .grad = linear_attention_gradient,
     .decompose = linear_attention_decompose,
+    .cpu = heed__linear_attention_cpu,
+    .flops = heed__linear_attention_flops,
     .torch = "phi(q) @ (phi(k).mT @ v) / sum",
     .samples = linear_attention_samples,
 };

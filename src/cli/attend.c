@@ -17,20 +17,25 @@ static const cli_option attend_table[] = {
     OPTIONAL(attend_args, in, .value = "IN", .doc = "a safetensors file: tensors under their reserved names"),
     STRING(attend_args, spec, .value = "SPEC",
            .doc = "the descriptor, JSON or a file of it; default the file's metadata spec, else {}"),
-    STRING(attend_args, score, .value = "KIND", .doc = "score.kind in place of a descriptor: dot, cosine and others"),
+    STRING(attend_args, score, .value = "KIND",
+           .doc = "score.kind in place of a descriptor: dot, cosine and others"),
     STRING(attend_args, scale, .value = "X", .doc = "score.scale in place of a descriptor"),
     STRING(attend_args, q, .value = "ROWS", .doc = "queries typed as JSON, or a .npy, .csv or .json file"),
     STRING(attend_args, k, .value = "ROWS", .doc = "keys, likewise"),
     STRING(attend_args, v, .value = "ROWS", .doc = "values, likewise"),
     SWITCH(attend_args, weights, .doc = "writes the weights too"),
-    SWITCH(attend_args, grad, .doc = "writes d_NAME for every differentiable input; needs dout, dweights or dlse"),
-    STRING(attend_args, probe, .value = "LIST",
-           .doc = "probes in place of the descriptor's: entropy,received,topk:8,rows:0+5,heads:1,pooled:16x16,"
-                  "distance,lse,mean; none turns them off"),
+    SWITCH(attend_args, grad,
+           .doc = "writes d_NAME for every differentiable input; needs dout, dweights or dlse"),
+    STRING(
+        attend_args, probe, .value = "LIST",
+        .doc =
+            "probes in place of the descriptor's, with commas between: entropy, received, topk:8, rows:0+5,"
+            " heads:1, pooled:16x16, distance, lse, mean; or none"),
     PATH(attend_args, out, .value = "FILE", .doc = "where results are written, as safetensors"),
     SWITCH(attend_args, show, .doc = "prints scores, weights and out as tables; so does typed input"),
     PATH(attend_args, html, .value = "FILE", .doc = "writes a page that steps through the thirteen stages"),
-    SWITCH(attend_args, check, .doc = "compares with what the file expects; exit code 1 when something is off"),
+    SWITCH(attend_args, check,
+           .doc = "compares with what the file expects; exit code 1 when something is off"),
     ONE_OF(attend_args, kernel, .words = "auto|reference|streaming", .fallback = "auto",
            .doc = "forces the composition or the fused kernels; exit code 4 where they do not serve"),
     SWITCH(attend_args, explain_plan, .doc = "computes nothing: which kernel runs, why, and what it costs"),
@@ -113,7 +118,8 @@ static heed_status attend_check(cli *c, const attend_args *a, heed_attend *x, co
         return attend_check_refused(c, st, a->json);
     TRY(st);
     if (heed_attend_expected(x) == 0)
-        return heed__cli_fail(c, HEED_ERR_USAGE, "the file has no expected results: there is nothing to check");
+        return heed__cli_fail(c, HEED_ERR_USAGE,
+                              "the file has no expected results: there is nothing to check");
     for (int i = 0; i < heed_attend_expected(x); i++) {
         const heed_attend_line l = heed_attend_compare(x, i);
 
@@ -139,7 +145,8 @@ static heed_status attend_usage(cli *c, const attend_args *a)
     if (!a->in && a->check)
         return heed__cli_fail(c, HEED_ERR_USAGE, "--check compares with what a file expects: give one");
     if (a->in && writes && !a->out)
-        return heed__cli_fail(c, HEED_ERR_USAGE, "where should results go? --out FILE, or --show, --check, --explain-plan");
+        return heed__cli_fail(c, HEED_ERR_USAGE,
+                              "where should results go? --out FILE, or --show, --check, --explain-plan");
     if (a->out)
         TRY(heed__cli_exists(c, a->out, a->force));
     return a->html ? heed__cli_exists(c, a->html, a->force) : HEED_OK;
@@ -153,14 +160,15 @@ static heed_status attend_short(cli *c, const attend_args *a, char to[200])
     if (!a->score && !a->scale)
         return HEED_OK;
     if (a->spec)
-        return heed__cli_fail(c, HEED_ERR_USAGE, "--score and --scale stand for a descriptor: write them into --spec");
+        return heed__cli_fail(c, HEED_ERR_USAGE,
+                              "--score and --scale stand for a descriptor: write them into --spec");
     if (kind > 60 || (a->score && strspn(a->score, "abcdefghijklmnopqrstuvwxyz_") != kind))
         return heed__cli_fail(c, HEED_ERR_USAGE, "--score: \"%.60s\" is no kind of score", a->score);
     if (scale > 60 || (a->scale && strspn(a->scale, "+-.0123456789eE") != scale) || (a->scale && scale == 0))
         return heed__cli_fail(c, HEED_ERR_USAGE, "--scale: \"%.60s\" is no number", a->scale);
-    (void)snprintf(to, 200, "{\"score\":{%s%s%s%s%s%s}}", a->score ? "\"kind\":\"" : "", a->score ? a->score : "",
-                   a->score ? "\"" : "", a->score && a->scale ? "," : "", a->scale ? "\"scale\":" : "",
-                   a->scale ? a->scale : "");
+    (void)snprintf(to, 200, "{\"score\":{%s%s%s%s%s%s}}", a->score ? "\"kind\":\"" : "",
+                   a->score ? a->score : "", a->score ? "\"" : "", a->score && a->scale ? "," : "",
+                   a->scale ? "\"scale\":" : "", a->scale ? a->scale : "");
     return HEED_OK;
 }
 
@@ -179,11 +187,11 @@ static heed_status attend_run(cli *c, const void *args)
     const attend_args *a = args;
     char given[200] = "";
     heed_attend_opts opts = { .spec = a->spec,
-                                    .probe = a->probe,
-                                    .kernel = (heed_attend_kernel)a->kernel,
-                                    .weights = a->weights || a->show || !a->in,
-                                    .grad = a->grad,
-                                    .expected = a->check };
+                              .probe = a->probe,
+                              .kernel = (heed_attend_kernel)a->kernel,
+                              .weights = a->weights || a->show || !a->in,
+                              .grad = a->grad,
+                              .expected = a->check };
     heed_attend *x = NULL;
     heed_status st;
 
@@ -220,6 +228,24 @@ const cli_command heed__cli_attend = {
     .options = attend_table,
     .args_size = sizeof(attend_args),
     .run = attend_run,
-    .about = "The operator is docs/attention.md; its descriptor is a JSON object.\n",
-    .example = "heed attend case.safetensors --check\n",
+    .about =
+        "A file holds tensors under their reserved names: q, k, v, what the descriptor needs besides (lengths, bias, add_wq ...) and, for"
+        " --grad, upstream gradients dout, dweights, dlse. The descriptor is a JSON object; `heed help attention` lists its fields and the"
+        " tensors. Nothing is ignored: an unknown or unused field or tensor is refused by name, with exit code 3.\n"
+        "--out gets out, lse (and lse2) where they are defined, weights with --weights, d_NAME with --grad, and the probes. Results that"
+        " stand in the file already are expectations: --check computes each of them and prints its shape, the largest error, the share of"
+        " the allowed error, and ok or BAD (exit code 1). A file that expects a refusal is good when it is refused.\n"
+        "Typed input: [1,2,3] is three rows of one number, [[...],...] is [T,D], a third and fourth level add heads and sequences; a CSV"
+        " file of numbers is [T,D]. Scores z, weights and out are printed as three tables with rows q0, q1 and columns k0, k1; what is masked"
+        " is empty. --html writes a page that goes through the thirteen steps with the same numbers.\n"
+        "--kernel streaming ends with exit code 4 and the reason where a fused kernel does not serve every part; auto serves everything."
+        " --explain-plan computes nothing: the kernel of each part, why each faster one does not serve, tiles of keys that the masks keep,"
+        " FLOPs and bytes.\n",
+    .example =
+        "heed attend --q '[1,2,3]' --k '[4,5,6]' --v '[7,8,9]'\n"
+        "heed attend --q q.npy --k k.csv --v '[[1],[2]]' --score cosine --scale 10 --html steps.html\n"
+        "heed attend in.safetensors --spec '{\"score\":{\"kind\":\"additive\"},\"mask\":{\"causal\":true}}' --weights --grad"
+        " --probe entropy,topk:8 --out out.safetensors\n"
+        "heed attend case.safetensors --check\n"
+        "heed attend in.safetensors --explain-plan --json\n",
 };

@@ -11,9 +11,9 @@
 typedef struct show_table {
     const char *title;
     char row, column;
-    const double *values;  /* or a result: */
+    const double *values; /* or a result: */
     heed_tensor result;
-    const bool *kept;      /* NULL: all are shown */
+    const bool *kept; /* NULL: all are shown */
     int64_t batch, heads, tall, wide;
 } show_table;
 
@@ -163,10 +163,12 @@ heed_status heed__attend_show(cli *c, heed_attend *x, bool json)
         tables[i].tall = dims[2];
         tables[i].wide = dims[3];
         if (dims[0] * dims[1] * dims[2] * dims[3] > CELLS_MOST)
-            return heed__cli_fail(c, HEED_ERR_LIMIT, "%s has %lld numbers, too many to print; --out FILE writes them",
-                                  tables[i].title, (long long)(dims[0] * dims[1] * dims[2] * dims[3]));
+            return heed__cli_fail(c, HEED_ERR_LIMIT,
+                                  "%s has more than %d numbers, too many to print; --out FILE writes them",
+                                  tables[i].title, CELLS_MOST);
     }
-    tables[1].kept = heed_attend_stage_at(x, 10).used ? NULL : tables[0].kept; /* talk_post fills what was empty */
+    tables[1].kept =
+        heed_attend_stage_at(x, 10).used ? NULL : tables[0].kept; /* talk_post fills what was empty */
     if (json) {
         putchar('{');
         if (z.number) {

@@ -148,6 +148,44 @@ static heed_status topics_recipes(cli *c, FILE *f, help_form form)
     return HEED_OK;
 }
 
+enum { FIELD_ROWS = 64 };
+
+/* "divides the scores; default 1. Number." or "the score. One of dot, cosine." */
+static void topics_field(char *to, size_t size, const heed_attention_field *f)
+{
+    const bool words = strchr(f->value, '|') != NULL;
+    size_t n = (size_t)snprintf(to, size, "%s. %s", f->doc, words ? "One of " : "");
+
+    for (const char *at = f->value; *at && n + 3 < size; at++) {
+        if (*at == '|')
+            to[n++] = ',';
+        to[n++] = *at == '|' ? ' ' : !words && at == f->value ? (char)(*at - 'a' + 'A') : *at;
+    }
+    (void)snprintf(to + n, size - n, ".");
+}
+
+/* Fields of the descriptor: the table that reads it. */
+static heed_status topics_attention(cli *c, FILE *f, help_form form)
+{
+    char docs[FIELD_ROWS][400];
+    const char *cells[2 * FIELD_ROWS];
+    int n = 0;
+
+    (void)c;
+    for (int i = 0; n < FIELD_ROWS && heed_attention_field_at(i).name; i++) {
+        const heed_attention_field d = heed_attention_field_at(i);
+
+        if (strcmp(d.value, "object") == 0 && !strchr(d.name, '.'))
+            continue;
+        topics_field(docs[n], sizeof docs[n], &d);
+        cells[2 * n] = d.name;
+        cells[2 * n + 1] = docs[n];
+        n++;
+    }
+    heed__cli_table(f, cells, n, 2, form);
+    return HEED_OK;
+}
+
 const cli_topic heed__cli_topics[] = {
     { "exit-codes", "what the exit code of every command says",
       "Each code stands for statuses of the library (include/heed/base.h). A line on stderr says what happened,"
@@ -161,35 +199,16 @@ const cli_topic heed__cli_topics[] = {
       " `heed train RECIPE --print-config` prints every value and where it came from. An unknown key is an error that names"
       " the nearest known one.\n",
       topics_recipes },
-    { "attention", "the operator every model here is built on",
-      "heed has one attention operator (include/heed/attention.h); its descriptor chooses the variant.\n"
-      "  weights = softmax over kept keys of  scale * q k^T\n"
-      "  out     = weights v                  scale = 1/sqrt(Dk), or given; 1 for the plain dot score\n"
-      "  q [B,Hq,Tq,Dk]  k [B,Hkv,Tk,Dk]  v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv]\n"
-      "Masks say what to keep and are combined by AND: lengths of keys and queries, causal (key j is kept for query i when"
-      " j <= i + offset), and any boolean mask. A row with nothing to keep gives zeros, and no gradient: padding never"
-      " makes a NaN.\n"
-      "With Hq > Hkv, groups of query heads share a key head (Ainslie 2023).\n"
-      "The weights reported are those before dropout and after the mask; each row sums to one. Asking for them changes"
-      " no bit of the result.\n",
-      NULL },
-    { "edit", "changing values inside a model, to see what they do",
-      "`--edit` of predict, explain and eval changes a value inside the model; what reads it then reads the changed one. It may"
-      " be given several times; edits of one value are made in their order.\n"
-      "  PATH:KIND              encoder.0.out:add=0.1\n"
-      "  PATH:SELECTION:KIND    encoder.1.attn:head=3:zero\n"
-      "PATH is a tap, or an attention by its scope; an unknown name is an error that lists those there are. Of an attention the"
-      " weights are edited, as they are multiplied by v, before dropout.\n"
-      "  SELECTION  head=3  row=0-4  key=7, split by commas: what lies in all of them; numbers from 0; a row is a query\n"
-      "  zero       0\n"
-      "  scale=C    times C\n"
-      "  set=C      C\n"
-      "  add=C      plus C\n"
-      "  take=FILE  what the NPZ file has under PATH: of heed explain --format npz, or heed predict --npz, of one picture\n"
-      "Weights are not made to sum to one again: without a head its output is zeros, without a key the others keep their weights."
-      " An edited attention runs as separate products, so its numbers may differ in the last bits from those of the closed one;"
-      " without --edit no bit changes. Every output that was made under an edit says so.\n",
-      NULL },
+    { "attention", "the operator every model here is built on, and its descriptor",
+      "heed has one attention operator (include/heed/attention.h, docs/attention.md); its descriptor chooses the variant.\n"
+      "  weights = normalise over kept keys of  score(q, k) + positions\n"
+      "  out     = weights v\n"
+      "  q [B,Hq,Tq,Dq]  k [B,Hkv,Tk,Dk]  v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv]\n"
+      "Masks say what to keep and are combined by AND. A row with nothing to keep gives zeros, and no gradient: padding never makes a NaN."
+      " With Hq > Hkv, groups of query heads share a key head (Ainslie 2023). The weights reported are those before dropout and after the"
+      " mask. Asking for them changes no bit of the result.\n"
+      "Fields of the descriptor as JSON, as `heed attend --spec` reads it; each is optional:\n",
+      topics_attention },
     { "isa", "instruction levels, and what they promise",
       "Kernels are written once and compiled for each level; the best one this CPU has is taken unless --isa or HEED_ISA"
       " names another. `heed version` prints which levels this CPU has.\n"

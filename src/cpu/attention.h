@@ -61,16 +61,18 @@ typedef struct attention_head {
     const bool *dropout_keep; /* NULL: drawn; [tq, tk] */
 } attention_head;
 
+#define ATTENTION_COLLECTED(k) (2 * (k) + 2 * ATTENTION_TILE)
+
 /* Where results go: dense, of this head; each may be NULL. */
 typedef struct attention_result {
     float *out, *lse; /* [tq, dv], [tq] */
     float *weights;   /* [tq, tk] */
-    float *rel_sums;  /* [tq, row_size] */
+    float *rel_sums;  /* [tq, row_size]; the rows kernels */
     float *entropy, *distance;
     float *topk_values; /* [tq, topk] */
     int64_t *topk_indices, topk;
-    float *heap; /* topk > 0: ATTENTION_ROWS * topk numbers and keys to work with; tiles only */
-    int64_t *heap_keys;
+    float *collected; /* topk > 0: to work with, ATTENTION_ROWS * ATTENTION_COLLECTED(topk) each; tiles only */
+    int32_t *collected_keys;
     /* rows[n * tk + j] = w of query row_list[n], for those inside of the block; order and repeats as listed. Without a list
      * query n is row n. */
     float *rows;
@@ -82,13 +84,13 @@ typedef struct attention_result {
  * be NULL, and sums are added to what stands there. Those of numbers shared by heads and sequences are this head's alone: the
  * caller adds them up in a fixed order. */
 typedef struct attention_upstream {
-    const float *out, *lse, *dout, *dlse; /* the rows kernels need neither out nor lse; dout may be NULL there */
+    const float *out, *lse, *dout, *dlse; /* the rows kernels need neither out nor lse, and dout may be NULL there */
     int64_t dout_step;
     const float *dweights, *drel_sums; /* [tq, tk] in rows of dweights_step, [tq, row_size]; NULL: none. Rows kernels only */
     int64_t dweights_step;
     float *delta; /* tiles: [tq]: sum_d dout out, which `deltas` writes and `backward` reads */
     float *dq;    /* written */
-    float *dbias; /* dbias[i dbias_row + j dbias_key] += ds (rows: by the steps of bias); zeroed or holding earlier sums */
+    float *dbias; /* dbias[i dbias_row + j dbias_key] += ds; zeroed or holding earlier sums; dbias_key 0 or 1 */
     int64_t dbias_row, dbias_key;
     float *drel, *drow_rel;   /* tq + tk - 1; [tq, row_size]: zeroed before */
     float *dtemperature_rows; /* tiles: [tq]: of each query; zeroed before */
@@ -157,6 +159,14 @@ typedef struct attention_ops {
                       void *const scratch[4]);
     void (*rows_backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
                           float *dk, float *dv, void *const scratch[4]);
+
+    /* Linear attention: w_ij = phi(q_i).phi(k_j) / sum over kept keys, phi(x) = elu(x) + 1, a denominator of 0 gives 0. Of the
+     * head only q, k, v, lengths, offset and causality count. Cost and memory grow with tq + tk, but for weights. */
+    size_t (*linear_bytes)(int64_t dk, int64_t dv);
+    size_t (*linear_backward_bytes)(int64_t dk, int64_t dv, int64_t rows); /* rows: group * tq */
+    void (*linear_forward)(const attention_head *h, const attention_result *to, void *const scratch[4]);
+    void (*linear_backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                            float *dk, float *dv, void *const scratch[4]);
 } attention_ops;
 
 /* The table of a level, NULL when it is not built in. */

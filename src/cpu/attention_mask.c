@@ -151,6 +151,36 @@ static bool whole(const attention_mask *m, int64_t begin, int64_t end, int64_t f
             ((m->left < 0 || first >= q - m->left) && (m->right < 0 || last <= p + m->right)));
 }
 
+/* Words of a mask that keeps one stretch of keys a query, which moves on by one key with each query. */
+static uint64_t band_words(const attention_mask *m, int64_t begin, int64_t end, int64_t first, uint64_t *words)
+{
+    const int64_t never = (int64_t)1 << 50, p = m->offset - first;
+    const int64_t low = m->windowed && m->left >= 0 ? p - m->left : -never;
+    const int64_t high = i64_min(m->causal ? p + 1 : never,
+                                 m->windowed && m->right >= 0 ? p + m->right + 1 : never);
+    const int64_t last = m->length - first, real = i64_min(end, m->q_length);
+    uint64_t any = 0;
+
+    for (int64_t i = begin; i < real; i++) {
+        words[i - begin] = bits(low + i, i64_min(last, high + i));
+        any |= words[i - begin];
+    }
+    for (int64_t i = i64_max(begin, real); i < end; i++)
+        words[i - begin] = 0;
+    return any;
+}
+
+static bool block_may(const attention_mask *m, int64_t begin, int64_t end, int64_t first)
+{
+    const int64_t across = i64_ceil_div(m->tk, m->block_k), last = i64_min(m->tk, first + ATTENTION_TILE) - 1;
+
+    for (int64_t r = begin / m->block_q; r <= (end - 1) / m->block_q; r++)
+        for (int64_t c = first / m->block_k; c <= last / m->block_k; c++)
+            if (m->block[r * across + c])
+                return true;
+    return false;
+}
+
 attention_tile heed__attention_words(const attention_mask *m, int64_t begin, int64_t end, int64_t first,
                                      uint64_t *words)
 {
@@ -158,6 +188,10 @@ attention_tile heed__attention_words(const attention_mask *m, int64_t begin, int
 
     if (whole(m, begin, end, first))
         return ATTENTION_WHOLE;
+    if (by_corners(m) && !united(m))
+        return band_words(m, begin, end, first, words) ? ATTENTION_PART : ATTENTION_SKIP;
+    if (m->block && !united(m) && begin < end && !block_may(m, begin, end, first)) /* row by row is 64 times dearer */
+        return ATTENTION_SKIP;
     for (int64_t i = begin; i < end; i++) {
         words[i - begin] = i < m->q_length ? word_of(m, i, first) : 0;
         any |= words[i - begin];
@@ -171,17 +205,6 @@ static bool any_global_row(const attention_mask *m, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++)
         if (in_set(m->global_rows, i))
             return true;
-    return false;
-}
-
-static bool block_may(const attention_mask *m, int64_t begin, int64_t end, int64_t first)
-{
-    const int64_t across = i64_ceil_div(m->tk, m->block_k), last = i64_min(m->tk, first + ATTENTION_TILE) - 1;
-
-    for (int64_t r = begin / m->block_q; r <= (end - 1) / m->block_q; r++)
-        for (int64_t c = first / m->block_k; c <= last / m->block_k; c++)
-            if (m->block[r * across + c])
-                return true;
     return false;
 }
 
@@ -219,11 +242,11 @@ void heed__attention_globals(uint64_t *keys, uint64_t *rows, const int64_t *glob
                              int64_t tq, int64_t offset)
 {
     for (int64_t g = 0; g < n; g++) {
-        const int64_t j = globals[g];
+        const int64_t j = globals[g], i = j >= 0 && j < (int64_t)1 << 60 ? j - offset : -1; /* nothing wraps */
 
         if (j >= 0 && j < tk)
             keys[j / 64] |= (uint64_t)1 << (j % 64);
-        if (j >= offset && j < tq + offset) /* j - offset may be more than i64 holds */
-            rows[(j - offset) / 64] |= (uint64_t)1 << ((j - offset) % 64);
+        if (i >= 0 && i < tq)
+            rows[i / 64] |= (uint64_t)1 << (i % 64);
     }
 }

@@ -69,6 +69,43 @@ static heed_status add_output(rows_look *l, heed_value v, int *at)
     return heed__doctor_output(&l->build, l->d, v);
 }
 
+/* Which inputs a value is made of, a bit each. */
+static heed_status inputs_of(rows_look *l, heed_value v, unsigned *made_of)
+{
+    const heed_graph *g = heed__building(l->build.b);
+    heap *h = l->d->ctx->heap;
+    const uint32_t last = g->values[v.id].node;
+    bool *needed = heed__alloc(h, (size_t)last + 1, sizeof *needed);
+
+    if (!needed)
+        return heed__fail_memory(l->d->err, (uint64_t)last + 1);
+    needed[last] = true;
+    *made_of = 0;
+    for (uint32_t i = last + 1; i-- > 0;) {
+        for (int j = 0; needed[i] && j < g->nodes[i].n_in; j++)
+            if (g->nodes[i].in[j].id)
+                needed[g->values[g->nodes[i].in[j].id].node] = true;
+        for (int j = 0; needed[i] && j < l->d->n_in; j++)
+            *made_of |= (unsigned)(g->values[l->build.in[j].id].node == i) << j;
+    }
+    heed__release(h, needed);
+    return HEED_OK;
+}
+
+/* Is v made of the tokens, and of no other sequence that may have lengths of its own? */
+static heed_status is_of_tokens(rows_look *l, heed_value v, bool *yes)
+{
+    const heed_doctor_sequences *s = l->d->c->sequences;
+    unsigned made_of = 0;
+
+    TRY(inputs_of(l, v, &made_of));
+    *yes = made_of >> s->tokens & 1;
+    for (int i = 0; i < l->d->n_in; i++)
+        if (i != s->tokens && made_of >> i & 1 && l->d->in[i].type.rank > 1)
+            *yes = false;
+    return HEED_OK;
+}
+
 /* v for the probe; {0}: keys are not the tokens. */
 static heed_value padding_as_values(rows_look *l, const heed_type *k, heed_dtype dtype)
 {
@@ -89,12 +126,16 @@ static heed_status watch_node(rows_look *l, uint32_t index)
     heed_value in[AT_INPUTS] = { { 0 } }, out[AT_OUTPUTS], v;
     const heed_type q = heed_value_type(b, n.in[AT_Q]), k = heed_value_type(b, n.in[AT_K]);
     watched_rows *w = &l->at[l->n];
-    bool plain;
+    bool plain, of_tokens = false;
 
     for (int i = 0; i < n.n_in; i++)
         in[i] = n.in[i];
     plain = a.normaliser == HEED_NORMALISER_SOFTMAX && !a.plus_one && !in[AT_SINK].id && k.dims[2] > 1;
     v = padding_as_values(l, &k, q.dtype);
+    if (v.id) {
+        TRY(is_of_tokens(l, in[AT_K], &of_tokens));
+        v = of_tokens ? v : (heed_value){ 0 };
+    }
     if (!plain && !v.id)
         return HEED_OK;
     *w = (watched_rows){ .node = index,

@@ -91,8 +91,9 @@ static heed_status csv_rows(csv_reading *r, const file_bytes *file, heed_type *t
         }
         at = next ? next + 1 : end;
     }
-    return type->dims[0] ? HEED_OK
-                         : heed__fail_at(r->err, HEED_ERR_FORMAT, r->path, "%s: there is no row in it", r->path);
+    return type->dims[0]
+               ? HEED_OK
+               : heed__fail_at(r->err, HEED_ERR_FORMAT, r->path, "%s: there is no row in it", r->path);
 }
 
 heed_status heed__csv_read(heed_tensor *out, heed_context *ctx, const char *path, heed_error *err)

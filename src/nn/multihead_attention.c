@@ -158,6 +158,8 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
     a = o->cache ? heed__kv_cache_attend(b, o->cache, p.q, p.k, p.v, &spec)
                  : heed_attention(b, p.q, p.k, p.v, &spec);
     heed_tap(b, "weights", a.weights);
+    if (a.mean.id)
+        heed_tap(b, "mean", a.mean);
     if (weights)
         *weights = a.weights;
     y = heed_linear(

@@ -47,12 +47,14 @@ const char *heed__attend_name(int i)
 
 bool heed__attend_differentiable(int i)
 {
-    return i < ATTEND_TENSORS || (i < ATTEND_DOUT && heed__attention_tensors[i - ATTEND_TENSORS].differentiable);
+    return i < ATTEND_TENSORS ||
+           (i < ATTEND_DOUT && heed__attention_tensors[i - ATTEND_TENSORS].differentiable);
 }
 
 static unsigned attend_dtypes(int i)
 {
-    return i >= ATTEND_TENSORS && i < ATTEND_DOUT ? heed__attention_tensors[i - ATTEND_TENSORS].dtypes : FLOATS;
+    return i >= ATTEND_TENSORS && i < ATTEND_DOUT ? heed__attention_tensors[i - ATTEND_TENSORS].dtypes
+                                                  : FLOATS;
 }
 
 static int attend_input(const char *name)
@@ -140,7 +142,8 @@ static size_t attend_bytes(const heed_type *t)
 
 void *heed__attend_memory(heed_attend *a, const heed_type *type)
 {
-    return heed__arena_alloc(&a->arena, (size_t)i64_max(1, heed_type_count(type)), heed_dtype_size(type->dtype));
+    return heed__arena_alloc(&a->arena, (size_t)i64_max(1, heed_type_count(type)),
+                             heed_dtype_size(type->dtype));
 }
 
 heed_status heed_attend_add(heed_attend *a, const char *name, heed_tensor tensor, heed_error *err)
@@ -179,10 +182,9 @@ static heed_status attend_metadata(heed_attend *a, const heed_safetensors *f, he
         const char *value, *key = heed_safetensors_key(f, i, &value);
         const struct {
             const char *key, **to;
-        } texts[] = { { "spec", &a->spec },
-                      { "expect", &a->expect },
-                      { "reason", &a->reason },
-                      { "note", &a->note } };
+        } texts[] = {
+            { "spec", &a->spec }, { "expect", &a->expect }, { "reason", &a->reason }, { "note", &a->note }
+        };
         double *const number = strcmp(key, "atol") == 0   ? &a->atol
                                : strcmp(key, "rtol") == 0 ? &a->rtol
                                                           : NULL;
@@ -378,8 +380,7 @@ static heed_status make_gradients(making_of *m, heed_error *err)
         dy[n_y++] = heed__as(m->b, m->in[slot], is.dtype);
     }
     if (n_y == 0)
-        return heed__fail(err, HEED_ERR_SPEC,
-                          "gradients need an upstream one: give dout, dweights or dlse");
+        return heed__fail(err, HEED_ERR_SPEC, "gradients need an upstream one: give dout, dweights or dlse");
     for (int i = 0; i < ATTEND_DOUT; i++)
         if (m->in[i].id && heed__attend_differentiable(i)) {
             from[n] = i;
@@ -408,7 +409,8 @@ static heed_status make_graph(making_of *m, heed_error *err)
         if (heed__attend_name(i))
             make_input(m, i);
         if (i >= ATTEND_TENSORS && i < ATTEND_DOUT && m->in[i].id)
-            *(heed_value *)(void *)((char *)&s + heed__attention_tensors[i - ATTEND_TENSORS].offset) = m->in[i];
+            *(heed_value *)(void *)((char *)&s + heed__attention_tensors[i - ATTEND_TENSORS].offset) =
+                m->in[i];
     }
     if (s.combine.dropout.p > 0 && !s.in.dropout_keep.id) {
         a->rng[0] = a->text->seed;
@@ -456,7 +458,8 @@ static heed_status attend_bind(heed_attend *a, heed_error *err)
     for (int i = 0; i < a->results.n; i++) {
         heed_tensor *t = &a->results.at[i].tensor;
 
-        t->data = heed__alloc(a->ctx->heap, (size_t)heed_type_count(&t->type), heed_dtype_size(t->type.dtype));
+        t->data =
+            heed__alloc(a->ctx->heap, (size_t)heed_type_count(&t->type), heed_dtype_size(t->type.dtype));
         if (!t->data)
             return heed__fail_memory(err, attend_bytes(&t->type));
     }
@@ -518,13 +521,13 @@ heed_status heed_attend_run(heed_attend *a, heed_error *err)
     int n_in;
 
     if (!a->plan)
-        return heed__fail(err, HEED_ERR_USAGE, "nothing is built: call heed_attend_build before heed_attend_run");
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "nothing is built: call heed_attend_build before heed_attend_run");
     if (!a->session)
         TRY(attend_bind(a, err));
     n_in = heed_plan_inputs(a->plan);
     for (int i = 0; i < n_in; i++)
-        in[i] = a->bound[i] >= 0 ? a->given[a->bound[i]]
-                                 : (heed_tensor){ HEED_TYPE(HEED_I64, 2), a->rng };
+        in[i] = a->bound[i] >= 0 ? a->given[a->bound[i]] : (heed_tensor){ HEED_TYPE(HEED_I64, 2), a->rng };
     for (int i = 0; i < a->results.n; i++)
         out[i] = a->results.at[i].tensor;
     TRY(heed_session_run(a->session, a->id, in, n_in, out, a->results.n, err));
@@ -562,7 +565,8 @@ heed_status heed_attend_write(const heed_attend *a, const char *path, heed_error
     const heed_pair pair = { "spec", a->json };
 
     if (!a->ran)
-        return heed__fail(err, HEED_ERR_USAGE, "nothing is computed: call heed_attend_run before heed_attend_write");
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "nothing is computed: call heed_attend_run before heed_attend_write");
     for (int i = 0; i < a->results.n; i++)
         named[i] = (heed_named_tensor){ a->results.at[i].name, a->results.at[i].tensor };
     return heed_safetensors_write(a->ctx, path, named, a->results.n, &pair, 1, err);

@@ -79,8 +79,8 @@ static void page_table(text *t, const heed_attend *a, const heed_attend_stage *s
             if (page_masked(a, s, at))
                 heed__text_add(t, "<td class=\"none\"></td>");
             else
-                heed__text_add(t, "<td style=\"--heat:%.3f\">%.6f</td>", most > 0 && isfinite(x) ? fabs(x) / most : 0,
-                               x);
+                heed__text_add(t, "<td style=\"--heat:%.3f\">%.6f</td>",
+                               most > 0 && isfinite(x) ? fabs(x) / most : 0, x);
         }
         heed__text_add(t, "</tr>\n");
     }
@@ -93,14 +93,16 @@ static void page_stage(text *t, const heed_attend *a, const heed_attend_stage *s
 
     heed__format(number, sizeof number, "%d", s->number);
     heed__text_add(t, "<section class=\"stage\" data-step=\"%d\">\n", s->number);
-    heed__page_say(t, "h2", "Step {0}: {1}", (const char *const[]){ number, page_steps[s->number - 1].name }, 2);
+    heed__page_say(t, "h2", "Step {0}: {1}", (const char *const[]){ number, page_steps[s->number - 1].name },
+                   2);
     heed__text_add(t, "\n<code class=\"formula\">");
     heed__page_escape(t, s->formula);
     heed__text_add(t, "</code>\n");
     heed__page_say(t, "p", page_steps[s->number - 1].does, NULL, 0);
     if (!s->used)
         heed__page_say(t, "p class=\"muted\"",
-                       "The descriptor changes nothing here: the numbers are those of the step before.", NULL, 0);
+                       "The descriptor changes nothing here: the numbers are those of the step before.", NULL,
+                       0);
     if (s->number >= PAGE_Z && s->number < PAGE_SUMS)
         heed__page_say(t, "p class=\"muted\"", "Empty cells are masked.", NULL, 0);
     for (int64_t b = 0; b < s->dims[0]; b++)
@@ -111,9 +113,11 @@ static void page_stage(text *t, const heed_attend *a, const heed_attend_stage *s
 
 static void page_buttons(text *t, const heed_attend *a)
 {
-    heed__text_add(t, "<div class=\"switches scripted\"><button id=\"previous\" type=\"button\" data-i18n>Previous</button> "
-                      "<button id=\"next\" type=\"button\" data-i18n>Next</button></div>\n"
-                      "<ol class=\"steps\" data-i18n-label=\"Steps\" aria-label=\"Steps\">\n");
+    heed__text_add(
+        t,
+        "<div class=\"switches scripted\"><button id=\"previous\" type=\"button\" data-i18n>Previous</button> "
+        "<button id=\"next\" type=\"button\" data-i18n>Next</button></div>\n"
+        "<ol class=\"steps\" data-i18n-label=\"Steps\" aria-label=\"Steps\">\n");
     for (int n = 1; n <= PAGE_STEPS; n++) {
         const heed_attend_stage s = heed_attend_stage_at(a, n);
 
@@ -134,7 +138,8 @@ static void page_all(text *t, const heed_attend *a)
     heed__format(args[0], sizeof args[0], "%lld", (long long)a->given[ATTEND_Q].type.dims[2]);
     heed__format(args[1], sizeof args[1], "%lld", (long long)a->given[ATTEND_K].type.dims[2]);
     heed__page_begin(t, &p);
-    heed__page_say(t, "p", "Thirteen steps from queries and keys to the result, for {0} queries and {1} keys.",
+    heed__page_say(t, "p",
+                   "Thirteen steps from queries and keys to the result, for {0} queries and {1} keys.",
                    (const char *const[]){ args[0], args[1] }, 2);
     if (!heed_attend_stage_at(a, PAGE_Z).number)
         heed__page_say(t, "p", "Linear attention has no scores: it begins with step 8.", NULL, 0);
@@ -142,7 +147,8 @@ static void page_all(text *t, const heed_attend *a)
     heed__page_escape(t, a->json);
     heed__text_add(t, "</pre></details>\n");
     heed__page_say(t, "p class=\"muted\"",
-                   "Left and right arrow keys go from step to step, Home and End to the first and the last.", NULL, 0);
+                   "Left and right arrow keys go from step to step, Home and End to the first and the last.",
+                   NULL, 0);
     page_buttons(t, a);
     for (int n = 1; n <= PAGE_STEPS; n++) {
         const heed_attend_stage s = heed_attend_stage_at(a, n);

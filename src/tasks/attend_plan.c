@@ -14,7 +14,7 @@
 static bool plan_is_part(const op_def *op)
 {
     return op == &heed__op_attention || op == &heed__op_attention_grad || op == &heed__op_attention_probe ||
-           op == &heed__op_linear_attention;
+           op == &heed__op_linear_attention || op == &heed__op_linear_attention_grad;
 }
 
 /* Nodes that a result needs: marked from the outputs back. */
@@ -41,6 +41,7 @@ static heed_status plan_describe(heed_attend *a, const node *n, heed_attend_part
     const op_call c = heed__plan_call(a->ctx, a->graph, n, in, out);
     const op_kernel *k;
     text passed;
+    bool lost;
 
     heed__text_init(&passed, a->ctx->heap, 0);
     k = heed__plan_kernel(n->op, &c, HEED_KERNELS_FAST, &passed);
@@ -50,10 +51,11 @@ static heed_status plan_describe(heed_attend *a, const node *n, heed_attend_part
                              .flops = n->op->flops ? n->op->flops(&c) : 0 };
     if (a->opts.kernel == HEED_ATTEND_REFERENCE) {
         p->kernel = "reference";
-        p->passed_over = "all of them (--kernel reference)";
+        p->passed_over = "";
     }
+    lost = passed.failed || !p->passed_over;
     heed__text_release(&passed);
-    return p->passed_over ? HEED_OK : heed__fail_memory(err, passed.size);
+    return lost ? heed__fail_memory(err, sizeof *p) : HEED_OK;
 }
 
 heed_status heed__attend_parts(heed_attend *a, heed_error *err)
@@ -78,10 +80,10 @@ heed_status heed__attend_streams(const heed_attend *a, heed_error *err)
 {
     for (int i = 0; i < a->n_parts; i++)
         if (strcmp(a->parts[i].kernel, "reference") == 0)
-            return heed__fail(err, HEED_ERR_MISSING,
-                              "--kernel streaming does not serve this %s: %s; auto takes the reference",
-                              a->parts[i].op,
-                              a->parts[i].passed_over[0] ? a->parts[i].passed_over : "it has no streaming kernel");
+            return heed__fail(
+                err, HEED_ERR_MISSING,
+                "--kernel streaming does not serve this %s: %s; auto takes the reference", a->parts[i].op,
+                a->parts[i].passed_over[0] ? a->parts[i].passed_over : "it has no streaming kernel");
     return HEED_OK;
 }
 
@@ -121,7 +123,8 @@ static heed_status tiles_check_graph(const heed_attend *a, int64_t tk, heed_erro
         good = good && p[i] >= 0 && p[i] <= p[i + 1] && p[i + 1] <= edges;
     for (int64_t e = 0; e < edges; e++)
         good = good && k[e] >= 0 && k[e] < tk;
-    return good ? HEED_OK : heed__fail(err, HEED_ERR_LIMIT, "graph_indptr and graph_indices are no CSR of the keys");
+    return good ? HEED_OK
+                : heed__fail(err, HEED_ERR_LIMIT, "graph_indptr and graph_indices are no CSR of the keys");
 }
 
 static attention_mask tiles_mask(const heed_attend *a, int64_t b, int64_t h)
@@ -138,8 +141,8 @@ static attention_mask tiles_mask(const heed_attend *a, int64_t b, int64_t h)
 
     m.length = i64_max(0, i64_min(m.tk, integer_of(a, "lengths", b, m.tk)));
     m.q_length = i64_max(0, i64_min(m.tq, integer_of(a, "q_lengths", b, m.tq)));
-    m.offset = heed__attention_offset(
-        integer_of(a, "offset", b, s->offset.set ? s->offset.value : m.tk - m.tq));
+    m.offset =
+        heed__attention_offset(integer_of(a, "offset", b, s->offset.set ? s->offset.value : m.tk - m.tq));
     m.left = i64_min(m.left, (int64_t)1 << 40);
     m.right = i64_min(m.right, (int64_t)1 << 40);
     m.stride = i64_min(m.stride, (int64_t)1 << 40);
@@ -197,7 +200,8 @@ static heed_status tiles_all(const heed_attend *a, heed_attend_cost *c, heed_err
             attention_mask m = tiles_mask(a, b, h);
 
             if (globals && h == 0)
-                heed__attention_globals(sets, sets + keys, globals->data, globals->type.dims[0], tk, q[2], m.offset);
+                heed__attention_globals(sets, sets + keys, globals->data, globals->type.dims[0], tk, q[2],
+                                        m.offset);
             if (globals) {
                 m.global_keys = sets;
                 m.global_rows = sets + keys;

@@ -24,10 +24,11 @@ static heed_status probe_value(text *json, const char *name, size_t name_size, c
 
         if (n == 0 || i + n > size || (value[i] == '0' && n > 1) ||
             (i + n < size && (value[i + n] != separator || i + n + 1 == size)))
-            return heed__fail(err, HEED_ERR_USAGE,
-                              "--probe: \"%.*s\" is no value of %.*s: a number (topk:8), some with + (rows:0+5) "
-                              "or two with x (pooled:16x16)",
-                              size < 40 ? (int)size : 40, value, (int)name_size, name);
+            return heed__fail(
+                err, HEED_ERR_USAGE,
+                "--probe: \"%.*s\" is no value of %.*s: a number (topk:8), some with + (rows:0+5) "
+                "or two with x (pooled:16x16)",
+                size < 40 ? (int)size : 40, value, (int)name_size, name);
         heed__text_put(json, value + i, n);
         i += n;
         if (i < size) {

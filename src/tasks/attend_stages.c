@@ -153,7 +153,8 @@ static void turn_row(const heed_attention_spec *s, double *x, int64_t width, int
     }
 }
 
-static double *turned(attend_stages *m, const double *x, int64_t heads, int64_t steps, int64_t width, bool queries)
+static double *turned(attend_stages *m, const double *x, int64_t heads, int64_t steps, int64_t width,
+                      bool queries)
 {
     double *y = numbers(m, m->batch * heads * steps * width);
 
@@ -222,7 +223,8 @@ static double additive(const attend_stages *m, int64_t b, int64_t h, int64_t i, 
     double sum = 0;
 
     for (int64_t a = 0; a < width; a++) {
-        double x = dot(wq + a * m->dq, query(m, b, h, i), m->dq) + dot(wk + a * m->dk, key(m, b, h, j), m->dk);
+        double x =
+            dot(wq + a * m->dq, query(m, b, h, i), m->dq) + dot(wk + a * m->dk, key(m, b, h, j), m->dk);
 
         if (number(m, "add_b"))
             x += number(m, "add_b")[head_of(m, "add_b", h) * width + a];
@@ -399,10 +401,12 @@ static bool near(const attend_stages *m, int64_t b, int64_t h, int64_t i, int64_
         keep = keep && ((d < n && d > -n) || d % n == 0);
     if (s->mask.block[0]) {
         const heed_type *t = type_of(m, "block_keep");
-        const int64_t down = i64_ceil_div(m->tq, s->mask.block[0]), across = i64_ceil_div(m->tk, s->mask.block[1]);
+        const int64_t down = i64_ceil_div(m->tq, s->mask.block[0]),
+                      across = i64_ceil_div(m->tk, s->mask.block[1]);
 
-        keep = keep && truth(m, "block_keep")[((t->rank == 3 ? h : 0) * down + i / s->mask.block[0]) * across +
-                                              j / s->mask.block[1]];
+        keep =
+            keep && truth(m, "block_keep")[((t->rank == 3 ? h : 0) * down + i / s->mask.block[0]) * across +
+                                           j / s->mask.block[1]];
     }
     if (integer(m, "globals")) {
         const int64_t count = type_of(m, "globals")->dims[0];
@@ -445,7 +449,8 @@ static double most_of(const double *z, const bool *keep, int64_t n)
 }
 
 /* m e^z / (sum m e^z + e^sink); factor NULL: 1. */
-static double by_exp(double *w, const double *z, const bool *keep, int64_t n, const double *factor, double sink)
+static double by_exp(double *w, const double *z, const bool *keep, int64_t n, const double *factor,
+                     double sink)
 {
     double most = fmax(most_of(z, keep, n), sink), sum = 0;
     bool any = false;
@@ -506,7 +511,8 @@ static void by_entmax(double *w, const double *z, const bool *keep, int64_t n, d
         w[j] /= sum;
 }
 
-static double normalised(attend_stages *m, int64_t b, int64_t h, int64_t i, double *w, double *factor, bool *chosen)
+static double normalised(attend_stages *m, int64_t b, int64_t h, int64_t i, double *w, double *factor,
+                         bool *chosen)
 {
     const heed_attention_spec *s = m->s;
     const double *z = m->s_now + cell(m, b, h, i, 0);
@@ -526,11 +532,12 @@ static double normalised(attend_stages *m, int64_t b, int64_t h, int64_t i, doub
         return NAN;
     case HEED_NORMALISER_SIGMOID:
         for (int64_t j = 0; j < m->tk; j++)
-            w[j] = keep[j] ? 1 / (1 + exp(-(z[j] + per_head(m, "sigmoid_bias", h,
-                                                            s->normaliser.bias.set
-                                                                ? (double)s->normaliser.bias.value
-                                                                : 0))))
-                           : 0;
+            w[j] =
+                keep[j]
+                    ? 1 / (1 + exp(-(z[j] + per_head(m, "sigmoid_bias", h,
+                                                     s->normaliser.bias.set ? (double)s->normaliser.bias.value
+                                                                            : 0))))
+                    : 0;
         return NAN;
     case HEED_NORMALISER_TOPK:
         return by_largest(w, z, keep, m->tk, s->normaliser.k, chosen);
@@ -538,14 +545,15 @@ static double normalised(attend_stages *m, int64_t b, int64_t h, int64_t i, doub
         return by_largest(w, z, keep, m->tk, 1, chosen);
     case HEED_NORMALISER_ADAPTIVE_SPAN:
         for (int64_t j = 0; j < m->tk; j++)
-            factor[j] = fmax(0, fmin(1, (ramp + per_head(m, "span", h, 0) -
-                                         fabs((double)distance_of(m, b, i, j))) /
-                                            ramp));
+            factor[j] =
+                fmax(0, fmin(1, (ramp + per_head(m, "span", h, 0) - fabs((double)distance_of(m, b, i, j))) /
+                                    ramp));
         return by_exp(w, z, keep, m->tk, factor, -INFINITY);
     case HEED_NORMALISER_SOFTMAX:
     case HEED_NORMALISER_LINEAR:
     default:
-        return by_exp(w, z, keep, m->tk, NULL, per_head(m, "sink", h, s->normaliser.plus_one ? 0 : -INFINITY));
+        return by_exp(w, z, keep, m->tk, NULL,
+                      per_head(m, "sink", h, s->normaliser.plus_one ? 0 : -INFINITY));
     }
 }
 
@@ -648,7 +656,8 @@ static double *gated(attend_stages *m, const double *x)
 
 /* ---- all ---- */
 
-static void note(attend_stages *m, int n, const char *name, const char *formula, bool used, const double *values)
+static void note(attend_stages *m, int n, const char *name, const char *formula, bool used,
+                 const double *values)
 {
     const bool result = n >= 12;
     const int64_t count = result ? m->batch * m->heads * m->tq * m->dv : m->cells;
@@ -738,15 +747,15 @@ static void prepare(attend_stages *m)
     m->failed = m->failed || !m->offset || !m->lengths || !m->q_lengths || !m->keep;
     for (int64_t b = 0; !m->failed && b < m->batch; b++) {
         m->offset[b] = integer(m, "offset") ? integer(m, "offset")[b]
-                       : m->s->offset.set  ? m->s->offset.value
-                                           : m->tk - m->tq;
+                       : m->s->offset.set   ? m->s->offset.value
+                                            : m->tk - m->tq;
         m->offset[b] = clip(m->offset[b], -bound, bound);
         m->lengths[b] = integer(m, "lengths") ? clip(integer(m, "lengths")[b], 0, m->tk) : m->tk;
         m->q_lengths[b] = integer(m, "q_lengths") ? clip(integer(m, "q_lengths")[b], 0, m->tq) : m->tq;
     }
     for (int64_t n = 0; !m->failed && n < m->cells; n++)
-        m->keep[n] = kept(m, n / (m->heads * m->tq * m->tk), n / (m->tq * m->tk) % m->heads, n / m->tk % m->tq,
-                          n % m->tk);
+        m->keep[n] = kept(m, n / (m->heads * m->tq * m->tk), n / (m->tq * m->tk) % m->heads,
+                          n / m->tk % m->tq, n % m->tk);
 }
 
 static void widen(attend_stages *m)
@@ -784,8 +793,8 @@ heed_status heed_attend_stages(heed_attend *a, heed_error *err)
     q = &a->given[ATTEND_Q].type;
     k = &a->given[ATTEND_K].type;
     v = &a->given[ATTEND_V].type;
-    if (heed_type_count(q) > CELLS_MOST || heed_type_count(k) > CELLS_MOST || heed_type_count(v) > CELLS_MOST ||
-        q->dims[0] * q->dims[1] * q->dims[2] > CELLS_MOST ||
+    if (heed_type_count(q) > CELLS_MOST || heed_type_count(k) > CELLS_MOST ||
+        heed_type_count(v) > CELLS_MOST || q->dims[0] * q->dims[1] * q->dims[2] > CELLS_MOST ||
         q->dims[0] * q->dims[1] * q->dims[2] * k->dims[2] > CELLS_MOST)
         return heed__fail(err, HEED_ERR_LIMIT, "step by step is for small examples: at most %lld scores",
                           (long long)CELLS_MOST);
@@ -832,6 +841,7 @@ const double *heed_attend_log_sums(const heed_attend *a, int second)
 {
     const attention_attrs defined = { .normaliser = a->text ? (int)a->text->spec.normaliser.kind : 0 };
 
-    return a->stages && heed__attention_has_lse(&defined) && second >= 0 && second < 2 ? a->stages->lse[second]
-                                                                                        : NULL;
+    return a->stages && heed__attention_has_lse(&defined) && second >= 0 && second < 2
+               ? a->stages->lse[second]
+               : NULL;
 }

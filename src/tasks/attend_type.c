@@ -1,4 +1,5 @@
-/* Typed input: "[[1,2],[3,4]]", a .json, .npy or .csv file, as q, k or v [B,H,T,D]. */
+/* Typed input: "[[1,2],[3,4]]", a .json, .npy or .csv file, as q, k or v [B,H,T,D]. It is read and computed in f64, so that six
+ * decimals are the same on every machine. */
 
 #include "tasks/attend.h"
 
@@ -9,13 +10,12 @@
 #include "formats/json_read.h"
 #include "formats/numbers.h"
 
-#include <math.h>
 #include <string.h>
 
 /* [T] are rows of one number; heads and sequences of one are added in front. */
 static heed_status type_add(heed_attend *a, const char *name, heed_tensor t, heed_error *err)
 {
-    heed_type to = { .dtype = HEED_F32, .rank = 4, .dims = { 1, 1, 1, 1 } };
+    heed_type to = { .dtype = HEED_F64, .rank = 4, .dims = { 1, 1, 1, 1 } };
     const int first = t.type.rank == 1 ? 2 : 4 - t.type.rank;
 
     if (t.type.rank < 1 || t.type.rank > 4)
@@ -35,7 +35,7 @@ static heed_status type_add(heed_attend *a, const char *name, heed_tensor t, hee
 /* Sizes of the first element of each level: the others must have the same. */
 static heed_status type_sizes(heed_type *t, const char *name, const json_t *j, heed_error *err)
 {
-    *t = (heed_type){ .dtype = HEED_F32 };
+    *t = (heed_type){ .dtype = HEED_F64 };
     for (; json_is_array(j); j = json_array_get(j, 0)) {
         if (t->rank == 4)
             return heed__fail(err, HEED_ERR_SHAPE, "--%s has more than four levels of brackets", name);
@@ -44,21 +44,18 @@ static heed_status type_sizes(heed_type *t, const char *name, const json_t *j, h
             break;
     }
     return t->rank ? HEED_OK
-                   : heed__fail(err, HEED_ERR_FORMAT, "--%s must be a list of numbers: [1,2] or [[1,2],[3,4]]", name);
+                   : heed__fail(err, HEED_ERR_FORMAT,
+                                "--%s must be a list of numbers: [1,2] or [[1,2],[3,4]]", name);
 }
 
-static heed_status type_fill(float **to, const char *name, const heed_type *t, int level, const json_t *j,
+static heed_status type_fill(double **to, const char *name, const heed_type *t, int level, const json_t *j,
                              heed_error *err)
 {
     if (level == t->rank) {
-        const double value = json_number_value(j);
-
         if (!json_is_number(j))
             return heed__fail(err, HEED_ERR_FORMAT, "--%s: something %s stands where a number should", name,
                               json_is_array(j) ? "in brackets" : "that is no number");
-        if (!isfinite((float)value))
-            return heed__fail(err, HEED_ERR_LIMIT, "--%s: %g is more than f32 holds", name, value);
-        *(*to)++ = (float)value;
+        *(*to)++ = json_number_value(j);
         return HEED_OK;
     }
     if (!json_is_array(j) || (int64_t)json_array_size(j) != t->dims[level])
@@ -75,7 +72,7 @@ static heed_status type_json(heed_attend *a, const char *name, const char *json,
 {
     json_t *j = NULL;
     heed_tensor t = { .data = NULL };
-    float *at;
+    double *at;
     heed_status st;
 
     STEP(heed__json_read(&j, a->ctx, json, size, name, err));
@@ -107,6 +104,21 @@ static bool type_ends(const char *path, const char *end)
     return n > m && strcmp(path + n - m, end) == 0;
 }
 
+/* The same numbers as doubles, in a block of their own. */
+static heed_status type_widen(heed_attend *a, heed_tensor *t, heed_error *err)
+{
+    const int64_t n = heed_type_count(&t->type);
+    double *wide = heed__alloc(a->ctx->heap, (size_t)n, sizeof *wide);
+
+    if (!wide)
+        return heed__fail_memory(err, (uint64_t)n * sizeof *wide);
+    for (int64_t i = 0; i < n; i++)
+        wide[i] = (double)((const float *)t->data)[i];
+    heed__release(a->ctx->heap, t->data);
+    t->data = wide;
+    return HEED_OK;
+}
+
 static heed_status type_file(heed_attend *a, const char *name, const char *path, heed_error *err)
 {
     file_bytes file = { NULL, 0 };
@@ -119,6 +131,7 @@ static heed_status type_file(heed_attend *a, const char *name, const char *path,
     } else {
         STEP(type_ends(path, ".npy") ? heed__npy_floats(&t, a->ctx, path, err)
                                      : heed__csv_read(&t, a->ctx, path, err));
+        STEP(type_widen(a, &t, err));
         STEP(type_add(a, name, t, err));
     }
 done:
@@ -135,9 +148,9 @@ heed_status heed_attend_type(heed_attend *a, const char *name, const char *given
         return heed__fail(err, HEED_ERR_USAGE, "q, k and v may be typed, %s may not", name);
     if (type_ends(given, ".npy") || type_ends(given, ".csv") || type_ends(given, ".json"))
         return type_file(a, name, given, err);
-    if (*at == '[' || *at == '{' || strchr("-0123456789", *at))
+    if (*at == '[')
         return type_json(a, name, given, strlen(given), err);
-    return heed__fail(err, HEED_ERR_USAGE,
-                      "--%s: write numbers, like [1,2] or [[1,2],[3,4]], or the path of a .npy, .csv or .json file",
-                      name);
+    return heed__fail(
+        err, HEED_ERR_USAGE,
+        "--%s: write numbers, like [1,2] or [[1,2],[3,4]], or the path of a .npy, .csv or .json file", name);
 }

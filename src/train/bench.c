@@ -6,12 +6,11 @@
  * first-level cache, each of one thread and times the number of threads. */
 
 #include "base/arena.h"
-#include "base/context.h"
 #include "base/error.h"
 #include "cpu/peak.h"
 #include "cpu/rows.h"
 #include "models/models.h"
-#include <heed/bench.h>
+#include "train/bench.h"
 #include <heed/nn.h>
 #include <heed/train.h>
 
@@ -19,27 +18,12 @@
 #include <string.h>
 
 #define ROUNDS 7
+#define ROUNDS_MOST 99
 #define SIZES 6
 #define L1_FLOATS 4096         /* 16 KiB: two of them lie in any first-level cache */
 #define READ_FLOATS (16 << 20) /* 64 MiB: more than a share of most last-level caches */
 
-typedef struct bench {
-    heed_context *ctx;
-    heed_error *err;
-    const char *filter;
-    heed_bench_fn *each;
-    void *user;
-    double seconds;
-    double gflops, read_gbs, l1_gbs; /* peaks of one thread */
-    heed_profile *profile; /* off but for one run of each row; NULL: none */
-    int told;
-    bool peaks;
-} bench;
-
-/* What is timed: one run, again and again. */
-typedef heed_status bench_fn(void *user, heed_error *err);
-
-static bool bench_wanted(const bench *b, const char *name)
+bool heed__bench_wanted(const bench *b, const char *name)
 {
     return !b->filter || strstr(name, b->filter);
 }
@@ -77,40 +61,49 @@ static heed_status bench_record(bench *b, const char *name, bench_fn *fn, void *
     return st;
 }
 
-/* `work` and `peak`: operations or bytes of one run, and what all threads of the row could do in a second. */
-static heed_status bench_time(bench *b, heed_bench_row row, double work, double peak, bench_fn *fn,
-                              void *user)
+heed_status heed__bench_tell(bench *b, const heed_bench_row *row)
 {
-    double sorted[ROUNDS], once;
+    b->told++;
+    if (b->each(b->user, row))
+        return heed__fail(b->err, HEED_ERR_STOPPED, "the benchmarks were stopped after %d rows", b->told);
+    return HEED_OK;
+}
+
+heed_status heed__bench_time(bench *b, heed_bench_row row, double work, double peak, bench_fn *fn, void *user,
+                             double *best)
+{
+    double sorted[ROUNDS_MOST], once;
     int64_t runs = 1;
 
+    if (b->list)
+        return heed__bench_tell(b, &row);
     TRY(bench_round(fn, user, 1, &once, b->err)); /* caches, pages, plans */
-    TRY(bench_round(fn, user, 1, &once, b->err));
-    if (once < b->seconds / ROUNDS)
-        runs = (int64_t)(b->seconds / ROUNDS / (once > 1e-9 ? once : 1e-9)) + 1;
-    for (int i = 0; i < ROUNDS; i++) {
+    if (once < b->seconds)                        /* what is long anyway is warm after one run */
+        TRY(bench_round(fn, user, 1, &once, b->err));
+    if (once < b->seconds / b->rounds)
+        runs = (int64_t)(b->seconds / b->rounds / (once > 1e-9 ? once : 1e-9)) + 1;
+    for (int i = 0; i < b->rounds; i++) {
         double seconds;
 
         TRY(bench_round(fn, user, runs, &seconds, b->err));
         bench_insert(sorted, i, seconds);
     }
     TRY(bench_record(b, row.name, fn, user));
-    row.rounds = ROUNDS;
+    row.rounds = b->rounds;
     row.best = sorted[0];
-    row.median = sorted[ROUNDS / 2];
+    row.median = sorted[b->rounds / 2];
     row.rate = row.unit != HEED_BENCH_SECONDS && row.best > 0 ? work / row.best * 1e-9 : 0;
     row.peak = row.unit != HEED_BENCH_SECONDS ? peak : 0;
-    b->told++;
-    if (b->each(b->user, &row))
-        return heed__fail(b->err, HEED_ERR_STOPPED, "the benchmarks were stopped after %d rows", b->told);
-    return HEED_OK;
+    if (best)
+        *best = row.best;
+    return heed__bench_tell(b, &row);
 }
 
-static heed_status bench_peaks(bench *b)
+heed_status heed__bench_peaks(bench *b)
 {
     float *block = NULL;
 
-    if (b->peaks)
+    if (b->peaks || b->list)
         return HEED_OK;
     block = heed__alloc(b->ctx->heap, READ_FLOATS, sizeof *block);
     if (!block)
@@ -179,43 +172,6 @@ static void build_conv_dw(heed_builder *b, const int64_t *s)
     conv_gradient(b, s, true);
 }
 
-/* size: batch, heads, tokens, width of a head */
-static heed_value attention_of(heed_builder *b, const int64_t *s, bool causal, heed_value qkv[3])
-{
-    static const char *const names[] = { "q", "k", "v" };
-
-    for (int i = 0; i < 3; i++)
-        qkv[i] = heed_input(b, names[i], HEED_TYPE(HEED_F32, s[0], s[1], s[2], s[3]));
-    return heed_attention(b, qkv[0], qkv[1], qkv[2], &(heed_attention_spec){ .mask.causal = causal }).out;
-}
-
-static void build_attention(heed_builder *b, const int64_t *s)
-{
-    heed_value qkv[3];
-
-    heed_output(b, "out", attention_of(b, s, false, qkv));
-}
-
-static void build_attention_causal(heed_builder *b, const int64_t *s)
-{
-    heed_value qkv[3];
-
-    heed_output(b, "out", attention_of(b, s, true, qkv));
-}
-
-static void build_attention_both_ways(heed_builder *b, const int64_t *s)
-{
-    static const char *const names[] = { "dq", "dk", "dv" };
-    heed_value qkv[3], d[3];
-    heed_value y = attention_of(b, s, false, qkv);
-    heed_value dy = heed_input(b, "dy", heed_value_type(b, y));
-
-    heed_grad_of(b, &y, &dy, 1, qkv, 3, d);
-    heed_output(b, "out", y);
-    for (int i = 0; i < 3; i++)
-        heed_output(b, names[i], d[i]);
-}
-
 #define BUILD_UNARY(name, call)                                                                              \
     static void build_##name(heed_builder *b, const int64_t *s)                                              \
     {                                                                                                        \
@@ -273,11 +229,6 @@ static const graph_case graph_cases[] = {
     { "conv", build_conv, { 32, 64, 64, 32 }, HEED_BENCH_GFLOPS },
     { "conv dx", build_conv_dx, { 32, 64, 64, 32 }, HEED_BENCH_GFLOPS },
     { "conv dw", build_conv_dw, { 32, 64, 64, 32 }, HEED_BENCH_GFLOPS },
-    { "attention", build_attention, { 128, 4, 49, 16 }, HEED_BENCH_GFLOPS },
-    { "attention", build_attention, { 4, 8, 512, 64 }, HEED_BENCH_GFLOPS },
-    { "attention causal", build_attention_causal, { 4, 8, 512, 64 }, HEED_BENCH_GFLOPS },
-    { "attention forward and backward", build_attention_both_ways, { 128, 4, 49, 16 }, HEED_BENCH_GFLOPS },
-    { "attention forward and backward", build_attention_both_ways, { 4, 8, 512, 64 }, HEED_BENCH_GFLOPS },
     { "op relu", build_relu, { 4096, 1024 }, HEED_BENCH_GBS },
     { "op add", build_add, { 4096, 1024 }, HEED_BENCH_GBS },
     { "op exp", build_exp, { 4096, 1024 }, HEED_BENCH_GBS },
@@ -291,99 +242,19 @@ static const graph_case graph_cases[] = {
     { "op max_pool", build_max_pool, { 128, 64, 28 }, HEED_BENCH_GBS },
 };
 
-typedef struct graph_run {
-    heed_context *ctx;
-    heed_weights *weights;
-    heed_plan *plan;
-    heed_session *session;
-    heed_tensor *tensors; /* inputs, then outputs */
-    int id, n_in, n_out;
-    double bytes;
-} graph_run;
-
-static void graph_run_release(graph_run *r)
+static void graph_name(char to[BENCH_NAME], const graph_case *c)
 {
-    for (int i = 0; r->tensors && i < r->n_in + r->n_out; i++)
-        heed__release(r->ctx->heap, r->tensors[i].data);
-    heed__release(r->ctx->heap, r->tensors);
-    heed_session_free(r->session);
-    heed_plan_free(r->plan);
-    heed_weights_free(r->weights);
+    size_t n = (size_t)snprintf(to, BENCH_NAME, "%s ", c->name);
+
+    for (int i = 0; i < SIZES && c->size[i] && n < BENCH_NAME; i++)
+        n += (size_t)snprintf(to + n, BENCH_NAME - n, "%s%lld", i ? "x" : "", (long long)c->size[i]);
 }
 
-/* Numbers in [-1, 1), all different patterns; indices 0 .. 9. */
-static void fill(heed_tensor *t)
+static void graph_build(heed_builder *b, const void *what)
 {
-    const int64_t n = heed_type_count(&t->type);
-    uint32_t state = 1;
+    const graph_case *c = what;
 
-    for (int64_t i = 0; i < n; i++) {
-        state = state * 1664525u + 1013904223u;
-        if (t->type.dtype == HEED_I64)
-            ((int64_t *)t->data)[i] = i % 10;
-        else
-            ((float *)t->data)[i] = (float)(int32_t)state * 0x1p-31f;
-    }
-}
-
-static heed_status graph_tensors(graph_run *r, heed_error *err)
-{
-    heap *h = r->ctx->heap;
-
-    r->n_in = heed_plan_inputs(r->plan);
-    r->n_out = heed_plan_outputs(r->plan);
-    r->tensors = heed__alloc(h, (size_t)r->n_in + (size_t)r->n_out, sizeof *r->tensors);
-    if (!r->tensors)
-        return heed__fail_memory(err, 0);
-    for (int i = 0; i < r->n_in + r->n_out; i++) {
-        heed_tensor *t = &r->tensors[i];
-
-        t->type =
-            i < r->n_in ? heed_plan_input_type(r->plan, i) : heed_plan_output_type(r->plan, i - r->n_in);
-        t->data = heed__alloc(h, (size_t)heed_type_count(&t->type), heed_dtype_size(t->type.dtype));
-        if (!t->data)
-            return heed__fail_memory(err, (uint64_t)heed_type_count(&t->type));
-        fill(t);
-        r->bytes += (double)heed_type_count(&t->type) * (double)heed_dtype_size(t->type.dtype);
-    }
-    return HEED_OK;
-}
-
-static heed_status graph_prepare(graph_run *r, const graph_case *c, heed_error *err)
-{
-    heed_builder *builder = NULL;
-    heed_graph *graph = NULL;
-    heed_status st;
-
-    STEP(heed_builder_new(&builder, r->ctx, err));
-    heed_set_mode(builder, HEED_TRAIN);
-    c->build(builder, c->size);
-    STEP(heed_builder_finish(&graph, builder, err));
-    STEP(heed_plan_new(&r->plan, r->ctx, graph, NULL, err));
-    STEP(heed_weights_new(&r->weights, r->ctx, err));
-    STEP(heed_weights_init(r->weights, graph, 0, err));
-    STEP(heed_session_new(&r->session, r->ctx, r->weights, NULL, err));
-    STEP(heed_session_add(r->session, r->plan, &r->id, err));
-    STEP(graph_tensors(r, err));
-done:
-    heed_graph_free(graph);
-    heed_builder_free(builder);
-    return st;
-}
-
-static heed_status graph_once(void *user, heed_error *err)
-{
-    graph_run *r = user;
-
-    return heed_session_run(r->session, r->id, r->tensors, r->n_in, r->tensors + r->n_in, r->n_out, err);
-}
-
-static void graph_name(char to[96], const graph_case *c)
-{
-    size_t n = (size_t)snprintf(to, 96, "%s ", c->name);
-
-    for (int i = 0; i < SIZES && c->size[i] && n < 96; i++)
-        n += (size_t)snprintf(to + n, 96 - n, "%s%lld", i ? "x" : "", (long long)c->size[i]);
+    c->build(b, c->size);
 }
 
 static heed_status bench_graphs(bench *b)
@@ -392,23 +263,28 @@ static heed_status bench_graphs(bench *b)
 
     for (size_t i = 0; i < sizeof graph_cases / sizeof *graph_cases; i++) {
         const graph_case *c = &graph_cases[i];
-        graph_run r = { .ctx = b->ctx };
-        char name[96];
+        bench_graph g = { 0 };
+        char name[BENCH_NAME];
+        heed_bench_row row = { .name = name, .threads = threads, .unit = c->unit };
         double work, peak;
         heed_status st;
 
         graph_name(name, c);
-        if (!bench_wanted(b, name))
+        if (!heed__bench_wanted(b, name))
             continue;
-        TRY(bench_peaks(b));
-        STEP(graph_prepare(&r, c, b->err));
-        heed_session_profile(r.session, b->profile);
-        work = c->unit == HEED_BENCH_GFLOPS ? heed_plan_describe(r.plan).flops : r.bytes;
+        TRY(heed__bench_peaks(b));
+        STEP(heed__bench_prepare(&g, b->ctx, graph_build, c, NULL, b->list ? BENCH_PLAN : BENCH_SESSION,
+                                 b->err));
+        row.block_bytes = heed_plan_describe(g.plan).block_bytes;
+        if (!b->list) {
+            heed_session_profile(g.session, b->profile);
+            STEP(heed__bench_memory(&g, &row, b->err));
+        }
+        work = c->unit == HEED_BENCH_GFLOPS ? heed_plan_describe(g.plan).flops : g.bytes;
         peak = threads * (c->unit == HEED_BENCH_GFLOPS ? b->gflops : b->read_gbs);
-        STEP(bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = c->unit }, work, peak,
-                        graph_once, &r));
+        STEP(heed__bench_time(b, row, work, peak, heed__bench_once, &g, NULL));
     done:
-        graph_run_release(&r);
+        heed__bench_release(&g);
         TRY(st);
     }
     return HEED_OK;
@@ -441,15 +317,14 @@ static void build_decode(heed_builder *b, const int64_t *s)
 
         (void)snprintf(name, sizeof name, "layers.%lld", (long long)i);
         x = heed_encoder_layer(b, name, x, c->heads,
-                               &(heed_encoder_layer_opts){ .feedforward = 4 * c->width,
-                                                           .norm = HEED_PRE_NORM,
-                                                           .cache = &cache });
+                               &(heed_encoder_layer_opts){
+                                   .feedforward = 4 * c->width, .norm = HEED_PRE_NORM, .cache = &cache });
     }
     heed_output(b, "y", x);
 }
 
 /* Steps at one and the same length: the row that each appends is taken back outside of the clock. */
-static heed_status decode_times(const bench *b, graph_run *r, const decode_case *c, double *sorted,
+static heed_status decode_times(const bench *b, bench_graph *g, const decode_case *c, double *sorted,
                                 int *steps)
 {
     const double until = heed__os_seconds() + b->seconds;
@@ -458,9 +333,9 @@ static heed_status decode_times(const bench *b, graph_run *r, const decode_case 
     for (; n < DECODE_STEPS && (n < DECODE_FEWEST || heed__os_seconds() < until); n++) {
         const double began = heed__os_seconds();
 
-        TRY(graph_once(r, b->err));
+        TRY(heed__bench_once(g, b->err));
         bench_insert(sorted, n, heed__os_seconds() - began);
-        TRY(heed_kv_cache_rewind(r->weights, "decoder", HEED_EVERY_SEQUENCE, c->past, b->err));
+        TRY(heed_kv_cache_rewind(g->weights, "decoder", HEED_EVERY_SEQUENCE, c->past, b->err));
     }
     *steps = n;
     return HEED_OK;
@@ -472,29 +347,33 @@ static heed_status decode_row(bench *b, const char *name, int64_t index, double 
     const int threads = heed_context_threads(b->ctx);
     const graph_case what = { .build = build_decode, .size = { index } };
     heed_bench_row row = { .name = name, .threads = threads, .unit = HEED_BENCH_GBS };
-    graph_run r = { .ctx = b->ctx };
+    bench_graph g = { 0 };
     heed_tensor length;
     heed_status st;
 
-    STEP(graph_prepare(&r, &what, b->err));
-    length = heed_weights_find(r.weights, "kv_cache.decoder.length");
+    STEP(heed__bench_prepare(&g, b->ctx, graph_build, &what, NULL, b->list ? BENCH_PLAN : BENCH_SESSION,
+                             b->err));
+    row.block_bytes = heed_plan_describe(g.plan).block_bytes;
+    if (b->list) {
+        STEP(heed__bench_tell(b, &row));
+        goto done;
+    }
+    length = heed_weights_find(g.weights, "kv_cache.decoder.length");
     for (int64_t i = 0; i < c->batch; i++)
         ((int64_t *)length.data)[i] = c->past;
-    heed_session_profile(r.session, b->profile);
-    STEP(graph_once(&r, b->err)); /* caches, pages */
-    STEP(heed_kv_cache_rewind(r.weights, "decoder", HEED_EVERY_SEQUENCE, c->past, b->err));
-    STEP(decode_times(b, &r, c, seconds, &row.rounds));
-    STEP(bench_record(b, name, graph_once, &r));
+    heed_session_profile(g.session, b->profile);
+    STEP(heed__bench_once(&g, b->err)); /* caches, pages */
+    STEP(heed_kv_cache_rewind(g.weights, "decoder", HEED_EVERY_SEQUENCE, c->past, b->err));
+    STEP(decode_times(b, &g, c, seconds, &row.rounds));
+    STEP(bench_record(b, name, heed__bench_once, &g));
     row.best = seconds[0];
     row.median = seconds[row.rounds / 2];
     row.p99 = seconds[(int64_t)row.rounds * 99 / 100];
-    row.rate = (double)heed_plan_describe(r.plan).weight_bytes / row.best * 1e-9; /* parameters and cache */
+    row.rate = (double)heed_plan_describe(g.plan).weight_bytes / row.best * 1e-9; /* parameters and cache */
     row.peak = threads * b->read_gbs;
-    b->told++;
-    if (b->each(b->user, &row))
-        st = heed__fail(b->err, HEED_ERR_STOPPED, "the benchmarks were stopped after %d rows", b->told);
+    st = heed__bench_tell(b, &row);
 done:
-    graph_run_release(&r);
+    heed__bench_release(&g);
     return st;
 }
 
@@ -508,14 +387,14 @@ static heed_status bench_decode(bench *b)
         return heed__fail_memory(b->err, DECODE_STEPS * sizeof *seconds);
     for (size_t i = 0; i < sizeof decode_cases / sizeof *decode_cases; i++) {
         const decode_case *c = &decode_cases[i];
-        char name[96];
+        char name[BENCH_NAME];
 
         (void)snprintf(name, sizeof name, "attention decode step %lldx%lldx%lldx%lldx%lld",
                        (long long)c->batch, (long long)c->past, (long long)c->width, (long long)c->heads,
                        (long long)c->layers);
-        if (!bench_wanted(b, name))
+        if (!heed__bench_wanted(b, name))
             continue;
-        STEP(bench_peaks(b));
+        STEP(heed__bench_peaks(b));
         STEP(decode_row(b, name, (int64_t)i, seconds));
     }
 done:
@@ -576,14 +455,14 @@ static heed_status bench_rows(bench *b)
         (void)snprintf(name, sizeof name, "%s", row_names[i]);
         for (char *p = name; *p; p++)
             *p = (char)(*p >= 'A' && *p <= 'Z' ? *p - 'A' + 'a' : *p);
-        if (!bench_wanted(b, name))
+        if (!heed__bench_wanted(b, name))
             continue;
         r.unary = i < ROW_UNARY_COUNT ? i : -1;
         r.binary = i - ROW_UNARY_COUNT;
         bytes = (double)(i < ROW_UNARY_COUNT ? 2 : 3) * L1_FLOATS * sizeof(float);
-        STEP(bench_peaks(b));
-        STEP(bench_time(b, (heed_bench_row){ .name = name, .threads = 1, .unit = HEED_BENCH_GBS }, bytes,
-                        b->l1_gbs, row_once, &r));
+        STEP(heed__bench_peaks(b));
+        STEP(heed__bench_time(b, (heed_bench_row){ .name = name, .threads = 1, .unit = HEED_BENCH_GBS },
+                              bytes, b->l1_gbs, row_once, &r, NULL));
     }
 done:
     heed__release(b->ctx->heap, memory);
@@ -619,8 +498,8 @@ static heed_status model_prepare(model_run *m, heed_context *ctx, int64_t batch,
     m->logits.data = heed__arena_alloc(&m->arena, (size_t)batch * 10, sizeof(float));
     if (!m->config || !m->x.data || !m->y.data || !m->logits.data)
         return heed__fail_memory(err, 0);
-    fill(&m->x);
-    fill(&m->y);
+    heed__bench_fill(&m->x, 1);
+    heed__bench_fill(&m->y, 1);
     TRY(heed__fields_default(m->architecture->fields, m->config, &m->arena, err));
     return heed_model_new(&m->model, ctx, m->architecture->build, m->config, NULL, err);
 }
@@ -670,15 +549,15 @@ static heed_status bench_train(bench *b, const char *name, int threads)
     model_run m = { 0 };
     heed_status st;
 
-    STEP(bench_peaks(b));
+    STEP(heed__bench_peaks(b));
     STEP(model_prepare(&m, b->ctx, 128, b->err));
     STEP(heed_trainer_new(
         &m.trainer, m.model,
         &(heed_trainer_opts){ .optimizer = HEED_ADAMW, .lr = HEED_SET(1e-4f), .clip_norm = 1 }, b->err));
     heed_trainer_profile(m.trainer, b->profile);
     STEP(model_step(&m, b->err));
-    STEP(bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = HEED_BENCH_GFLOPS },
-                    heed_trainer_report(m.trainer).flops, threads * b->gflops, model_step, &m));
+    STEP(heed__bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = HEED_BENCH_GFLOPS },
+                          heed_trainer_report(m.trainer).flops, threads * b->gflops, model_step, &m, NULL));
 done:
     model_release(&m);
     return st;
@@ -690,12 +569,12 @@ static heed_status bench_forward(bench *b, const char *name, int threads, int64_
     const heed_plan *plan;
     heed_status st;
 
-    STEP(bench_peaks(b));
+    STEP(heed__bench_peaks(b));
     STEP(model_prepare(&m, b->ctx, batch, b->err));
     heed_model_profile(m.model, b->profile);
     STEP(heed_model_plan(m.model, &m.x.type, 1, &plan, b->err));
-    STEP(bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = HEED_BENCH_GFLOPS },
-                    heed_plan_describe(plan).flops, threads * b->gflops, model_forward, &m));
+    STEP(heed__bench_time(b, (heed_bench_row){ .name = name, .threads = threads, .unit = HEED_BENCH_GFLOPS },
+                          heed_plan_describe(plan).flops, threads * b->gflops, model_forward, &m, NULL));
 done:
     model_release(&m);
     return st;
@@ -708,14 +587,15 @@ static heed_status bench_models(bench *b)
                       start[] = "start to the first prediction";
     const int threads = heed_context_threads(b->ctx);
 
-    if (bench_wanted(b, train))
+    if (heed__bench_wanted(b, train))
         TRY(bench_train(b, train, threads));
-    if (bench_wanted(b, many))
+    if (heed__bench_wanted(b, many))
         TRY(bench_forward(b, many, threads, 128));
-    if (bench_wanted(b, one))
+    if (heed__bench_wanted(b, one))
         TRY(bench_forward(b, one, threads, 1));
-    if (bench_wanted(b, start))
-        TRY(bench_time(b, (heed_bench_row){ .name = start, .threads = threads }, 0, 0, model_start, b));
+    if (heed__bench_wanted(b, start))
+        TRY(heed__bench_time(b, (heed_bench_row){ .name = start, .threads = threads }, 0, 0, model_start, b,
+                             NULL));
     return HEED_OK;
 }
 
@@ -728,11 +608,17 @@ heed_status heed_bench_run(heed_context *ctx, const heed_bench_opts *opts, heed_
                 .user = user,
                 .filter = opts ? opts->filter : NULL,
                 .profile = opts ? opts->profile : NULL,
-                .seconds = opts && opts->seconds > 0 ? opts->seconds : 0.25 };
+                .seconds = opts && opts->seconds > 0 ? opts->seconds : 0.25,
+                .rounds = opts && opts->rounds > 0 ? opts->rounds : ROUNDS,
+                .list = opts && opts->what == HEED_BENCH_LIST };
 
     if (b.profile)
         heed_profile_switch(b.profile, HEED_PROFILE_OFF);
+    if (b.rounds > ROUNDS_MOST)
+        return heed__fail(err, HEED_ERR_USAGE, "a benchmark has at most %d rounds, not %d", ROUNDS_MOST,
+                          b.rounds);
     TRY(bench_graphs(&b));
+    TRY(heed__bench_attention(&b));
     TRY(bench_decode(&b));
     TRY(bench_models(&b));
     TRY(bench_rows(&b));

@@ -15,4 +15,8 @@ const attention_ops LEVEL_NAME(attention_ops) = {
     .rows_forward = LEVEL_NAME(attention_rows_forward),
     .rows_sums = LEVEL_NAME(attention_rows_sums),
     .rows_backward = LEVEL_NAME(attention_rows_backward),
+    .linear_bytes = LEVEL_NAME(attention_linear_bytes),
+    .linear_backward_bytes = LEVEL_NAME(attention_linear_backward_bytes),
+    .linear_forward = LEVEL_NAME(attention_linear_forward),
+    .linear_backward = LEVEL_NAME(attention_linear_backward),
 };

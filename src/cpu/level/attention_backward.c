@@ -8,10 +8,17 @@
 #include "cpu/level/attention_level.h"
 #include "cpu/level/attention_terms.h"
 
+/* A tile of keys: on end, in rows, and the sums of its rows; rows of k_width and v_width floats. */
+typedef struct backward_keys {
+    float *k_tile, *v_tile, *k, *dk, *dv;
+    int64_t first, keys;
+} backward_keys;
+
+#define TOGETHER 2 /* tiles for which a block of queries is packed once */
+
 typedef struct backward_block {
-    float *q, *dout, *p, *ds; /* panels */
-    float *k_tile, *v_tile;   /* on end */
-    float *k, *dk, *dq, *dv;  /* rows of k_width and v_width floats: keys, sums of a tile, dq of a block */
+    float *q, *dout, *p, *ds, *dq; /* panels; dq in rows */
+    backward_keys tile[TOGETHER];
     int64_t k_width, v_width;
 } backward_block;
 
@@ -21,23 +28,28 @@ static int64_t backward_areas(backward_block *b, int64_t dk, int64_t dv, void *c
     const bool narrow =
         dk <= PANEL / 2 && dv <= PANEL / 2; /* q and dout side by side: half as many lines of L1 */
     const int64_t q = panels(dk) * TILE_FLOATS, dout = panels(dv) * TILE_FLOATS;
+    const int64_t keys = (dk + dv + k_width) * PANEL, sums = (k_width + v_width) * PANEL;
 
     if (b) {
         b->k_width = k_width;
         b->v_width = v_width;
-        b->k_tile = scratch[0];
-        b->v_tile = b->k_tile + dk * PANEL;
+        for (int64_t t = 0; t < TOGETHER; t++) {
+            backward_keys *tile = &b->tile[t];
+
+            tile->k = (float *)scratch[0] + t * keys;
+            tile->k_tile = tile->k + k_width * PANEL;
+            tile->v_tile = tile->k_tile + dk * PANEL;
+            tile->dk = (float *)scratch[2] + t * sums;
+            tile->dv = tile->dk + k_width * PANEL;
+        }
         b->q = scratch[1];
         b->dout = b->q + (narrow ? PANEL / 2 : q);
-        b->k = scratch[2];
-        b->dk = b->k + k_width * PANEL;
-        b->dq = b->dk + k_width * PANEL;
-        b->dv = b->dq + k_width * PANEL;
         b->p = scratch[3];
         b->ds = b->p + TILE_FLOATS;
+        b->dq = b->ds + TILE_FLOATS;
     }
-    return kernel_max(kernel_max((dk + dv) * PANEL, narrow ? q : q + dout),
-                      kernel_max((3 * k_width + v_width) * PANEL, 2 * TILE_FLOATS));
+    return kernel_max(kernel_max(TOGETHER * keys, narrow ? q : q + dout),
+                      kernel_max(TOGETHER * sums, 2 * TILE_FLOATS + k_width * PANEL));
 }
 
 size_t LEVEL_NAME(attention_backward_bytes)(int64_t dk, int64_t dv)
@@ -45,40 +57,57 @@ size_t LEVEL_NAME(attention_backward_bytes)(int64_t dk, int64_t dv)
     return (size_t)backward_areas(NULL, dk, dv, NULL) * sizeof(float);
 }
 
+/* Rows that are soon needed, on their way from memory while other work is done: tiles are read column by column, which the CPU does
+ * not foresee. */
+static void backward_fetch(const float *x, int64_t step, int64_t begin, int64_t end, int64_t n)
+{
+    for (int64_t i = begin; i < end; i++)
+        for (int64_t p = 0; p < n; p += 16)
+            __builtin_prefetch(x + i * step + p, 0, 2);
+}
+
 /* delta_i = sum dout_i out_i: one chain in rising d, as in dP. A row with one weight of 1 has out = v, hence delta = dP to the
  * bit and a gradient of exactly 0, however large v is. */
 static void backward_deltas(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end)
 {
-    for (int64_t i = begin; i < end; i += 4) { /* four rows: their chains hide each other's latency */
-        const float *x[4], *y[4];
-        float sum[4] = { 0 };
+    /* So many columns are turned on end at a time: rows are lanes, and hide each other's latency. */
+    enum { COLUMNS = 16 };
+    float x[COLUMNS * PANEL], y[COLUMNS * PANEL];
 
-        for (int64_t r = 0; r < 4; r++) {
-            const int64_t row = kernel_min(i + r, end - 1);
+    for (int64_t i = begin; i < end; i += PANEL) {
+        const int64_t n = kernel_min(PANEL, end - i), vectors = kernel_ceil(n, VL);
+        vf sum[PANEL / VL] = { { 0 } };
 
-            x[r] = u->dout + row * u->dout_step;
-            y[r] = u->out + row * h->dv;
+        for (int64_t p = 0; p < h->dv; p += COLUMNS) {
+            const int64_t width = kernel_min(COLUMNS, h->dv - p);
+
+            pack_tile(x, u->dout + i * u->dout_step + p, u->dout_step, n, width);
+            pack_tile(y, u->out + i * h->dv + p, h->dv, n, width);
+            for (int64_t v = 0; v < vectors; v++)
+                for (int64_t q = 0; q < width; q++)
+                    sum[v] = vfma(vload(x + q * PANEL + v * VL), vload(y + q * PANEL + v * VL), sum[v]);
         }
-        for (int64_t p = 0; p < h->dv; p++) {
-            UNROLL for (int r = 0; r < 4; r++) sum[r] = sfma(x[r][p], y[r][p], sum[r]);
-        }
-        for (int64_t r = 0; r < kernel_min(4, end - i); r++)
-            u->delta[i + r] = sum[r];
+        memcpy(u->delta + i, sum, (size_t)n * sizeof(float));
     }
 }
 
 void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstream *u, int64_t begin,
                                   int64_t end)
 {
-    const int64_t last = kernel_max(begin, kernel_min(end, h->mask.q_length));
+    const int64_t last = kernel_max(begin, kernel_min(end, h->mask.q_length)),
+                  keys = kernel_min(h->mask.length, TOGETHER * PANEL);
 
+    if (begin == 0) {
+        backward_fetch(h->k, h->k_step, 0, keys, h->dk);
+        backward_fetch(h->v, h->v_step, 0, keys, h->dv);
+        backward_fetch(h->q, h->q_step, 0, kernel_min(last, PANEL), h->dk);
+    }
     backward_deltas(h, u, begin, last);
     for (int64_t i = begin; u->dsink_rows && i < end; i++) {
         const bool empty = i >= last || u->lse[i] == MINUS_INF;
 
-        u->dsink_rows[i] = empty ? 0
-                                 : vf_exp(vsplat(h->sink - u->lse[i]))[0] *
-                                       ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
+        u->dsink_rows[i] =
+            empty ? 0 : vf_exp(vsplat(h->sink - u->lse[i]))[0] * ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
     }
 }
 
@@ -200,35 +229,36 @@ static void backward_holes(const backward_block *b, const backward_cells *x, int
 
 /* p and ds of queries [i, i + n) and the tile. */
 static void backward_scores(const attention_head *h, const attention_upstream *u, const backward_block *b,
-                            const backward_cells *x, int64_t i, int64_t n, int64_t first, int64_t keys,
+                            const backward_keys *tile, const backward_cells *x, int64_t i, int64_t n,
                             const uint64_t *words)
 {
     const bool terms = has_terms(h), shaped = h->softcap > 0 || h->temperature != 1 || u->dtemperature_rows;
+    backward_row y;
 
     for (int64_t r = 0, next; r * CELL < n; r = next) {
         const int64_t at = r * CELL, from = x->from[r] * CELL,
-                      width = whole_vectors(kernel_min(keys, x->to[r] * CELL)) - from;
+                      width = whole_vectors(kernel_min(tile->keys, x->to[r] * CELL)) - from;
 
         next = cells_alike(x->from, x->to, r);
         if (width <= 0)
             continue;
         const int64_t end = kernel_min(n, next * CELL);
-        product_scores(b->p + at * PANEL + from, b->q + at * PANEL, PANEL, b->k_tile + from, end - at, width,
-                       h->dk);
-        product_scores(b->ds + at * PANEL + from, b->dout + at * PANEL, PANEL, b->v_tile + from, end - at,
+        product_scores(b->p + at * PANEL + from, b->q + at * PANEL, PANEL, tile->k_tile + from, end - at,
+                       width, h->dk);
+        product_scores(b->ds + at * PANEL + from, b->dout + at * PANEL, PANEL, tile->v_tile + from, end - at,
                        width, h->dv);
         if (terms)
-            add_all_terms(h, b->p + at * PANEL + from, i + at, end - at, first + from, keys - from,
-                          width / VL);
+            add_all_terms(h, b->p + at * PANEL + from, i + at, end - at, tile->first + from,
+                          tile->keys - from, width / VL);
         for (int64_t row = at; row < end; row++) {
-            backward_row y = { .p = b->p + row * PANEL,
-                               .ds = b->ds + row * PANEL,
-                               .word = words ? words[row] : whole_word(keys),
-                               .lse = vsplat(u->lse[i + row]),
-                               .delta = vsplat(u->delta[i + row]),
-                               .dlse = vsplat(u->dlse ? u->dlse[i + row] : 0) };
-
-            backward_weights(h, &y, i + row, first, from / VL, (from + width) / VL, shaped);
+            y.p = b->p + row * PANEL;
+            y.ds = b->ds + row * PANEL;
+            y.word = words ? words[row] : whole_word(tile->keys);
+            y.lse = vsplat(u->lse[i + row]);
+            y.delta = vsplat(u->delta[i + row]);
+            y.dlse = vsplat(u->dlse ? u->dlse[i + row] : 0);
+            y.heat = (vf){ 0 };
+            backward_weights(h, &y, i + row, tile->first, from / VL, (from + width) / VL, shaped);
             if (u->dtemperature_rows)
                 u->dtemperature_rows[i + row] -= vsum_lanes(y.heat) / h->temperature;
         }
@@ -322,17 +352,36 @@ static void backward_terms(const attention_head *h, const attention_upstream *u,
                      first - (i + r + m->offset) + h->row_zero, width);
 }
 
-/* Queries [i, end), at most 64, against the tile of keys from `first` on. */
-static void backward_queries(const attention_head *h, const attention_upstream *u, const backward_block *b,
-                             int64_t i, int64_t end, int64_t first, const uint64_t *words, bool dk, bool dv)
+/* dQ rows i .. i+n-1 += scale dS K for `width` keys of the tile from `from` on. */
+static void backward_dq(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                        const backward_keys *tile, const float *ds, int64_t i, int64_t n, int64_t from,
+                        int64_t width)
 {
-    const int64_t n = end - i, keys = kernel_min(PANEL, h->mask.length - first);
+    const bool whole = h->dk == b->k_width;
+    const product_args to = { .a = ds,
+                              .b = tile->k + from * b->k_width,
+                              .b_step = b->k_width,
+                              .c = whole ? u->dq + i * h->dk : b->dq,
+                              .c_step = b->k_width,
+                              .k = width,
+                              .onto = whole,
+                              .by = h->scale };
+
+    product_as(ROW, &to, n, b->k_width);
+    if (!whole)
+        put_rows(u->dq + i * h->dk, h->dk, b->dq, b->k_width, n, h->dk, true, vsplat(h->scale));
+}
+
+/* Packed queries [i, i + n), at most 64, against a tile. */
+static void backward_queries(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                             const backward_keys *tile, int64_t i, int64_t n, const uint64_t *words, bool dk,
+                             bool dv)
+{
+    const int64_t keys = tile->keys;
     const backward_cells x = cells_of(words, n, whole_word(keys));
     const bool terms = u->dbias || u->drel || u->drow_rel;
 
-    pack_panels(b->q, PANEL, h->q + i * h->q_step, h->q_step, n, h->dk, h->scale);
-    pack_panels(b->dout, PANEL, u->dout + i * u->dout_step, u->dout_step, n, h->dv, 1);
-    backward_scores(h, u, b, &x, i, n, first, keys, words);
+    backward_scores(h, u, b, tile, &x, i, n, words);
     if (words && (dk || dv))
         backward_holes(b, &x, n);
     for (int64_t c = 0, next; c * CELL < keys; c = next) {
@@ -341,11 +390,11 @@ static void backward_queries(const attention_head *h, const attention_upstream *
         next = cells_alike(x.begin, x.end, c);
         const int64_t width = kernel_min(keys, next * CELL) - at;
         if (dv && rows > 0)
-            product_columns(b->dv + at * b->v_width, b->v_width, b->p + row * PANEL + at,
+            product_columns(tile->dv + at * b->v_width, b->v_width, b->p + row * PANEL + at,
                             b->dout + row * PANEL, PANEL, width, h->dv, rows);
         if (dk && rows > 0)
-            product_columns(b->dk + at * b->k_width, b->k_width, b->ds + row * PANEL + at, b->q + row * PANEL,
-                            PANEL, width, h->dk, rows);
+            product_columns(tile->dk + at * b->k_width, b->k_width, b->ds + row * PANEL + at,
+                            b->q + row * PANEL, PANEL, width, h->dk, rows);
     }
     for (int64_t r = 0, next; (u->dq || terms) && r * CELL < n; r = next) {
         const int64_t at = r * CELL, from = x.from[r] * CELL, width = kernel_min(keys, x.to[r] * CELL) - from;
@@ -355,53 +404,88 @@ static void backward_queries(const attention_head *h, const attention_upstream *
             continue;
         const int64_t rows = kernel_min(n, next * CELL) - at;
         const float *ds = b->ds + at * PANEL + from;
-        if (u->dq) {
-            product(ROW, b->dq, b->k_width, ds, b->k + from * b->k_width, b->k_width, rows, b->k_width, width,
-                    false);
-            put_rows(u->dq + (i + at) * h->dk, h->dk, b->dq, b->k_width, rows, h->dk, true, vsplat(h->scale));
-        }
+        if (u->dq)
+            backward_dq(h, u, b, tile, ds, i + at, rows, from, width);
         if (terms)
-            backward_terms(h, u, ds, i + at, rows, first + from, keys - from, whole_vectors(width));
+            backward_terms(h, u, ds, i + at, rows, tile->first + from, keys - from, whole_vectors(width));
     }
 }
 
-/* One tile of keys against the queries of a part: dk and dv of the tile, and its share of dq. */
-static void backward_tile(const attention_head *heads, const attention_upstream *upstream, int64_t group,
-                          const attention_part *part, float *dk, float *dv, const backward_block *b,
-                          int64_t first)
+/* Queries [i, end), at most 64, against tiles whose keys have been packed, or are now. */
+static void backward_tiles(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                           int64_t tiles, bool packed[TOGETHER], int64_t i, int64_t end, bool dk, bool dv)
+{
+    uint64_t words[PANEL];
+    bool fresh = true;
+
+    for (int64_t t = 0; t < tiles; t++) {
+        const backward_keys *tile = &b->tile[t];
+        const attention_tile kind = heed__attention_words(&h->mask, i, end, tile->first, words);
+
+        if (kind == ATTENTION_SKIP)
+            continue;
+        if (fresh) {
+            pack_panels(b->q, PANEL, h->q + i * h->q_step, h->q_step, end - i, h->dk, h->scale);
+            pack_panels(b->dout, PANEL, u->dout + i * u->dout_step, u->dout_step, end - i, h->dv, 1);
+            fresh = false;
+        }
+        if (!packed[t]) {
+            pack_tile(tile->k_tile, h->k + tile->first * h->k_step, h->k_step, tile->keys, h->dk);
+            pack_tile(tile->v_tile, h->v + tile->first * h->v_step, h->v_step, tile->keys, h->dv);
+            pack(tile->k, b->k_width, h->k + tile->first * h->k_step, h->k_step, tile->keys, h->dk);
+            packed[t] = true;
+        }
+        backward_queries(h, u, b, tile, i, end - i, kind == ATTENTION_PART ? words : NULL, dk, dv);
+    }
+}
+
+/* TOGETHER tiles of keys from `first` on against the queries of a part: dk and dv of the tiles, and their share of dq. */
+static void backward_sweep(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                           const attention_part *part, float *dk, float *dv, backward_block *b, int64_t first,
+                           int64_t last)
 {
     const attention_head *h = heads;
-    const int64_t keys = kernel_min(PANEL, h->mask.length - first);
-    bool packed = false;
-    uint64_t words[PANEL];
+    const int64_t tiles = kernel_min(TOGETHER, kernel_ceil(last - first, PANEL)),
+                  end = kernel_min(last, first + tiles * PANEL),
+                  ahead = kernel_min(last, end + TOGETHER * PANEL);
+    bool packed[TOGETHER] = { false };
 
+    for (int64_t t = 0; t < tiles; t++) {
+        backward_keys *tile = &b->tile[t];
+
+        tile->first = first + t * PANEL;
+        tile->keys = kernel_min(PANEL, h->mask.length - tile->first);
+        if (dk)
+            clear_rows(tile->dk, b->k_width, tile->keys, b->k_width);
+        if (dv)
+            clear_rows(tile->dv, b->v_width, tile->keys, b->v_width);
+    }
+    backward_fetch(h->k, h->k_step, end, ahead, h->dk);
+    backward_fetch(h->v, h->v_step, end, ahead, h->dv);
     if (dk)
-        clear_rows(b->dk, b->k_width, keys, b->k_width);
+        backward_fetch(dk, h->dk, first, end, h->dk);
     if (dv)
-        clear_rows(b->dv, b->v_width, keys, b->v_width);
+        backward_fetch(dv, h->dv, first, end, h->dv);
     for (int64_t g = 0; g < group; g++) {
-        const int64_t last = kernel_min(heads[g].mask.q_length, part->query_end);
+        const attention_head *x = &heads[g];
+        const int64_t stop = kernel_min(x->mask.q_length, part->query_end);
 
-        for (int64_t i = part->query; i < last; i += PANEL) {
-            const int64_t end = kernel_min(last, i + PANEL);
-            const attention_tile kind = heed__attention_words(&heads[g].mask, i, end, first, words);
-
-            if (kind == ATTENTION_SKIP)
-                continue;
-            if (!packed) {
-                pack_tile(b->k_tile, h->k + first * h->k_step, h->k_step, keys, h->dk);
-                pack_tile(b->v_tile, h->v + first * h->v_step, h->v_step, keys, h->dv);
-                pack(b->k, b->k_width, h->k + first * h->k_step, h->k_step, keys, h->dk);
-                packed = true;
-            }
-            backward_queries(&heads[g], &upstream[g], b, i, end, first,
-                             kind == ATTENTION_PART ? words : NULL, dk, dv);
+        for (int64_t i = part->query; i < stop; i += PANEL) {
+            if (first == part->key)
+                backward_fetch(x->q, x->q_step, i + PANEL, kernel_min(stop, i + 2 * PANEL), x->dk);
+            backward_tiles(x, &upstream[g], b, tiles, packed, i, kernel_min(stop, i + PANEL), dk, dv);
         }
     }
-    if (dk)
-        put_rows(dk + first * h->dk, h->dk, b->dk, b->k_width, keys, h->dk, false, vsplat(1.0f));
-    if (dv)
-        put_rows(dv + first * h->dv, h->dv, b->dv, b->v_width, keys, h->dv, false, vsplat(1.0f));
+    for (int64_t t = 0; t < tiles; t++) {
+        const backward_keys *tile = &b->tile[t];
+
+        if (dk)
+            put_rows(dk + tile->first * h->dk, h->dk, tile->dk, b->k_width, tile->keys, h->dk, false,
+                     vsplat(1.0f));
+        if (dv)
+            put_rows(dv + tile->first * h->dv, h->dv, tile->dv, b->v_width, tile->keys, h->dv, false,
+                     vsplat(1.0f));
+    }
 }
 
 /* Rows [begin, end) of width n. */
@@ -424,6 +508,6 @@ void LEVEL_NAME(attention_backward)(const attention_head *heads, const attention
         backward_zero(upstream[g].dq, part->query, part->query_end, h->dk);
     backward_zero(dk, kernel_max(part->key, length), part->key_end, h->dk);
     backward_zero(dv, kernel_max(part->key, length), part->key_end, h->dv);
-    for (int64_t first = part->key; first < last; first += PANEL)
-        backward_tile(heads, upstream, group, part, dk, dv, &b, first);
+    for (int64_t first = part->key; first < last; first += TOGETHER * PANEL)
+        backward_sweep(heads, upstream, group, part, dk, dv, &b, first, last);
 }

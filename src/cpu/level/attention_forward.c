@@ -8,11 +8,11 @@
  * Probes ride along in the same way. With x = s - m, so that w = e^x / l:
  *
  *   entropy = ln l - sum P x / l,  where A = sum P x becomes e^(m - m') (A + l (m - m')) when the maximum moves;
- *   distance = sum P |p - j| / l;  the k largest scores of a row are a heap, which few keys enter;
+ *   distance = sum P |p - j| / l;  the k largest scores of a row: those above a bound are collected;
  *   weights and rows: scores are stored, and become weights once m and l are known. */
 
-#include "cpu/level/attention_terms.h"
 #include "cpu/level/attention_level.h"
+#include "cpu/level/attention_terms.h"
 
 /* A block of queries on its way through the tiles. The shift is m, or 0 while no key was kept. */
 typedef struct forward_block {
@@ -25,14 +25,17 @@ typedef struct forward_block {
     int64_t width;
     bool terms, tracks, reports, drops;
     float *report[ATTENTION_ROWS];     /* where the scores of a row are stored for its weights, or NULL */
-    int64_t n_largest[ATTENTION_ROWS]; /* in the heap of a row */
+    int64_t collected[ATTENTION_ROWS]; /* scores of a row that may be among its largest: above its bound */
+    float bound[ATTENTION_ROWS];
 } forward_block;
 
-/* Some queries of the block against a tile. */
+/* Some queries of the block against a tile, or what they keep of it in whole vectors. */
 typedef struct forward_part {
-    int64_t i, at, n; /* the first, its place in the block, how many */
-    int64_t first, keys, vectors;
-    const uint64_t *words; /* NULL: all keys are kept */
+    int64_t i, at, n;             /* the first query, its place in the block, how many */
+    int64_t skip;                 /* keys of the tile before the first */
+    int64_t first, keys, vectors; /* from there on */
+    int64_t lead, count;          /* the keys that any query keeps lie in [lead, lead + count) */
+    const uint64_t *words;        /* of the tile; NULL: all keys are kept */
 } forward_part;
 
 /* Scores, -inf where not kept; most[r] = their maxima. */
@@ -41,11 +44,12 @@ static void forward_scores(const attention_head *h, const forward_block *b, cons
 {
     const uint64_t all = whole_word(t->keys);
 
-    product_scores(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k, t->n, t->vectors * VL, h->dk);
+    product_scores(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k + t->skip, t->n, t->vectors * VL,
+                   h->dk);
     if (b->terms)
         add_all_terms(h, b->s, t->i, t->n, t->first, t->keys, t->vectors);
     for (int64_t r = 0; r < t->n; r++) {
-        const uint64_t word = t->words ? t->words[r] : all;
+        const uint64_t word = t->words ? t->words[r] >> t->skip : all;
         float *s = b->s + r * PANEL;
         vf m = vsplat(MINUS_INF);
 
@@ -132,17 +136,59 @@ static void forward_weights(const attention_head *h, const forward_block *b, con
     }
 }
 
-/* ---- the largest weights: a heap a row, whose root is the least of them; of equals the higher key is less ---- */
+/* ---- the largest weights ----
+ *
+ * Scores above a bound are collected with their keys; when there are too many, the k largest of them stay and the least of
+ * those is the new bound. A bound that lags behind lets few more in: a long row of random scores needs a handful of selections. Keys are collected in rising order and one that only equals the bound stays outside, so ties go to
+ * the lower key. */
 
-static bool heap_less(const float *z, const int64_t *key, int64_t a, int64_t b)
+enum { FEW = 32 }; /* so many are selected by looking for the largest again and again; more by a heap */
+
+/* The lanes of a mask as bits. */
+VEC_INLINE uint32_t lane_bits(vi mask)
 {
-    return z[a] < z[b] || (!(z[b] < z[a]) && key[a] > key[b]);
+#if LEVEL == 4
+    return (uint32_t)_mm512_movepi32_mask((__m512i)mask);
+#elif LEVEL == 3
+    return (uint32_t)_mm256_movemask_ps((__m256)mask);
+#else
+    return (uint32_t)((mask[0] & 1) | (mask[1] & 2) | (mask[2] & 4) | (mask[3] & 8));
+#endif
 }
 
-static void heap_swap(float *z, int64_t *key, int64_t a, int64_t b)
+/* Takes the `k` largest of n out, in falling order: z[0 .. k-1]. They stay in vectors meanwhile, whose lanes vanish one by one. */
+static void select_few(float *z, int32_t *key, int64_t n, int64_t k)
+{
+    const int64_t vectors = kernel_ceil(n, VL);
+    vf x[ATTENTION_COLLECTED(FEW) / VL];
+    float best[FEW];
+    int32_t best_key[FEW];
+
+    for (int64_t i = n; i % VL; i++)
+        z[i] = MINUS_INF;
+    for (int64_t v = 0; v < vectors; v++)
+        x[v] = vload(z + v * VL);
+    for (int64_t e = 0; e < k; e++) {
+        vf most = x[0];
+        int64_t v = 0;
+        uint32_t here;
+
+        for (int64_t i = 1; i < vectors; i++)
+            most = larger(x[i], most);
+        best[e] = largest(most);
+        while (!(here = lane_bits((vi)(x[v] == vsplat(best[e])))))
+            v++;
+        best_key[e] = key[v * VL + __builtin_ctz(here)];
+        x[v] = vselect((vi)(lane_numbers() == vsplat((float)__builtin_ctz(here))), vsplat(MINUS_INF), x[v]);
+    }
+    memcpy(z, best, (size_t)k * sizeof *z);
+    memcpy(key, best_key, (size_t)k * sizeof *key);
+}
+
+static void swap_scores(float *z, int32_t *key, int64_t a, int64_t b)
 {
     const float x = z[a];
-    const int64_t j = key[a];
+    const int32_t j = key[a];
 
     z[a] = z[b];
     key[a] = key[b];
@@ -150,76 +196,109 @@ static void heap_swap(float *z, int64_t *key, int64_t a, int64_t b)
     key[b] = j;
 }
 
-static void heap_sink(float *z, int64_t *key, int64_t n, int64_t at)
+/* A heap whose root is the least; of equals the higher key is less. */
+static bool heap_less(const float *z, const int32_t *key, int64_t a, int64_t b)
+{
+    return z[a] < z[b] || (!(z[b] < z[a]) && key[a] > key[b]);
+}
+
+static void heap_sink(float *z, int32_t *key, int64_t n, int64_t at)
 {
     for (int64_t child = 2 * at + 1; child < n; child = 2 * at + 1) {
         if (child + 1 < n && heap_less(z, key, child + 1, child))
             child++;
         if (!heap_less(z, key, child, at))
             return;
-        heap_swap(z, key, child, at);
+        swap_scores(z, key, child, at);
         at = child;
     }
 }
 
-/* Keys come in rising order: one that only equals the root of a full heap stays outside. Returns the new size. */
-static int64_t heap_add(float *z, int64_t *key, int64_t n, int64_t most, float x, int64_t j)
+static void select_many(float *z, int32_t *key, int64_t n, int64_t k)
 {
-    if (n == most) {
-        z[0] = x;
-        key[0] = j;
-        heap_sink(z, key, n, 0);
-        return n;
-    }
-    z[n] = x;
-    key[n] = j;
-    for (int64_t at = n; at > 0 && heap_less(z, key, at, (at - 1) / 2); at = (at - 1) / 2)
-        heap_swap(z, key, at, (at - 1) / 2);
-    return n + 1;
-}
-
-static void forward_largest(forward_block *b, const forward_part *t, const attention_result *to,
-                            const float *most)
-{
-    for (int64_t r = 0; r < t->n; r++) {
-        const int64_t row = t->at + r, k = to->topk;
-        float *const z = to->heap + row * k;
-        int64_t *const key = to->heap_keys + row * k;
-        int64_t n = b->n_largest[row];
-
-        if (n == k && !(most[r] > z[0]))
-            continue;
-        for (int64_t v = 0; v < t->vectors; v++) {
-            const float *s = b->s + r * PANEL + v * VL, least = n == k ? z[0] : MINUS_INF;
-
-            if (vany((vi)(vload(s) > vsplat(least))))
-                for (int64_t lane = 0; lane < VL; lane++)
-                    if (s[lane] > (n == k ? z[0] : MINUS_INF))
-                        n = heap_add(z, key, n, k, s[lane], t->first + v * VL + lane);
+    for (int64_t at = k / 2; at >= 0; at--)
+        heap_sink(z, key, k, at);
+    for (int64_t i = k; i < n; i++)
+        if (heap_less(z, key, 0, i)) {
+            swap_scores(z, key, 0, i);
+            heap_sink(z, key, k, 0);
         }
-        b->n_largest[row] = n;
+    for (int64_t left = k - 1; left > 0; left--) {
+        swap_scores(z, key, 0, left);
+        heap_sink(z, key, left, 0);
     }
 }
 
-/* The heap in falling order, as weights. Scores that differ may give one weight: then the lower key is first again. */
-static void forward_list_largest(const forward_block *b, const attention_result *to)
+/* The k largest of a row, in falling order; how many they are. */
+static int64_t select_largest(float *z, int32_t *key, int64_t n, int64_t k)
+{
+    k = kernel_min(n, k);
+    if (k <= FEW)
+        select_few(z, key, n, k);
+    else
+        select_many(z, key, n, k);
+    return k;
+}
+
+/* Adds the scores of a vector that are above the bound, and their keys; a vector behind them is written. */
+VEC_INLINE int64_t collect(float *z, int32_t *key, int64_t n, vf x, vf bound, int32_t first)
+{
+#if LEVEL == 4
+    const __mmask16 above = _mm512_cmp_ps_mask((__m512)x, (__m512)bound, _CMP_GT_OQ);
+    const __m512i keys = _mm512_cvtps_epi32((__m512)lane_numbers());
+
+    _mm512_storeu_ps(z + n, _mm512_maskz_compress_ps(above, (__m512)x));
+    _mm512_storeu_si512(key + n, _mm512_maskz_compress_epi32(above, _mm512_add_epi32(keys, _mm512_set1_epi32(first))));
+    return n + __builtin_popcount(above);
+#else
+    for (uint32_t above = lane_bits((vi)(x > bound)); above; above &= above - 1) {
+        const int lane = __builtin_ctz(above);
+
+        z[n] = x[lane];
+        key[n++] = first + lane;
+    }
+    return n;
+#endif
+}
+
+static void forward_collect(forward_block *b, const forward_part *t, const attention_result *to, const float *most)
+{
+    const int64_t k = to->topk, room = ATTENTION_COLLECTED(k);
+
+    for (int64_t r = 0; r < t->n; r++) {
+        const int64_t row = t->at + r;
+        float *const z = to->collected + row * room;
+        int32_t *const key = to->collected_keys + row * room;
+        int64_t n = b->collected[row];
+        float bound = b->bound[row];
+
+        if (!(most[r] > bound))
+            continue;
+        if (n > 2 * k + VL) {
+            n = select_largest(z, key, n, k);
+            b->bound[row] = bound = z[k - 1];
+        }
+        for (int64_t v = 0; v < t->vectors; v++)
+            n = collect(z, key, n, vload(b->s + r * PANEL + v * VL), vsplat(bound), (int32_t)(t->first + v * VL));
+        b->collected[row] = n;
+    }
+}
+
+/* Scores that differ may give one weight: then the lower key is first again. */
+static void forward_list_largest(forward_block *b, const attention_result *to)
 {
     for (int64_t row = 0; row < b->end - b->begin; row++) {
-        const int64_t k = to->topk, at = (b->begin + row) * k;
-        float *const z = to->heap + row * k;
-        int64_t *const key = to->heap_keys + row * k, n = 0;
+        const int64_t k = to->topk, at = (b->begin + row) * k, room = ATTENTION_COLLECTED(k);
+        float *const z = to->collected + row * room;
+        int32_t *const key = to->collected_keys + row * room;
+        const int64_t some = select_largest(z, key, b->collected[row], k);
+        int64_t n = 0;
 
-        for (int64_t left = b->n_largest[row] - 1; left > 0; left--) {
-            heap_swap(z, key, 0, left);
-            heap_sink(z, key, left, 0);
-        }
-        for (; n < b->n_largest[row]; n++) {
-            z[n] = (exp_down(vsplat(z[n] - b->shift[row])) / vsplat(b->total[row]))[0];
-            if (!(z[n] > 0))
-                break;
+        for (int64_t i = 0; i < some; i += VL)
+            vstore(z + i, exp_down(vload(z + i) - vsplat(b->shift[row])) / vsplat(b->total[row]));
+        for (; n < some && z[n] > 0; n++)
             for (int64_t e = n; e > 0 && z[e - 1] == z[e] && key[e - 1] > key[e]; e--)
-                heap_swap(z, key, e - 1, e);
-        }
+                swap_scores(z, key, e - 1, e);
         for (int64_t e = 0; e < k; e++) {
             if (to->topk_values)
                 to->topk_values[at + e] = e < n ? z[e] : 0;
@@ -408,14 +487,24 @@ size_t LEVEL_NAME(attention_forward_bytes)(int64_t dk, int64_t dv)
     return (size_t)forward_areas(NULL, dk, dv, NULL) * sizeof(float);
 }
 
-/* The vectors that hold kept keys of n rows. */
-static int64_t forward_vectors(const uint64_t *words, int64_t n, uint64_t all)
+/* Queries i .. i+n-1 of the block; false: they keep nothing of the tile. */
+static bool forward_part_of(forward_part *t, int64_t begin, int64_t i, int64_t n, int64_t first, int64_t keys,
+                            const uint64_t *words)
 {
-    uint64_t any = words ? 0 : all;
+    uint64_t any = words ? 0 : whole_word(keys);
 
     for (int64_t r = 0; words && r < n; r++)
-        any |= words[r];
-    return word_vectors(any);
+        any |= words[i - begin + r];
+    if (!any)
+        return false;
+    *t = (forward_part){ .i = i, .at = i - begin, .n = n, .words = words ? words + (i - begin) : NULL };
+    t->skip = __builtin_ctzll(any) / VL * VL;
+    t->first = first + t->skip;
+    t->keys = keys - t->skip;
+    t->vectors = word_vectors(any >> t->skip);
+    t->lead = __builtin_ctzll(any) - t->skip;
+    t->count = PANEL - __builtin_clzll(any) - __builtin_ctzll(any);
+    return true;
 }
 
 static void forward_begin(const attention_head *h, forward_block *b, const attention_result *to)
@@ -435,11 +524,19 @@ static void forward_begin(const attention_head *h, forward_block *b, const atten
         clear_rows(b->entropy, VL, n, VL);
         clear_rows(b->distance, VL, n, VL);
     }
-    if (to->topk)
-        memset(b->n_largest, 0, sizeof b->n_largest);
+    for (int64_t r = 0; to->topk && r < n; r++) {
+        b->collected[r] = 0;
+        b->bound[r] = MINUS_INF;
+    }
     forward_reported(h, b, to);
     pack_panels(b->q, ATTENTION_ROWS, h->q + b->begin * h->q_step, h->q_step,
                 kernel_min(b->end, h->mask.q_length) - b->begin, h->dk, h->scale);
+}
+
+/* Dense rows of whole vectors are used where they lie. Rows that are far apart may share their places in a cache. */
+static bool packs_values(const attention_head *h)
+{
+    return h->dv % VL != 0 || h->v_step != h->dv;
 }
 
 void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_result *to, int64_t begin,
@@ -461,33 +558,32 @@ void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_resu
 
         if (kind == ATTENTION_SKIP)
             continue;
-        pack_tile(b.k, h->k + first * h->k_step, h->k_step, keys, h->dk);
-        pack(b.v, b.width, h->v + first * h->v_step, h->v_step, keys, h->dv);
-        for (int64_t i = begin; i < end; i += GROUP) {
-            const int64_t n = kernel_min(GROUP, end - i);
-            const uint64_t *row_words = kind == ATTENTION_PART ? words + (i - begin) : NULL;
-            const forward_part t = { .i = i,
-                                     .at = i - begin,
-                                     .n = n,
-                                     .first = first,
-                                     .keys = keys,
-                                     .vectors = forward_vectors(row_words, n, whole_word(keys)),
-                                     .words = row_words };
-            float most[GROUP + VL], change[GROUP + VL], moved[GROUP + VL];
+        const float *v = b.v;
 
-            if (t.vectors == 0)
+        pack_tile(b.k, h->k + first * h->k_step, h->k_step, keys, h->dk);
+        if (packs_values(h))
+            pack(b.v, b.width, h->v + first * h->v_step, h->v_step, keys, h->dv);
+        else
+            v = h->v + first * h->v_step;
+        const int64_t group = kind == ATTENTION_PART ? GROUP / 2 : GROUP; /* few keep more nearly the same */
+        for (int64_t i = begin; i < end; i += group) {
+            const int64_t n = kernel_min(group, end - i);
+            float most[GROUP + VL], change[GROUP + VL], moved[GROUP + VL];
+            forward_part t;
+
+            if (!forward_part_of(&t, begin, i, n, first, keys, kind == ATTENTION_PART ? words : NULL))
                 continue;
             forward_scores(h, &b, &t, most);
             if (b.reports)
                 forward_store(&b, &t);
             if (to->topk)
-                forward_largest(&b, &t, to, most);
+                forward_collect(&b, &t, to, most);
             forward_maxima(&b, &t, most, change, moved);
             forward_weights(h, &b, &t, change, moved);
             if (any)
                 scale_rows(b.out + t.at * b.width, b.width, n, change);
-            product(ROW, b.out + t.at * b.width, b.width, b.s, b.v, b.width, n, b.width,
-                    kernel_min(keys, t.vectors * VL), true);
+            product(ROW, b.out + t.at * b.width, b.width, b.s + t.lead, v + (t.skip + t.lead) * b.width, b.width,
+                    n, b.width, t.count, true);
         }
         any = true;
     }

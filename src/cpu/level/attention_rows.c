@@ -196,7 +196,8 @@ static float distance_of(const attention_head *h, const rows_block *b, int64_t r
         {
             const int64_t at = i + c * VL;
 
-            sum[c] = vfma(vload(w + at), distances(h, b->begin + r, b->first[at / PANEL] + at % PANEL), sum[c]);
+            sum[c] =
+                vfma(vload(w + at), distances(h, b->begin + r, b->first[at / PANEL] + at % PANEL), sum[c]);
         }
     }
     return row_sum(sum);

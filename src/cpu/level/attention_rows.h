@@ -43,8 +43,8 @@ VEC_INLINE vf raw_term(const enum attention_head_score score, vf sum, vf q, vf k
     return vfma(q - k, q - k, sum);
 }
 
-VEC_INLINE void raw_row(const enum attention_head_score score, const attention_head *h, float *s, const float *q,
-                        const float *k_tile, uint64_t word)
+VEC_INLINE void raw_row(const enum attention_head_score score, const attention_head *h, float *s,
+                        const float *q, const float *k_tile, uint64_t word)
 {
     for (int64_t j = 0; j < PANEL; j += STRIDE) {
         vf sum[CHAINS];
@@ -103,7 +103,7 @@ static inline void rows_tile(const attention_head *h, const rows_block *b, int64
     rows_raw(h, b, words);
     rows_scale(b, h->scale);
     if (has_terms(h))
-        add_all_terms(h, b->s, b->begin, b->n, first, keys, PANEL / VL);
+        add_all_terms(h, b->s, b->begin, b->n, first, keys, kernel_ceil(keys, VL));
     for (int64_t r = 0; r < b->n; r++)
         for (int64_t v = 0; v < PANEL / VL; v++)
             vstore(b->z + r * b->step + b->tiles * PANEL + v * VL,
@@ -212,7 +212,8 @@ static inline int64_t count_above(const int32_t *order, int64_t n, int32_t least
 }
 
 /* The k largest above `least` are those above the number returned, and the first *ties that are equal to it. */
-static inline int32_t order_of_largest(const int32_t *order, int64_t n, int64_t k, int32_t least, int64_t *ties)
+static inline int32_t order_of_largest(const int32_t *order, int64_t n, int64_t k, int32_t least,
+                                       int64_t *ties)
 {
     int32_t low = least, high = least;
 
@@ -477,7 +478,8 @@ static inline relative_places places_of(const attention_head *h, int64_t query, 
 }
 
 /* sums[place of j] += x[j] for the tile. */
-static inline void add_by_place(const attention_head *h, float *sums, const float *x, int64_t query, int64_t first)
+static inline void add_by_place(const attention_head *h, float *sums, const float *x, int64_t query,
+                                int64_t first)
 {
     const relative_places p = places_of(h, query, first);
     float low = 0, high = 0;

@@ -15,7 +15,8 @@ typedef struct backward_rows {
     float *v_tile;         /* on end */
     float *k;              /* a tile's keys, rows of k_width floats */
     float *dq;             /* rows of k_width floats */
-    float *dk, *dv;        /* of all keys: rows of k_width and v_width floats; dk of all scores but dot lies in tiles on end */
+    float *dk,
+        *dv; /* of all keys: rows of k_width and v_width floats; dk of all scores but dot lies in tiles on end */
     double *add_v;
     int64_t k_width, v_width;
 } backward_rows;
@@ -51,10 +52,10 @@ static size_t rows_areas(backward_rows *x, int64_t dk, int64_t dv, int64_t tk, v
         x->dq = x->dropped + s;
         x->add_v = (double *)(void *)(x->dq + height * k_width);
     }
-    return (size_t)kernel_max(kernel_max(step * k_width, step * v_width),
-                              kernel_max((3 * height + 1) * step + panels(tk) * 16,
-                                         (dk + k_width + dv) * PANEL + q + dout + 2 * s + height * k_width +
-                                             2 * dk)) *
+    return (size_t)kernel_max(
+               kernel_max(step * k_width, step * v_width),
+               kernel_max((3 * height + 1) * step + panels(tk) * 16,
+                          (dk + k_width + dv) * PANEL + q + dout + 2 * s + height * k_width + 2 * dk)) *
            sizeof(float);
 }
 
@@ -80,8 +81,8 @@ static void add_places(const attention_head *h, float *x, const float *row, int6
 }
 
 /* Row r and tile t: from dout v^T in s to dw; the weights that met v. */
-static void upstream_row(const attention_head *h, const attention_upstream *u, const backward_rows *x, int64_t r,
-                         int64_t t)
+static void upstream_row(const attention_head *h, const attention_upstream *u, const backward_rows *x,
+                         int64_t r, int64_t t)
 {
     const int64_t i = x->b.begin + r, first = x->b.first[t], keys = tile_keys(h, first),
                   at = r * x->b.step + t * PANEL;
@@ -121,8 +122,8 @@ static void backward_upstream(const attention_head *h, const attention_upstream 
         for (int64_t r = 0; r < b->n; r++)
             upstream_row(h, u, x, r, t);
         if (u->dout)
-            product_columns(x->dv + first * x->v_width, x->v_width, x->dropped, x->dout, b->height, keys, h->dv,
-                            b->n);
+            product_columns(x->dv + first * x->v_width, x->v_width, x->dropped, x->dout, b->height, keys,
+                            h->dv, b->n);
     }
 }
 
@@ -133,7 +134,8 @@ static float sum_of_products(const float *x, const float *y, int64_t n)
     vf sum[CHAINS] = { { 0 } };
 
     for (int64_t i = 0; i < n; i += STRIDE) {
-        UNROLL for (int c = 0; c < CHAINS; c++) sum[c] = vfma(vload(x + i + c * VL), vload(y + i + c * VL), sum[c]);
+        UNROLL for (int c = 0; c < CHAINS; c++) sum[c] =
+            vfma(vload(x + i + c * VL), vload(y + i + c * VL), sum[c]);
     }
     return row_sum(sum);
 }
@@ -225,7 +227,8 @@ static double slope_alpha(const attention_head *h, const float *w, const float *
             vd ln;
             const vd s = share_halves(x, power, &ln) / shares;
 
-            da[half] += vwiden(vload(d + i), half) * ((x - s) / (less * less) - (x * ln + s * entropy) / less);
+            da[half] +=
+                vwiden(vload(d + i), half) * ((x - s) / (less * less) - (x * ln + s * entropy) / less);
         }
     return sum_halves(da);
 }
@@ -273,7 +276,8 @@ static void slope_sigmoid(const attention_head *h, const float *z, const float *
 }
 
 /* dz to ds, back through temperature and softcap. */
-static void slope_logits(const attention_head *h, const float *z, float *d, int64_t n, backward_numbers *numbers)
+static void slope_logits(const attention_head *h, const float *z, float *d, int64_t n,
+                         backward_numbers *numbers)
 {
     vf sum[CHAINS] = { { 0 } };
 
@@ -300,8 +304,8 @@ static void slope_logits(const attention_head *h, const float *z, float *d, int6
 }
 
 /* Row r of d: from dw to ds. */
-static void backward_slope(const attention_head *h, const attention_upstream *u, const backward_rows *x, int64_t r,
-                           const rows_told *told, backward_numbers *numbers)
+static void backward_slope(const attention_head *h, const attention_upstream *u, const backward_rows *x,
+                           int64_t r, const rows_told *told, backward_numbers *numbers)
 {
     const rows_block *b = &x->b;
     const float *z = b->z + r * b->step, *w = b->w + r * b->step;
@@ -325,17 +329,16 @@ static void backward_slope(const attention_head *h, const attention_upstream *u,
 
 /* ---- from ds to what made the scores ---- */
 
-static void add_to_bias(const attention_head *h, float *dbias, const float *s, int64_t i, int64_t first,
-                        int64_t keys)
+static void add_to_bias(const attention_upstream *u, const float *s, int64_t i, int64_t first, int64_t keys)
 {
-    float *to = dbias + i * h->bias_row;
+    float *to = u->dbias + i * u->dbias_row;
     vf sum = { 0 };
 
-    for (int64_t j = 0; h->bias_key && j < keys; j++)
+    for (int64_t j = 0; u->dbias_key && j < keys; j++)
         to[first + j] += s[j];
-    for (int64_t v = 0; !h->bias_key && v < PANEL; v += VL)
+    for (int64_t v = 0; !u->dbias_key && v < PANEL; v += VL)
         sum += vload(s + v);
-    if (!h->bias_key)
+    if (!u->dbias_key)
         to[0] += vsum_lanes(sum);
 }
 
@@ -428,7 +431,7 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
 
             memcpy(s, x->d + r * b->step + t * PANEL, PANEL * sizeof *s);
             if (u->dbias)
-                add_to_bias(h, u->dbias, s, i, first, keys);
+                add_to_bias(u, s, i, first, keys);
             for (int64_t j = 0; u->drel && j < keys; j++)
                 u->drel[first - i + h->mask.tq - 1 + j] += s[j];
             if (u->drow_rel)

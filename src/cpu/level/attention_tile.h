@@ -41,7 +41,9 @@ typedef struct product_args {
     const float *a, *b;
     float *c;
     int64_t b_step, c_step, k;
-    bool add;
+    bool add;  /* C is where the chains begin */
+    bool onto; /* C + by A B: the product is made first, then added */
+    float by;
 } product_args;
 
 typedef void product_fn(const product_args *p);
@@ -74,6 +76,15 @@ static inline __attribute__((always_inline)) void product_tile(const bool column
         }
         a += column ? PANEL : 1;
         b += b_step;
+    }
+    if (p->onto) {
+        const vf by = vsplat(p->by);
+
+        UNROLL for (int i = 0; i < h; i++)
+        {
+            UNROLL for (int v = 0; v < w; v++)
+                r[i * w + v] = vfma(r[i * w + v], by, vload(c + i * c_step + v * VL));
+        }
     }
     UNROLL for (int i = 0; i < h; i++)
     {
@@ -128,9 +139,8 @@ enum product_form { ROW, COLUMN };
     [w] = { { NULL, heights(PRODUCT_NAME, w, 0) }, { NULL, heights(PRODUCT_NAME, w, 1) } },
 static product_fn *const product_table[WIDTH + 1][2][15] = { WIDTHS(TABLE) };
 
-/* C [m,n] = A B (+ C), n in whole vectors; A is one panel. */
-static void product(enum product_form form, float *c, int64_t c_step, const float *a, const float *b,
-                    int64_t b_step, int64_t m, int64_t n, int64_t k, bool add)
+/* C of `to` [m,n], n in whole vectors; A is one panel. */
+static void product_as(enum product_form form, const product_args *to, int64_t m, int64_t n)
 {
     const int64_t vectors = n / VL, wide = kernel_ceil(vectors, WIDTH);
 
@@ -140,16 +150,24 @@ static void product(enum product_form form, float *c, int64_t c_step, const floa
 
         for (int64_t i = 0; i < high; i++) {
             const int64_t at = part_begin(m, high, i), h = part_begin(m, high, i + 1) - at;
+            product_args p = *to;
 
-            product_table[w][form][h](&(product_args){ .a = a + (form == ROW ? at * PANEL : at),
-                                                       .b = b + v * VL,
-                                                       .c = c + at * c_step + v * VL,
-                                                       .b_step = b_step,
-                                                       .c_step = c_step,
-                                                       .k = k,
-                                                       .add = add });
+            p.a += form == ROW ? at * PANEL : at;
+            p.b += v * VL;
+            p.c += at * p.c_step + v * VL;
+            product_table[w][form][h](&p);
         }
     }
+}
+
+/* C [m,n] = A B (+ C). */
+static inline void product(enum product_form form, float *c, int64_t c_step, const float *a, const float *b,
+                           int64_t b_step, int64_t m, int64_t n, int64_t k, bool add)
+{
+    product_as(form,
+               &(product_args){
+                   .a = a, .b = b, .c = c, .b_step = b_step, .c_step = c_step, .k = k, .add = add },
+               m, n);
 }
 
 /* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. */
@@ -196,13 +214,71 @@ static inline void pack_panels(float *to, int64_t height, const float *from, int
             pack_row(to + i * PANEL, from + i * step + p, kernel_min(PANEL, n - p), vsplat(by));
 }
 
+/* Rows r, r + 4, .. of four columns side by side: VL / 4 loads of four numbers. */
+#if LEVEL == 4
+VEC_INLINE __m512 load_quarters(const float *from, int64_t step)
+{
+    const __m512 y = _mm512_castps128_ps512(_mm_loadu_ps(from));
+    const __m512 z = _mm512_mask_broadcast_f32x4(y, 0x00f0, _mm_loadu_ps(from + 4 * step));
+    const __m512 u = _mm512_mask_broadcast_f32x4(z, 0x0f00, _mm_loadu_ps(from + 8 * step));
+
+    return _mm512_mask_broadcast_f32x4(u, 0xf000, _mm_loadu_ps(from + 12 * step));
+}
+#define VECTOR(name) _mm512_##name
+typedef __m512d vector_pairs;
+#elif LEVEL == 3
+VEC_INLINE __m256 load_quarters(const float *from, int64_t step)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)), _mm_loadu_ps(from + 4 * step), 1);
+}
+#define VECTOR(name) _mm256_##name
+typedef __m256d vector_pairs;
+#endif
+
+/* to[64 p + j] = from(j, p) for VL rows j and four columns p. */
+#if LEVEL == 4 || LEVEL == 3
+VEC_INLINE void transpose_quads(float *to, const float *from, int64_t step)
+{
+    const vf a = (vf)load_quarters(from, step), b = (vf)load_quarters(from + step, step),
+             c = (vf)load_quarters(from + 2 * step, step), d = (vf)load_quarters(from + 3 * step, step);
+#if LEVEL == 4
+#define LOW(x, y) _mm512_unpacklo_ps((__m512)(x), (__m512)(y))
+#define HIGH(x, y) _mm512_unpackhi_ps((__m512)(x), (__m512)(y))
+#else
+#define LOW(x, y) _mm256_unpacklo_ps((__m256)(x), (__m256)(y))
+#define HIGH(x, y) _mm256_unpackhi_ps((__m256)(x), (__m256)(y))
+#endif
+    const vector_pairs ab = (vector_pairs)LOW(a, b), cd = (vector_pairs)LOW(c, d),
+                       AB = (vector_pairs)HIGH(a, b), CD = (vector_pairs)HIGH(c, d);
+
+    vstore(to, (vf)VECTOR(unpacklo_pd)(ab, cd));
+    vstore(to + PANEL, (vf)VECTOR(unpackhi_pd)(ab, cd));
+    vstore(to + 2 * PANEL, (vf)VECTOR(unpacklo_pd)(AB, CD));
+    vstore(to + 3 * PANEL, (vf)VECTOR(unpackhi_pd)(AB, CD));
+#undef LOW
+#undef HIGH
+}
+#endif
+
 /* to[64 p + j] = from(j, p): a tile of keys on end. Columns behind the last key are zero. */
 static inline void pack_tile(float *to, const float *from, int64_t step, int64_t keys, int64_t n)
 {
+    int64_t done = 0;
+
     for (int64_t p = 0; keys < PANEL && p < n; p++)
         for (int64_t j = keys / VL * VL; j < PANEL; j += VL)
             vstore(to + p * PANEL + j, (vf){ 0 });
-    kernel_transpose(to, PANEL, from, step, keys, n);
+#if LEVEL == 4 || LEVEL == 3
+    const int64_t quads = n / 4 * 4;
+
+    for (; done + VL <= keys; done += VL)
+        for (int64_t p = 0; p < quads; p += 4)
+            transpose_quads(to + p * PANEL + done, from + done * step + p, step);
+    if (quads < n)
+        kernel_transpose(to + quads * PANEL, PANEL, from + quads, step, done, n - quads);
+#endif
+    if (done < keys)
+        kernel_transpose(to + done, PANEL, from + done * step, step, keys - done, n);
 }
 
 static inline void clear_rows(float *x, int64_t step, int64_t n_rows, int64_t n)
@@ -288,22 +364,6 @@ VEC_INLINE vf dropped(vf p, const uint32_t *words, uint32_t threshold, float kep
     return (vf)((vi)(w >= threshold) & (vi)(p * kept));
 }
 
-/* e^x for x <= 0, -inf and NaN included: vf_exp without what keeps large numbers in. */
-VEC_INLINE vf exp_down(vf x)
-{
-#if LEVEL == 4
-    const __mmask16 counts = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-104.0f), _CMP_NLT_UQ);
-    vf k;
-    vu bits;
-    const vf r = math_exp_reduce((vf)_mm512_max_ps(_mm512_set1_ps(-104.0f), (__m512)x), &k, &bits);
-    const vf y = vsplat(1.0f) + vfma(r * r, math_exp_rest(r), r);
-
-    return (vf)_mm512_maskz_scalef_ps(counts, (__m512)y, (__m512)k);
-#else
-    return vf_exp(x);
-#endif
-}
-
 /* The larger lane by lane, b where either is no number: one instruction. */
 VEC_INLINE vf larger(vf a, vf b)
 {
@@ -313,6 +373,33 @@ VEC_INLINE vf larger(vf a, vf b)
     return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 #else
     return vselect((vi)(a > b), a, b);
+#endif
+}
+
+/* e^x for x <= 0, -inf and NaN included: at most 2 ULP, which a softmax divides out of all but its own rounding; below -87.3, where
+ * e^x is no normal number, zero.
+ *
+ * x = k ln2 + r as in math.h, but with ln2 as one number (k is a few dozen where e^x counts), and a polynomial that ends with r^5:
+ * 2^-23.2 of e^r. This is what a score costs besides its two products. */
+VEC_INLINE vf exp_down(vf x)
+{
+#if LEVEL == 4 || LEVEL == 3
+    const vf inside = larger(vsplat(-87.3f), x); /* a NaN stays */
+    const vf t = vfma(inside, vsplat(MATH_LOG2E), vsplat(MATH_ROUND));
+    const vf r = vfma(t - vsplat(MATH_ROUND), vsplat(-0x1.62e430p-1f), inside);
+    vf p = vfma(vsplat(0x1.106250p-7f), r, vsplat(0x1.572a64p-5f));
+
+    p = vfma(p, r, vsplat(0x1.5557b0p-3f));
+    p = vfma(p, r, vsplat(0x1.fffdfcp-2f));
+    p = vsplat(1.0f) + vfma(r * r, p, r);
+#if LEVEL == 4
+    return (vf)_mm512_maskz_mul_ps(_mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.3f), _CMP_NLT_UQ), (__m512)p,
+                                   (__m512)(vf)(((vu)t << 23) + 0x3f800000u));
+#else
+    return (vf)(~(vi)(x < -87.3f) & (vi)(p * (vf)(((vu)t << 23) + 0x3f800000u)));
+#endif
+#else
+    return vf_exp(x);
 #endif
 }
 
@@ -341,7 +428,7 @@ VEC_INLINE float largest(vf v)
 static inline void scale_rows(float *x, int64_t step, int64_t n_rows, const float *by)
 {
     for (int64_t r = 0; r < n_rows; r++)
-        for (int64_t v = 0; v < step; v += VL)
+        for (int64_t v = 0; by[r] != 1 && v < step; v += VL) /* times 1 changes no bit */
             vstore(x + r * step + v, vload(x + r * step + v) * by[r]);
 }
 
