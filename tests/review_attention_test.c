@@ -25,6 +25,7 @@ typedef struct problem {
     heed_dtype dtype;
     bool poison;     /* NaN in rows beyond the lengths */
     bool forward;    /* no gradients */
+    bool quiet;      /* neither weights nor lse are asked for */
     bool dlse, dweights; /* upstream of these too */
     int64_t edges, blocks[2];
     int64_t first_offset;
@@ -128,8 +129,9 @@ static void build_problem(heed_builder *b, void *user)
             wrt[n++] = f.value[i];
     a = heed_attention(b, q, k, v, &s);
     heed_output(b, "out", a.out);
-    heed_output(b, "weights", a.weights);
-    if (a.lse.id)
+    if (!p->quiet)
+        heed_output(b, "weights", a.weights);
+    if (a.lse.id && !p->quiet)
         heed_output(b, "lse", a.lse);
     const struct {
         const char *name;
@@ -690,6 +692,20 @@ static void draw_probes(problem *p, drawing *d)
     p->spec.probe.topk = chance(d, 20) && !has(d, "talk_post") && !has(d, "q2") ? 1 + draw(d, 6) : 0;
 }
 
+/* Which has no score, and few masks. */
+static void draw_linear(problem *p, drawing *d)
+{
+    p->spec.normaliser.kind = HEED_NORMALISER_LINEAR;
+    p->spec.mask.causal = chance(d, 60);
+    if (chance(d, 40))
+        take(d, "lengths", "B", false);
+    if (chance(d, 40))
+        take(d, "q_lengths", "B", false);
+    if (chance(d, 20))
+        take(d, "gate", "BHqV", true);
+    p->magnitude = chance(d, 30) ? 4 : 1;
+}
+
 static void draw_problem(problem *p, drawing *d, int64_t number)
 {
     const int64_t groups = 1 + draw(d, 3);
@@ -702,13 +718,18 @@ static void draw_problem(problem *p, drawing *d, int64_t number)
                     .width = 1 + draw(d, 20),
                     .values = 1 + draw(d, 20) };
     d->tensors[0] = 0;
-    draw_score(p, d);
-    draw_position(p, d);
-    draw_masks(p, d);
-    draw_normaliser(p, d);
-    draw_combine(p, d);
+    if (chance(d, 12)) {
+        draw_linear(p, d);
+    } else {
+        draw_score(p, d);
+        draw_position(p, d);
+        draw_masks(p, d);
+        draw_normaliser(p, d);
+        draw_combine(p, d);
+    }
     draw_probes(p, d);
     p->tensors = d->tensors;
+    p->quiet = chance(d, 50);
     p->dlse = chance(d, 30);
     p->dweights = chance(d, 30);
     if (heed__spec_positions(&p->spec) && chance(d, 40)) {

@@ -2,8 +2,9 @@
  *
  *   q [B,Hq,Tq,D], k [B,Hkv,Tk,D], v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv], weights [B,Hq,Tq,Tk]
  *
- * Keys are kept by lengths, and by causality j <= i + offset; a denominator of 0 gives 0. Katharopoulos 2020, who keeps the sums
- * sum_j phi(k_j) v_j^T instead of weights, at a cost that grows with T; here it is computed by weights, T x T. */
+ * Keys are kept by lengths, and by causality j <= i + offset; a denominator of 0 gives 0. The composition below makes the weights,
+ * T x T; where nobody asks for them, the kernel keeps the sums sum_j phi(k_j) v_j^T instead, and the cost grows with T:
+ * Katharopoulos 2020. */
 
 #include "attention/compose.h"
 
