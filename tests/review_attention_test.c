@@ -1008,6 +1008,47 @@ static void gradients_of_gradients_are_those_of_differences(void **state)
     assert_int_equal(bad, 0);
 }
 
+/* Two losses that are the same number: the mean of what keys receive, and of weights. */
+static void build_received(heed_builder *b, void *user)
+{
+    const heed_value q = heed_input(b, "q", HEED_TYPE(HEED_F64, 2, 4, 5, 3)), k = heed_input(b, "k", HEED_TYPE(HEED_F64, 2, 2, 7, 3)),
+                     c = heed_input(b, "c", HEED_TYPE(HEED_F64, 2, 4, 7));
+    const heed_attended a = heed_attention(b, q, k, k, &(heed_attention_spec){ .probe.received = true });
+    heed_value received = a.received, dq[2];
+
+    (void)user;
+    heed_grad_of(b, &received, &c, 1, &q, 1, &dq[0]);
+    received = heed_sum(b, a.weights, 1u << 2, HEED_DROP_AXES);
+    heed_grad_of(b, &received, &c, 1, &q, 1, &dq[1]);
+    heed_output(b, "by_probe", dq[0]);
+    heed_output(b, "by_weights", dq[1]);
+}
+
+static void a_loss_of_what_keys_receive_reaches_the_queries(void **state)
+{
+    double numbers[2 * 4 * 7 * 3], by_probe[2 * 4 * 5 * 3], by_weights[2 * 4 * 5 * 3], most = 0;
+    heed_error err = { 0 };
+    trial t;
+
+    if (trial_open(&t, *state, build_received, NULL, NULL, &err) != HEED_OK)
+        fail_msg("%s", err.text);
+    for (int i = 0; i < t.n_in; i++) {
+        for (int64_t j = 0; j < heed_type_count(&t.in[i].tensor.type); j++)
+            numbers[j] = number_of(heed_plan_input_name(t.plan, i), j);
+        trial_set(&t, i, numbers);
+    }
+    if (trial_run(&t, &err) != HEED_OK)
+        fail_msg("%s", err.text);
+    trial_get(&t, 0, by_probe);
+    trial_get(&t, 1, by_weights);
+    for (int i = 0; i < 2 * 4 * 5 * 3; i++) {
+        most = fmax(most, fabs(by_weights[i]));
+        assert_true(fabs(by_probe[i] - by_weights[i]) < 1e-12);
+    }
+    assert_true(most > 1e-3);
+    trial_close(&t);
+}
+
 /* ---- memory ---- */
 
 static heed_status build_and_run(heed_context *ctx, void *user, heed_error *err)
@@ -1166,6 +1207,7 @@ int main(void)
         cmocka_unit_test(linear_attention_of_far_negative_features_is_still_a_mean),
         cmocka_unit_test(a_number_that_only_a_run_can_see_is_refused_with_its_place),
         cmocka_unit_test(gradients_of_gradients_are_those_of_differences),
+        cmocka_unit_test(a_loss_of_what_keys_receive_reaches_the_queries),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_refusal_names_the_field),
         cmocka_unit_test(a_learned_key_has_no_place),

@@ -73,7 +73,6 @@ const op_def heed__op_attention_probe = {
     .version = 1,
     .in = attention_probe_in,
     .out = attention_probe_out,
-    .flags = OP_NO_GRAD,
     .attrs_size = sizeof(attention_attrs),
     .fields = heed__attention_fields,
     .infer = attention_probe_infer,

@@ -276,17 +276,20 @@ heed_status heed_kv_cache_rewind(heed_weights *w, const char *name, int64_t sequ
     const heed_tensor lengths = kv_cache_find(w, name, "length");
     const bool all = sequence == HEED_EVERY_SEQUENCE;
     const int64_t n = lengths.data ? heed_type_count(&lengths.type) : 0;
-    const int64_t begin = all ? 0 : sequence, end = all ? n : sequence + 1;
+    const int64_t begin = all ? 0 : sequence;
 
     if (!lengths.data || lengths.type.dtype != HEED_I64)
         return heed__fail(
             err, HEED_ERR_USAGE,
             "there is no cache \"%.60s\" in these weights: it comes with the first plan that opens it",
             name ? name : "");
-    if (begin < 0 || end > n)
+    if (begin < 0 || (!all && sequence >= n))
         return heed__fail_at(err, HEED_ERR_USAGE, name,
                              "cache \"%.60s\" has %lld sequences, there is no %lld", name, (long long)n,
                              (long long)sequence);
+
+    const int64_t end = all ? n : sequence + 1;
+
     for (int64_t b = begin; b < end; b++)
         TRY(kv_cache_can_rewind(w, name, b, length, err));
     for (int64_t b = begin; b < end; b++)
