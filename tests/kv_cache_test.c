@@ -596,9 +596,9 @@ static void a_full_cache_ends_the_run_and_names_the_sequence(void **state)
     plan_of(&r, &one);
     assert_int_equal(heed_weights_sha256(r.weights, HEED_WEIGHTS_ALL, before, NULL), HEED_OK);
     assert_int_equal(try_run(&r, &one, tokens, (int64_t[]){ 1, 1, 1 }, logits, &err), HEED_ERR_LIMIT);
-    assert_string_equal(
-        err.text, "decoder: sequence 1 would have 51 rows, and the cache has room for 50: rewind it,"
-                  " or make it with a larger capacity or a window");
+    assert_string_equal(err.text,
+                        "decoder: sequence 1 would have 51 rows, and the cache has room for 50: rewind it,"
+                        " or make it with a larger capacity or a window");
     assert_string_equal(err.path, "decoder");
     err = (heed_error){ 0 };
     assert_int_equal(try_run(&r, &one, tokens, (int64_t[]){ 1, 0, 2 }, logits, &err), HEED_ERR_LIMIT);
@@ -612,8 +612,7 @@ static void a_full_cache_ends_the_run_and_names_the_sequence(void **state)
     *(int64_t *)heed_weights_find(r.weights, "kv_cache.decoder.length").data = -5;
     err = (heed_error){ 0 };
     assert_int_equal(try_run(&r, &one, tokens, (int64_t[]){ 1, 0, 1 }, logits, &err), HEED_ERR_LIMIT);
-    assert_string_equal(err.text,
-                        "decoder: sequence 0 has the length -5: rewind the cache to what it holds");
+    assert_string_equal(err.text, "decoder: sequence 0 has the length -5: rewind the cache to what it holds");
     rig_close(&r);
 }
 

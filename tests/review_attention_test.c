@@ -23,9 +23,9 @@ typedef struct problem {
     const char *tensors;
     int64_t batch, heads, key_heads, queries, keys, width, values; /* 0: 2, 4, 2, 5, 7, 4, 3; -1: 0 */
     heed_dtype dtype;
-    bool poison;     /* NaN in rows beyond the lengths */
-    bool forward;    /* no gradients */
-    bool quiet;      /* neither weights nor lse are asked for */
+    bool poison;         /* NaN in rows beyond the lengths */
+    bool forward;        /* no gradients */
+    bool quiet;          /* neither weights nor lse are asked for */
     bool dlse, dweights; /* upstream of these too */
     int64_t edges, blocks[2];
     int64_t first_offset;
@@ -78,8 +78,8 @@ static int64_t size_of(const problem *p, char letter)
     }
 }
 
-static heed_value put(filled *f, heed_builder *b, const problem *p, const char *name, size_t n, heed_dtype dtype,
-                      const char *sizes)
+static heed_value put(filled *f, heed_builder *b, const problem *p, const char *name, size_t n,
+                      heed_dtype dtype, const char *sizes)
 {
     int64_t dims[6];
     int rank = 0;
@@ -104,8 +104,11 @@ static void put_listed(filled *f, heed_builder *b, const problem *p, heed_attent
             t++;
         if (!t->name)
             fail_msg("no tensor %s", at);
-        *(heed_value *)(void *)((char *)s + t->offset) =
-            put(f, b, p, at, n, t->dtypes == I64_ONLY ? HEED_I64 : t->dtypes == BOOLS ? HEED_BOOL : p->dtype, at + n + 1);
+        *(heed_value *)(void *)((char *)s + t->offset) = put(f, b, p, at, n,
+                                                             t->dtypes == I64_ONLY ? HEED_I64
+                                                             : t->dtypes == BOOLS  ? HEED_BOOL
+                                                                                   : p->dtype,
+                                                             at + n + 1);
         at += strcspn(at, " ");
         at += strspn(at, " ");
     }
@@ -136,8 +139,8 @@ static void build_problem(heed_builder *b, void *user)
     const struct {
         const char *name;
         heed_value value;
-    } probes[] = { { "pooled", a.pooled },     { "received", a.received }, { "mean", a.mean },
-                   { "distance", a.distance }, { "entropy", a.entropy },   { "rows", a.rows },
+    } probes[] = { { "pooled", a.pooled },          { "received", a.received }, { "mean", a.mean },
+                   { "distance", a.distance },      { "entropy", a.entropy },   { "rows", a.rows },
                    { "topk_values", a.topk_values } };
     for (size_t i = 0; i < sizeof probes / sizeof *probes; i++)
         if (probes[i].value.id)
@@ -186,8 +189,9 @@ static double filling(const problem *p, const char *name, const heed_type *t, in
     if (strcmp(name, "q_lengths") == 0)
         return (double)(queries - 1 - (i + 1) % 2 > 0 ? queries - 1 - (i + 1) % 2 : 0);
     if (strcmp(name, "offset") == 0)
-        return (double)(p->first_offset + i);
-    if (strcmp(name, "graph_indptr") == 0) /* rows take the edges in turn, as many as there are keys at most */
+        return 0; /* set exactly, below */
+    if (strcmp(name, "graph_indptr") ==
+        0) /* rows take the edges in turn, as many as there are keys at most */
         return (double)(p->edges * i / (queries > 0 ? queries : 1));
     if (strcmp(name, "graph_indices") == 0) {
         int64_t row = 0;
@@ -222,10 +226,12 @@ static bool beyond(const problem *p, const char *name, const heed_type *t, int64
         return false;
     if (!p->tensors || !strstr(p->tensors, of_query ? "q_lengths=" : " lengths="))
         return false;
-    return (double)(i / t->dims[3] % t->dims[2]) >= filling(p, lengths, &none, i / (t->dims[1] * t->dims[2] * t->dims[3]));
+    return (double)(i / t->dims[3] % t->dims[2]) >=
+           filling(p, lengths, &none, i / (t->dims[1] * t->dims[2] * t->dims[3]));
 }
 
-static heed_status open_problem(trial *t, heed_context *ctx, problem *p, heed_kernels kernels, heed_error *err)
+static heed_status open_problem(trial *t, heed_context *ctx, problem *p, heed_kernels kernels,
+                                heed_error *err)
 {
     const heed_status st = trial_open(t, ctx, build_problem, p, &(heed_plan_opts){ .kernels = kernels }, err);
 
@@ -240,7 +246,8 @@ static heed_status open_problem(trial *t, heed_context *ctx, problem *p, heed_ke
         trial_set(t, i, numbers);
         if (strcmp(name, "offset") == 0) /* exact */
             for (int64_t j = 0; j < count; j++)
-                ((int64_t *)t->in[i].tensor.data)[j] = p->first_offset > 1000 || p->first_offset < -1000 ? p->first_offset : p->first_offset + j;
+                ((int64_t *)t->in[i].tensor.data)[j] =
+                    p->first_offset > 1000 || p->first_offset < -1000 ? p->first_offset : p->first_offset + j;
         free(numbers);
     }
     return st;
@@ -271,7 +278,8 @@ static int poison_changes(heed_context *ctx, problem p, heed_kernels kernels)
     for (int i = 0; i < clean.n_out; i++)
         if (memcmp(clean.out[i].tensor.data, poisoned.out[i].tensor.data, clean.out[i].bytes) != 0) {
             print_message("%s (%s, %s): %s changes\n", p.name, heed_dtype_name(p.dtype),
-                          kernels == HEED_KERNELS_FAST ? "fast" : "reference", heed_plan_output_name(clean.plan, i));
+                          kernels == HEED_KERNELS_FAST ? "fast" : "reference",
+                          heed_plan_output_name(clean.plan, i));
             bad++;
         }
     trial_close(&clean);
@@ -305,11 +313,21 @@ static const problem around[] = {
     { .name = "cosine, differential",
       .spec.score.kind = HEED_SCORE_COSINE,
       .tensors = "tau=1 q2=BHqD k2=BGkD lambda=1 gate=BHq1" LENGTHS_ },
-    { .name = "squared distance", .spec.score.kind = HEED_SCORE_NEG_SQ_DISTANCE, .tensors = "sink=H" LENGTHS_ },
-    { .name = "distance", .spec.score.kind = HEED_SCORE_NEG_DISTANCE, .tensors = "temperature=H sink=1" LENGTHS_ },
-    { .name = "sparsemax", .spec.normaliser.kind = HEED_NORMALISER_SPARSEMAX, .tensors = "gate=B1q1" LENGTHS_ },
-    { .name = "entmax", .spec.normaliser.kind = HEED_NORMALISER_ENTMAX, .tensors = "alpha=1 temperature=H" LENGTHS_ },
-    { .name = "sigmoid", .spec.normaliser.kind = HEED_NORMALISER_SIGMOID, .tensors = "sigmoid_bias=1" LENGTHS_ },
+    { .name = "squared distance",
+      .spec.score.kind = HEED_SCORE_NEG_SQ_DISTANCE,
+      .tensors = "sink=H" LENGTHS_ },
+    { .name = "distance",
+      .spec.score.kind = HEED_SCORE_NEG_DISTANCE,
+      .tensors = "temperature=H sink=1" LENGTHS_ },
+    { .name = "sparsemax",
+      .spec.normaliser.kind = HEED_NORMALISER_SPARSEMAX,
+      .tensors = "gate=B1q1" LENGTHS_ },
+    { .name = "entmax",
+      .spec.normaliser.kind = HEED_NORMALISER_ENTMAX,
+      .tensors = "alpha=1 temperature=H" LENGTHS_ },
+    { .name = "sigmoid",
+      .spec.normaliser.kind = HEED_NORMALISER_SIGMOID,
+      .tensors = "sigmoid_bias=1" LENGTHS_ },
     { .name = "topk",
       .spec.normaliser = { .kind = HEED_NORMALISER_TOPK, .k = 2 },
       .tensors = "temperature=1 gate=111V" LENGTHS_ },
@@ -350,8 +368,10 @@ static int compared(const problem *p, const trial *got, const trial *want, const
     for (int i = 0; i < got->n_out; i++) {
         const int64_t n = heed_type_count(&got->out[i].tensor.type);
         const char *name = heed_plan_output_name(got->plan, i);
-        const double atol = strncmp(name, "d_", 2) == 0 ? 5e-5 : 1e-5; /* sums of many terms that may cancel */
-        double *x = trial_memory((size_t)n + 1, sizeof *x), *y = trial_memory((size_t)n + 1, sizeof *y), most = 1;
+        const double atol =
+            strncmp(name, "d_", 2) == 0 ? 5e-5 : 1e-5; /* sums of many terms that may cancel */
+        double *x = trial_memory((size_t)n + 1, sizeof *x), *y = trial_memory((size_t)n + 1, sizeof *y),
+               most = 1;
 
         trial_get(got, i, x);
         trial_get(want, i, y);
@@ -382,7 +402,8 @@ static int differs(heed_context *ctx, problem p)
     return bad;
 }
 
-static const int64_t far[] = { INT64_MAX, INT64_MIN, (int64_t)1 << 62, -((int64_t)1 << 62), (int64_t)1 << 41, -((int64_t)1 << 41) };
+static const int64_t far[] = { INT64_MAX,           INT64_MIN,        (int64_t)1 << 62,
+                               -((int64_t)1 << 62), (int64_t)1 << 41, -((int64_t)1 << 41) };
 
 static void an_offset_at_the_end_of_i64_keeps_what_it_must(void **state)
 {
@@ -399,7 +420,10 @@ static void an_offset_at_the_end_of_i64_keeps_what_it_must(void **state)
         { .name = "span",
           .spec.normaliser = { .kind = HEED_NORMALISER_ADAPTIVE_SPAN, .ramp = HEED_SET(3) },
           .tensors = "span=1 offset=B" },
-        { .name = "linear", .spec.normaliser.kind = HEED_NORMALISER_LINEAR, .spec.mask.causal = true, .tensors = "offset=B" },
+        { .name = "linear",
+          .spec.normaliser.kind = HEED_NORMALISER_LINEAR,
+          .spec.mask.causal = true,
+          .tensors = "offset=B" },
     };
     int bad = 0;
 
@@ -416,7 +440,8 @@ static void an_offset_at_the_end_of_i64_keeps_what_it_must(void **state)
                 p.spec.offset = (heed_maybe_i64)HEED_SET(far[k]);
                 run_problem(&numbered, *state, &p, HEED_KERNELS_REFERENCE);
                 if (memcmp(t.out[0].tensor.data, numbered.out[0].tensor.data, t.out[0].bytes) != 0) {
-                    print_message("%s: offset %lld as a tensor is not as a number\n", p.name, (long long)far[k]);
+                    print_message("%s: offset %lld as a tensor is not as a number\n", p.name,
+                                  (long long)far[k]);
                     bad++;
                 }
                 trial_close(&numbered);
@@ -430,14 +455,18 @@ static void sizes_at_the_end_of_i64_mean_no_limit(void **state)
 {
     static const problem large[] = {
         { .name = "window", .spec.mask.window = { true, INT64_MAX, INT64_MAX } },
-        { .name = "window to the left", .spec.mask.window = { true, INT64_MAX, 0 }, .spec.offset = HEED_SET(-3) },
+        { .name = "window to the left",
+          .spec.mask.window = { true, INT64_MAX, 0 },
+          .spec.offset = HEED_SET(-3) },
         { .name = "stride", .spec.mask.stride = INT64_MAX },
         { .name = "block", .spec.mask.block = { INT64_MAX, INT64_MAX }, .tensors = "block_keep=11" },
         { .name = "topk", .spec.normaliser = { .kind = HEED_NORMALISER_TOPK, .k = INT64_MAX } },
         { .name = "pooled", .spec.probe.pooled = { INT64_MAX, INT64_MAX } },
         { .name = "pooled by a million", .spec.probe.pooled = { 1000000, 3 } },
         { .name = "pooled, talking", .spec.probe.pooled = { INT64_MAX, 2 }, .tensors = "talk_post=HH" },
-        { .name = "far offset and wide window", .spec.mask.window = { true, -1, INT64_MAX }, .spec.offset = HEED_SET(INT64_MIN) },
+        { .name = "far offset and wide window",
+          .spec.mask.window = { true, -1, INT64_MAX },
+          .spec.offset = HEED_SET(INT64_MIN) },
     };
     int bad = 0;
 
@@ -454,9 +483,9 @@ static void sizes_of_zero_are_served_in_every_variant(void **state)
         const char *name;
         problem sizes;
     } zero[] = {
-        { "no batch", { .batch = -1 } },    { "no queries", { .queries = -1 } }, { "no keys", { .keys = -1 } },
-        { "no width", { .width = -1 } },    { "no values", { .values = -1 } },
-        { "nothing", { .queries = -1, .keys = -1, .batch = -1 } },
+        { "no batch", { .batch = -1 } },   { "no queries", { .queries = -1 } },
+        { "no keys", { .keys = -1 } },     { "no width", { .width = -1 } },
+        { "no values", { .values = -1 } }, { "nothing", { .queries = -1, .keys = -1, .batch = -1 } },
     };
     int bad = 0;
 
@@ -622,7 +651,8 @@ static void draw_masks(problem *p, drawing *d)
 
 static void draw_normaliser(problem *p, drawing *d)
 {
-    p->spec.normaliser.kind = chance(d, 50) ? HEED_NORMALISER_SOFTMAX : (heed_normaliser_kind)draw(d, HEED_NORMALISER_LINEAR);
+    p->spec.normaliser.kind =
+        chance(d, 50) ? HEED_NORMALISER_SOFTMAX : (heed_normaliser_kind)draw(d, HEED_NORMALISER_LINEAR);
     if (p->spec.normaliser.kind == HEED_NORMALISER_SOFTMAX && chance(d, 30))
         take(d, "sink", "H", true);
     else if (p->spec.normaliser.kind == HEED_NORMALISER_SOFTMAX)
@@ -639,7 +669,8 @@ static void draw_normaliser(problem *p, drawing *d)
         take(d, "temperature", "H", true);
     else if (chance(d, 20))
         p->spec.normaliser.temperature = (heed_maybe_f32)HEED_SET(0.7f);
-    if (chance(d, 20) && p->spec.normaliser.kind != HEED_NORMALISER_TOPK && p->spec.normaliser.kind != HEED_NORMALISER_HARD)
+    if (chance(d, 20) && p->spec.normaliser.kind != HEED_NORMALISER_TOPK &&
+        p->spec.normaliser.kind != HEED_NORMALISER_HARD)
         p->spec.softcap = 1.5f; /* what it saturates is a tie in f32 */
 }
 
@@ -650,8 +681,10 @@ static void draw_combine(problem *p, drawing *d)
 
     if (chance(d, 20))
         take(d, "gate", "BHqV", true);
-    if (free && p->spec.normaliser.kind == HEED_NORMALISER_SOFTMAX && !p->spec.normaliser.plus_one && !has(d, "sink") &&
-        (kind == HEED_SCORE_SCALED_DOT || kind == HEED_SCORE_DOT || kind == HEED_SCORE_COSINE) && chance(d, 20)) {
+    if (free && p->spec.normaliser.kind == HEED_NORMALISER_SOFTMAX && !p->spec.normaliser.plus_one &&
+        !has(d, "sink") &&
+        (kind == HEED_SCORE_SCALED_DOT || kind == HEED_SCORE_DOT || kind == HEED_SCORE_COSINE) &&
+        chance(d, 20)) {
         take(d, "q2", "BHqD", false);
         take(d, "k2", "BGkD", false);
         take(d, "lambda", "H", true);
@@ -739,11 +772,14 @@ static void draw_problem(problem *p, drawing *d, int64_t number)
         else
             p->spec.offset = (heed_maybe_i64)HEED_SET(p->first_offset);
     }
-    snprintf(d->name, sizeof d->name, "draw %lld: B%lld H%lld/%lld %lldx%lld D%lld V%lld score %d normaliser %d causal %d window %d "
-             "stride %lld rope %d alibi %d%s", (long long)number, (long long)p->batch, (long long)p->heads,
-             (long long)p->key_heads, (long long)p->queries, (long long)p->keys, (long long)p->width, (long long)p->values,
-             (int)p->spec.score.kind, (int)p->spec.normaliser.kind, p->spec.mask.causal, p->spec.mask.window.on,
-             (long long)p->spec.mask.stride, p->spec.position.rope.on, p->spec.position.alibi, d->tensors);
+    snprintf(d->name, sizeof d->name,
+             "draw %lld: B%lld H%lld/%lld %lldx%lld D%lld V%lld score %d normaliser %d causal %d window %d "
+             "stride %lld rope %d alibi %d%s",
+             (long long)number, (long long)p->batch, (long long)p->heads, (long long)p->key_heads,
+             (long long)p->queries, (long long)p->keys, (long long)p->width, (long long)p->values,
+             (int)p->spec.score.kind, (int)p->spec.normaliser.kind, p->spec.mask.causal,
+             p->spec.mask.window.on, (long long)p->spec.mask.stride, p->spec.position.rope.on,
+             p->spec.position.alibi, d->tensors);
     p->name = d->name;
 }
 
@@ -802,7 +838,8 @@ static void terms_by_position_keep_their_digits_in_narrow_dtypes(void **state)
         { { .name = "location",
             .spec.score.kind = HEED_SCORE_LOCATION,
             .spec.score.scale = HEED_SET(8),
-            .tensors = "add_wq=HAD add_wk=1AD add_v=HA prev=BHqk loc_kernel=23 loc_u=1A2" }, 1.6e-3 },
+            .tensors = "add_wq=HAD add_wk=1AD add_v=HA prev=BHqk loc_kernel=23 loc_u=1A2" },
+          1.6e-3 },
         { { .name = "shaw", .tensors = "shaw_k=5D", .magnitude = 4 }, 6e-4 },
         { { .name = "xl", .tensors = "xl_r=6HD xl_u=HD xl_v=HD", .magnitude = 4 }, 6e-4 },
     };
@@ -818,7 +855,8 @@ static void terms_by_position_keep_their_digits_in_narrow_dtypes(void **state)
             p.forward = p.coarse = true;
             error = error_of(*state, p);
             if (!(error <= most)) {
-                print_message("%s in %s: off by %g, %g allowed\n", p.name, heed_dtype_name(p.dtype), error, most);
+                print_message("%s in %s: off by %g, %g allowed\n", p.name, heed_dtype_name(p.dtype), error,
+                              most);
                 bad++;
             }
         }
@@ -888,29 +926,103 @@ static void a_number_that_only_a_run_can_see_is_refused_with_its_place(void **st
     static const wrong wrongs[] = {
         { { .tensors = "temperature=H" }, "temperature", 2, 0, HEED_ERR_SPEC, "temperature", "2" },
         { { .tensors = "temperature=H" }, "temperature", 1, NAN, HEED_ERR_SPEC, "temperature", "1" },
-        { { .tensors = "temperature=1 talk_pre=HH" }, "temperature", 0, -1, HEED_ERR_SPEC, "temperature", "-1" },
-        { { .tensors = "alpha=H", .spec.normaliser.kind = HEED_NORMALISER_ENTMAX }, "alpha", 3, 1, HEED_ERR_SPEC, "alpha", "3" },
-        { { .tensors = "alpha=1", .spec.normaliser.kind = HEED_NORMALISER_ENTMAX }, "alpha", 0, 2.5, HEED_ERR_SPEC, "alpha", "2.5" },
+        { { .tensors = "temperature=1 talk_pre=HH" },
+          "temperature",
+          0,
+          -1,
+          HEED_ERR_SPEC,
+          "temperature",
+          "-1" },
+        { { .tensors = "alpha=H", .spec.normaliser.kind = HEED_NORMALISER_ENTMAX },
+          "alpha",
+          3,
+          1,
+          HEED_ERR_SPEC,
+          "alpha",
+          "3" },
+        { { .tensors = "alpha=1", .spec.normaliser.kind = HEED_NORMALISER_ENTMAX },
+          "alpha",
+          0,
+          2.5,
+          HEED_ERR_SPEC,
+          "alpha",
+          "2.5" },
         { { .tensors = "lengths=B" }, "lengths", 1, 8, HEED_ERR_LIMIT, "lengths", "8" },
-        { { .tensors = "lengths=B", .spec.normaliser.kind = HEED_NORMALISER_LINEAR }, "lengths", 1, 8, HEED_ERR_LIMIT, "lengths", "8" },
-        { { .tensors = "lengths=B", .spec.score.kind = HEED_SCORE_COSINE }, "lengths", 0, -1, HEED_ERR_LIMIT, "lengths", "-1" },
+        { { .tensors = "lengths=B", .spec.normaliser.kind = HEED_NORMALISER_LINEAR },
+          "lengths",
+          1,
+          8,
+          HEED_ERR_LIMIT,
+          "lengths",
+          "8" },
+        { { .tensors = "lengths=B", .spec.score.kind = HEED_SCORE_COSINE },
+          "lengths",
+          0,
+          -1,
+          HEED_ERR_LIMIT,
+          "lengths",
+          "-1" },
         { { .tensors = "q_lengths=B gate=BHqV" }, "q_lengths", 0, 6, HEED_ERR_LIMIT, "q_lengths", "6" },
-        { { .tensors = "globals=2", .spec.mask.stride = 2 }, "globals", 1, -1, HEED_ERR_LIMIT, "globals", "-1" },
-        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indptr", 0, 1, HEED_ERR_LIMIT, "graph_indices", "1" },
-        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indptr", 5, 8, HEED_ERR_LIMIT, "graph_indices", "8" },
-        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indptr", 2, 0x1p40, HEED_ERR_LIMIT, "graph_indices", "" },
-        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indices", 2, 0, HEED_ERR_LIMIT, "graph_indices", "row 1 has the index 0" },
-        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 }, "graph_indices", 8, 7, HEED_ERR_LIMIT, "graph_indices", "7" },
-        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 0 }, "graph_indptr", 5, 1000000, HEED_ERR_LIMIT, "graph_indices", "1000000" },
+        { { .tensors = "globals=2", .spec.mask.stride = 2 },
+          "globals",
+          1,
+          -1,
+          HEED_ERR_LIMIT,
+          "globals",
+          "-1" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 },
+          "graph_indptr",
+          0,
+          1,
+          HEED_ERR_LIMIT,
+          "graph_indices",
+          "1" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 },
+          "graph_indptr",
+          5,
+          8,
+          HEED_ERR_LIMIT,
+          "graph_indices",
+          "8" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 },
+          "graph_indptr",
+          2,
+          0x1p40,
+          HEED_ERR_LIMIT,
+          "graph_indices",
+          "" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 },
+          "graph_indices",
+          2,
+          0,
+          HEED_ERR_LIMIT,
+          "graph_indices",
+          "row 1 has the index 0" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 9 },
+          "graph_indices",
+          8,
+          7,
+          HEED_ERR_LIMIT,
+          "graph_indices",
+          "7" },
+        { { .tensors = "graph_indptr=r graph_indices=E", .edges = 0 },
+          "graph_indptr",
+          5,
+          1000000,
+          HEED_ERR_LIMIT,
+          "graph_indices",
+          "1000000" },
     };
     int bad = 0;
 
     for (size_t i = 0; i < sizeof wrongs / sizeof *wrongs; i++)
         for (int k = 0; k < 2; k++) {
             heed_error err = { 0 };
-            const heed_status st = run_wrong(*state, &wrongs[i], k ? HEED_KERNELS_REFERENCE : HEED_KERNELS_FAST, &err);
+            const heed_status st =
+                run_wrong(*state, &wrongs[i], k ? HEED_KERNELS_REFERENCE : HEED_KERNELS_FAST, &err);
 
-            if (st != wrongs[i].code || !strstr(err.text, wrongs[i].named) || !strstr(err.text, wrongs[i].told)) {
+            if (st != wrongs[i].code || !strstr(err.text, wrongs[i].named) ||
+                !strstr(err.text, wrongs[i].told)) {
                 print_message("%zu, %s: %d \"%s\"\n", i, wrongs[i].input, (int)st, err.text);
                 bad++;
             }
@@ -968,7 +1080,8 @@ static void gradients_of_gradients_are_those_of_differences(void **state)
         problem p = around[i];
         trial t;
 
-        if (p.spec.normaliser.kind == HEED_NORMALISER_SPARSEMAX || p.spec.normaliser.kind == HEED_NORMALISER_ENTMAX)
+        if (p.spec.normaliser.kind == HEED_NORMALISER_SPARSEMAX ||
+            p.spec.normaliser.kind == HEED_NORMALISER_ENTMAX)
             continue; /* kinks */
         p.dtype = HEED_F64;
         p.queries = 3;
@@ -981,8 +1094,9 @@ static void gradients_of_gradients_are_those_of_differences(void **state)
                 const heed_type *type = &t.in[k].tensor.type;
 
                 for (int64_t j = 0; j < heed_type_count(type); j++)
-                    at[j] = filling(&p, name, type, j) +
-                            (type->dtype == HEED_F64 && side < 2 ? (side ? eps : -eps) * cos((double)(j + k)) : 0);
+                    at[j] = filling(&p, name, type, j) + (type->dtype == HEED_F64 && side < 2
+                                                              ? (side ? eps : -eps) * cos((double)(j + k))
+                                                              : 0);
                 trial_set(&t, k, at);
             }
             if (trial_run(&t, &err) != HEED_OK)
@@ -1000,7 +1114,8 @@ static void gradients_of_gradients_are_those_of_differences(void **state)
         }
         share = fabs((ends[1] - ends[0]) / (2 * eps) - by_gradient) / fmax(1, fabs(by_gradient));
         if (!(share < 1e-5)) {
-            print_message("%s: %.9g by gradient, %.9g by differences\n", p.name, by_gradient, (ends[1] - ends[0]) / (2 * eps));
+            print_message("%s: %.9g by gradient, %.9g by differences\n", p.name, by_gradient,
+                          (ends[1] - ends[0]) / (2 * eps));
             bad++;
         }
         trial_close(&t);
@@ -1011,7 +1126,8 @@ static void gradients_of_gradients_are_those_of_differences(void **state)
 /* Two losses that are the same number: the mean of what keys receive, and of weights. */
 static void build_received(heed_builder *b, void *user)
 {
-    const heed_value q = heed_input(b, "q", HEED_TYPE(HEED_F64, 2, 4, 5, 3)), k = heed_input(b, "k", HEED_TYPE(HEED_F64, 2, 2, 7, 3)),
+    const heed_value q = heed_input(b, "q", HEED_TYPE(HEED_F64, 2, 4, 5, 3)),
+                     k = heed_input(b, "k", HEED_TYPE(HEED_F64, 2, 2, 7, 3)),
                      c = heed_input(b, "c", HEED_TYPE(HEED_F64, 2, 4, 7));
     const heed_attended a = heed_attention(b, q, k, k, &(heed_attention_spec){ .probe.received = true });
     heed_value received = a.received, dq[2];
@@ -1067,7 +1183,8 @@ static heed_status build_and_run(heed_context *ctx, void *user, heed_error *err)
 
 static void every_allocation_may_fail(void **state)
 {
-    static const char *const variants[] = { "shaw", "differential", "talk_post and shaw", "t5", "location", "linear" };
+    static const char *const variants[] = { "shaw", "differential", "talk_post and shaw",
+                                            "t5",   "location",     "linear" };
     int bad = 0;
 
     (void)state;
@@ -1126,9 +1243,12 @@ static void a_refusal_names_the_field(void **state)
         { { .tensors = "block_keep=34", .spec.mask.block = { 2, 0 } }, "mask.block" },
         { { .tensors = "shaw_k=4D" }, "shaw_k" },
         { { .tensors = "shaw_k=D" }, "shaw_k" },
-        { { .tensors = "xl_r=3HD xl_u=HD xl_v=HD", .spec.position.xl.zero = HEED_SET(3) }, "position.xl.zero" },
+        { { .tensors = "xl_r=3HD xl_u=HD xl_v=HD", .spec.position.xl.zero = HEED_SET(3) },
+          "position.xl.zero" },
         { { .tensors = "t5_table=7H" }, "t5_table" },
-        { { .tensors = "t5_table=9H", .spec.position.t5.kind = HEED_T5_UNIDIRECTIONAL, .spec.position.t5.max_distance = HEED_SET(4) },
+        { { .tensors = "t5_table=9H",
+            .spec.position.t5.kind = HEED_T5_UNIDIRECTIONAL,
+            .spec.position.t5.max_distance = HEED_SET(4) },
           "max_distance" },
         { { .tensors = "alibi_slopes=3", .queries = -1 }, "alibi_slopes" },
         { { .tensors = "t5_table=83", .keys = -1 }, "t5_table" },
@@ -1166,7 +1286,10 @@ static void a_refusal_names_the_field(void **state)
 static void a_learned_key_has_no_place(void **state)
 {
     static const heed_attention_spec specs[] = {
-        { .position.alibi = true }, { .mask.window = { true, 1, 1 } }, { .position.rope.on = true }, { .probe.distance = true },
+        { .position.alibi = true },
+        { .mask.window = { true, 1, 1 } },
+        { .position.rope.on = true },
+        { .probe.distance = true },
     };
 
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {

@@ -174,8 +174,8 @@ typedef struct heed_attended {
     heed_value mean;         /**< [B,Tq,Tk] */
 } heed_attended;
 
-/** q [B,Hq,Tq,Dq], k [B,Hkv,Tk,Dk], v [B,Hkv,Tk,Dv], floating, of one dtype; Hq, at least 1, a multiple of Hkv: query head h uses key head
- *  h / (Hq/Hkv) (Shazeer 2019, Ainslie 2023). Dq = Dk but for general, additive and location. B, Tq and Tk may be 0.
+/** q [B,Hq,Tq,Dq], k [B,Hkv,Tk,Dk], v [B,Hkv,Tk,Dv], floating, of one dtype; Hq, at least 1, a multiple of Hkv: query head
+ *  h uses key head h / (Hq/Hkv) (Shazeer 2019, Ainslie 2023). Dq = Dk but for general, additive and location. B, Tq and Tk may be 0.
  *
  *  A row with nothing to keep gives zeros, lse = -inf and no gradient. Rows beyond the lengths are never read and have gradients
  *  of exactly 0. Gradients: `out`, `lse` and `weights` by every input marked (d). A probe is to be looked at: where it has a

@@ -212,7 +212,8 @@ static void by_location(making *m)
     by_addition(m);
     if (heed__poisoned(b))
         return;
-    u = heed_unsqueeze(b, heed_unsqueeze(b, heed_transpose(b, widened(m, s->in.loc_u), 1, 2), 0), 2); /* [1,H,1,C,A] */
+    u = heed_transpose(b, widened(m, s->in.loc_u), 1, 2);
+    u = heed_unsqueeze(b, heed_unsqueeze(b, u, 0), 2); /* [1,H,1,C,A] */
     x = heed_matmul(b, located_features(m), u);
     x = heed_add(b, x,
                  heed_add(b, heed_unsqueeze(b, widened(m, m->in[AT_Q]), 3),
@@ -813,7 +814,8 @@ heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_v
             xl(m);
         }
         if (m->given.id)
-            m->in[AT_BIAS] = sum_of(b, m->given, m->in[AT_BIAS].id ? widened(m, m->in[AT_BIAS]) : m->in[AT_BIAS]);
+            m->in[AT_BIAS] =
+                m->in[AT_BIAS].id ? heed_add(b, m->given, widened(m, m->in[AT_BIAS])) : m->given;
         if (!heed__poisoned(b))
             y = m->s->in.talk_pre.id || m->s->in.talk_post.id ? talking(m) : plain(m);
     }

@@ -63,14 +63,14 @@ static void check_csr_fault(const void *attrs, int64_t item, double value, char 
     const check_csr_attrs *a = attrs;
 
     if (item % 2 == 0)
-        heed__format(to, size,
-                       "graph_indptr[%lld] is %.0f; graph_indptr must begin with 0, never fall and end with the "
-                       "number of indices",
-                       (long long)(item / 2), value);
+        heed__format(
+            to, size,
+            "graph_indptr[%lld] is %.0f; graph_indptr must begin with 0, never fall and end with the "
+            "number of indices",
+            (long long)(item / 2), value);
     else
-        heed__format(to, size,
-                       "row %lld has the index %.0f; indices must rise inside a row and be 0 to %lld",
-                       (long long)(item / 2), value, (long long)a->keys - 1);
+        heed__format(to, size, "row %lld has the index %.0f; indices must rise inside a row and be 0 to %lld",
+                     (long long)(item / 2), value, (long long)a->keys - 1);
 }
 
 static const op_kernel check_csr_cpu[] = {

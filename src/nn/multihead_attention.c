@@ -144,8 +144,10 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
         return heed__poison(b, HEED_ERR_SPEC,
                             "%s: a cache holds the layer's own keys: leave out key, value and bias_kv", name);
     if (o->bias_kv && heed__by_place_of_keys(&spec))
-        return heed__poison(b, HEED_ERR_SPEC, "%s: %s goes by the places of keys, and the one of bias_kv has none: leave it out",
-                            name, heed__by_place_of_keys(&spec));
+        return heed__poison(
+            b, HEED_ERR_SPEC,
+            "%s: %s goes by the places of keys, and the one of bias_kv has none: leave it out", name,
+            heed__by_place_of_keys(&spec));
     heed_scope_push(b, name);
     p = project_all(b, x, o->key.id ? o->key : x, o->value.id ? o->value : o->key.id ? o->key : x, heads, o);
     if (o->bias_kv) {
