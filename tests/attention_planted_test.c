@@ -239,7 +239,8 @@ static heed_value build_far(heed_builder *b, const heed_value *inputs, const voi
     heed_init init = { .kind = HEED_INIT_NORMAL, .b = 0.5f };
     const heed_value k = heads_of(b, heed_linear(b, "key", inputs[0], 16, &(heed_linear_opts){ .weight_init = &init }), 1),
                      v = heads_of(b, heed_linear(b, "value", inputs[0], 16, NULL), 1), q = k; /* what matches is alike */
-    const heed_attention_spec spec = { .mask.window = { .on = t->causal, .left = 32, .right = 32 } };
+    static const heed_attention_spec whole, near = { .mask.window = { .on = true, .left = 32, .right = 32 } };
+    const heed_attention_spec spec = t->causal ? near : whole;
 
     return heed_linear(b, "head", flagged(b, joined(b, heed_attention(b, q, k, v, &spec).out), inputs[0]), t->classes, NULL);
 }

@@ -50,9 +50,15 @@ typedef struct heed_plan heed_plan;
 
 typedef enum heed_kernels { HEED_KERNELS_FAST = 0, HEED_KERNELS_REFERENCE } heed_kernels;
 
+/** COPIED: a result is copied to the caller when the run has succeeded. DIRECT: the caller gives memory for every output at every run,
+ *  which overlaps no other output and no input; what may is then computed there, and takes neither room in the block nor a copy.
+ *  A run that fails still leaves the memory as it was. */
+typedef enum heed_results { HEED_RESULTS_COPIED = 0, HEED_RESULTS_DIRECT } heed_results;
+
 typedef struct heed_plan_opts {
     const char *const *taps; /**< paths of taps to deliver after the outputs, ended by NULL; "encoder.*" takes all below */
     heed_kernels kernels;    /**< REFERENCE: every composite opened, the last kernel of each list: for proofs */
+    heed_results results;
 } heed_plan_opts;
 
 /** Lowers the graph and plans it for this context's level and threads. The graph may be freed after. HEED_ERR_MISSING when no

@@ -209,6 +209,23 @@ const cli_topic heed__cli_topics[] = {
       " mask. Asking for them changes no bit of the result.\n"
       "Fields of the descriptor as JSON, as `heed attend --spec` reads it; each is optional:\n",
       topics_attention },
+    { "edit", "changing values inside a model, to see what they do",
+      "`--edit` of predict, explain and eval changes a value inside the model; what reads it then reads the changed one. It may"
+      " be given several times; edits of one value are made in their order.\n"
+      "  PATH:KIND              encoder.0.out:add=0.1\n"
+      "  PATH:SELECTION:KIND    encoder.1.attn:head=3:zero\n"
+      "PATH is a tap, or an attention by its scope; an unknown name is an error that lists those there are. Of an attention the"
+      " weights are edited, as they are multiplied by v, before dropout.\n"
+      "  SELECTION  head=3  row=0-4  key=7, split by commas: what lies in all of them; numbers from 0; a row is a query\n"
+      "  zero       0\n"
+      "  scale=C    times C\n"
+      "  set=C      C\n"
+      "  add=C      plus C\n"
+      "  take=FILE  what the NPZ file has under PATH: of heed explain --format npz, or heed predict --npz, of one picture\n"
+      "Weights are not made to sum to one again: without a head its output is zeros, without a key the others keep their weights."
+      " An edited attention runs as separate products, so its numbers may differ in the last bits from those of the closed one;"
+      " without --edit no bit changes. Every output that was made under an edit says so.\n",
+      NULL },
     { "isa", "instruction levels, and what they promise",
       "Kernels are written once and compiled for each level; the best one this CPU has is taken unless --isa or HEED_ISA"
       " names another. `heed version` prints which levels this CPU has.\n"

@@ -238,10 +238,41 @@ static heed_status pack(heed_plan *p, heed_error *err)
     return HEED_OK;
 }
 
+/* Do two outputs lie in this storage? */
+static bool shared_by_outputs(const heed_plan *p, uint32_t root)
+{
+    int n = 0;
+
+    for (uint32_t i = 0; i < p->n_outputs; i++)
+        n += p->outputs[i].operand.storage != NO_STORAGE &&
+             heed__storage_root(p, p->outputs[i].operand.storage) == root;
+    return n > 1;
+}
+
+/* A result that fills a storage of its own is made where the caller wants it, unless a later step may still end the run. */
+static void make_direct(heed_plan *p)
+{
+    const int32_t earliest = steps_before_writing(p);
+
+    for (uint32_t i = 0; i < p->n_outputs; i++) {
+        const operand *o = &p->outputs[i].operand;
+        const uint32_t root = o->storage == NO_STORAGE ? NO_STORAGE : heed__storage_root(p, o->storage);
+        const uint64_t bytes = (uint64_t)heed_type_count(&o->view.type) * heed_dtype_size(o->view.type.dtype);
+
+        if (root == NO_STORAGE || p->storages[root].kind != STORAGE_BLOCK || p->storages[root].bytes != bytes ||
+            bytes == 0 || o->offset != 0 || p->storages[root].first < earliest || shared_by_outputs(p, root))
+            continue;
+        p->storages[root].kind = STORAGE_OUTPUT;
+        p->storages[root].index = i;
+    }
+}
+
 heed_status heed__plan_memory(heed_plan *p, heed_error *err)
 {
     find_last_readers(p);
     write_through(p);
     share_in_place(p);
+    if (p->direct)
+        make_direct(p);
     return pack(p, err);
 }

@@ -420,6 +420,7 @@ heed_status heed_plan_new(heed_plan **out, heed_context *ctx, const heed_graph *
     if (!p)
         return heed__fail_memory(err, sizeof *p);
     p->ctx = ctx;
+    p->direct = opts && opts->results == HEED_RESULTS_DIRECT;
     heed__arena_init(&p->arena, h);
     STEP(heed__plan_lower(&p->graph, g, ctx, opts, err));
     w.g = p->graph;

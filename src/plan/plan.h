@@ -6,11 +6,17 @@
 #include <heed/session.h>
 
 /* Where a value lies. Views share the storage of what they look at. */
-typedef enum storage_kind { STORAGE_BLOCK, STORAGE_INPUT, STORAGE_WEIGHT, STORAGE_CONSTANT } storage_kind;
+typedef enum storage_kind {
+    STORAGE_BLOCK,
+    STORAGE_INPUT,
+    STORAGE_WEIGHT,
+    STORAGE_CONSTANT,
+    STORAGE_OUTPUT /* the caller's memory for a result */
+} storage_kind;
 
 typedef struct storage {
     storage_kind kind;
-    uint32_t index;        /* input or weight number */
+    uint32_t index;        /* input, weight or output number */
     const void *data;      /* constant */
     uint64_t bytes, offset; /* block: place in the block */
     int32_t first, last;   /* block: steps between which it is alive */
@@ -64,6 +70,7 @@ struct heed_plan {
     uint32_t n_steps, n_storages, n_weights, n_inputs, n_outputs;
     uint32_t room_steps, room_storages;
     heed_plan_report report;
+    bool direct; /* HEED_RESULTS_DIRECT */
 };
 
 static inline uint32_t heed__storage_root(const heed_plan *p, uint32_t s)

@@ -28,6 +28,7 @@ typedef struct bound {
     uint32_t *first; /* by step: its first view */
     heed_tensor *weights;
     const void **inputs; /* pointers of this run */
+    void **outputs;      /* likewise; of plans with direct results */
 } bound;
 
 struct heed_session {
@@ -73,6 +74,7 @@ static void release_bound(heed_session *s, bound *b)
     heed__release(h, b->first);
     heed__release(h, b->weights);
     heed__release(h, (void *)b->inputs);
+    heed__release(h, b->outputs);
     *b = (bound){ 0 };
 }
 
@@ -108,6 +110,8 @@ static void *memory_of(const heed_session *s, const bound *b, const operand *o)
         base = b->weights[at->index].data;
     else if (at->kind == STORAGE_CONSTANT)
         base = (char *)(uintptr_t)at->data;
+    else if (at->kind == STORAGE_OUTPUT)
+        base = b->outputs[at->index];
     else
         base = (char *)(uintptr_t)b->inputs[at->index];
     return base ? base + o->offset : NULL;
@@ -132,17 +136,28 @@ static void resolve(const heed_session *s, bound *b)
     }
 }
 
-/* Only what lies in a run's inputs moves from run to run. */
-static void resolve_inputs(const heed_session *s, bound *b)
+/* Only what lies in a run's inputs and results moves from run to run. */
+static bool moves(const heed_plan *p, const operand *o)
+{
+    const storage *at = o->storage == NO_STORAGE ? NULL : &p->storages[heed__storage_root(p, o->storage)];
+
+    return at && (at->kind == STORAGE_INPUT || at->kind == STORAGE_OUTPUT);
+}
+
+static void resolve_moving(const heed_session *s, bound *b)
 {
     const heed_plan *p = b->plan;
 
     for (uint32_t i = 0; i < p->n_steps; i++) {
         const step *t = &p->steps[i];
+        view *v = &b->views[b->first[i]];
 
         for (int j = 0; j < t->n_in; j++)
-            if (t->in[j].storage != NO_STORAGE && p->storages[t->in[j].storage].kind == STORAGE_INPUT)
-                b->views[b->first[i] + (uint32_t)j].data = memory_of(s, b, &t->in[j]);
+            if (moves(p, &t->in[j]))
+                v[j].data = memory_of(s, b, &t->in[j]);
+        for (int j = 0; p->direct && j < t->n_out; j++)
+            if (moves(p, &t->out[j]))
+                v[t->n_in + j].data = memory_of(s, b, &t->out[j]);
     }
 }
 
@@ -179,7 +194,8 @@ static heed_status bind(heed_session *s, bound *b, const heed_plan *p, heed_erro
     b->first = heed__alloc(h, p->n_steps + 1, sizeof *b->first);
     b->weights = heed__alloc(h, p->n_weights + 1, sizeof *b->weights);
     b->inputs = heed__alloc(h, p->n_inputs + 1, sizeof *b->inputs);
-    if (!b->views || !b->first || !b->weights || !b->inputs)
+    b->outputs = heed__alloc(h, p->n_outputs + 1, sizeof *b->outputs);
+    if (!b->views || !b->first || !b->weights || !b->inputs || !b->outputs)
         return heed__fail_memory(err, views * sizeof *b->views);
     views = 0;
     for (uint32_t i = 0; i < p->n_steps; i++) {
@@ -386,9 +402,47 @@ static heed_status begin_run(heed_session *s, int id, const heed_tensor *inputs,
                               b->plan->inputs[i].name);
         b->inputs[i] = inputs[i].data;
     }
-    resolve_inputs(s, b);
-    atomic_store_explicit(&s->fault.item, INT64_MAX, memory_order_relaxed);
     *out = b;
+    return HEED_OK;
+}
+
+static void begin_steps(heed_session *s, bound *b)
+{
+    resolve_moving(s, b);
+    atomic_store_explicit(&s->fault.item, INT64_MAX, memory_order_relaxed);
+}
+
+static bool overlap(const heed_tensor *x, const heed_tensor *y)
+{
+    const uintptr_t a = (uintptr_t)x->data, b = (uintptr_t)y->data;
+    const size_t n = (size_t)heed_type_count(&x->type) * heed_dtype_size(x->type.dtype),
+                 m = (size_t)heed_type_count(&y->type) * heed_dtype_size(y->type.dtype);
+
+    return n > 0 && m > 0 && a < b + m && b < a + n;
+}
+
+/* Memory for every result, apart from everything else that the caller gave. */
+static heed_status take_outputs(bound *b, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
+                                int n_outputs, heed_error *err)
+{
+    for (int i = 0; i < (int)b->plan->n_outputs; i++) {
+        const char *name = b->plan->outputs[i].name;
+
+        if (i >= n_outputs || (!outputs[i].data && heed_type_count(&b->plan->outputs[i].operand.view.type) > 0))
+            return heed__fail(err, HEED_ERR_USAGE,
+                              "session_run: this plan computes results where the caller wants them, but no memory is given "
+                              "for \"%s\"",
+                              name);
+        for (int j = 0; j < n_inputs; j++)
+            if (overlap(&outputs[i], &inputs[j]))
+                return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps an input's",
+                                  name);
+        for (int j = 0; j < i; j++)
+            if (overlap(&outputs[i], &outputs[j]))
+                return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps another's",
+                                  name);
+        b->outputs[i] = outputs[i].data;
+    }
     return HEED_OK;
 }
 
@@ -408,6 +462,9 @@ heed_status heed_session_run(heed_session *s, int id, const heed_tensor *inputs,
             return heed__fail(err, HEED_ERR_SHAPE,
                               "session_run: output \"%s\" has another type than the plan's",
                               b->plan->outputs[i].name);
+    if (b->plan->direct)
+        TRY(take_outputs(b, inputs, n_inputs, outputs, n_outputs, err));
+    begin_steps(s, b);
     if (heed__profile_on(s->profile))
         heed__profile_run(s->profile);
     saved = heed__os_float_enter();
@@ -418,8 +475,10 @@ heed_status heed_session_run(heed_session *s, int id, const heed_tensor *inputs,
         const operand *o = &b->plan->outputs[i].operand;
         const int64_t count = heed_type_count(&o->view.type);
 
-        if (outputs[i].data && count > 0)
-            memcpy(outputs[i].data, memory_of(s, b, o), (size_t)count * heed_dtype_size(o->view.type.dtype));
+        const void *from = memory_of(s, b, o);
+
+        if (outputs[i].data && count > 0 && from != outputs[i].data)
+            memcpy(outputs[i].data, from, (size_t)count * heed_dtype_size(o->view.type.dtype));
     }
     return st;
 }
@@ -532,6 +591,9 @@ heed_status heed_session_find_bad(heed_session *s, int id, const heed_tensor *in
     bound *b;
 
     TRY(begin_run(s, id, inputs, n_inputs, &b, err));
+    if (b->plan->direct)
+        return heed__fail(err, HEED_ERR_USAGE, "session_find_bad: this plan has no room for results of its own");
+    begin_steps(s, b);
     for (uint32_t i = 0; i < b->plan->n_weights; i++) {
         const view v = heed__view(b->weights[i].data, &b->weights[i].type);
 

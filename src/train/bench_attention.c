@@ -389,7 +389,7 @@ static heed_status attention_prepare(bench_graph *g, heed_context *ctx, const at
     static const char *const mean[] = { "layer.mean", NULL };
     const bool tapped = (r->kind->flags & KIND_LAYER) && (r->kind->flags & KIND_SECOND);
 
-    TRY(heed__bench_prepare(g, ctx, attention_build, r, &(heed_plan_opts){ .taps = tapped ? mean : NULL },
+    TRY(heed__bench_prepare(g, ctx, attention_build, r, &(heed_plan_opts){ .taps = tapped ? mean : NULL, .results = HEED_RESULTS_DIRECT },
                             depth, err));
     attention_fill(g, r);
     row->kernel = attention_kernel(g->plan, r);
