@@ -50,8 +50,15 @@ double heed__kernel_pairs(const op_call *c);
 /* Items of a chunk. */
 int64_t heed__kernel_chunk(double flops, int64_t items);
 
-/* Where head number `head` of a dense output [B,H,...] begins; NULL when nobody wants it. */
-float *heed__kernel_out(const op_call *c, int out, int64_t head);
+/* Where head number `head` of a dense output [B,H,...] begins; NULL when nobody wants it, or it holds nothing. */
+void *heed__kernel_out(const op_call *c, int out, int64_t head);
+
+/* Where the rows that the probe lists of query head h go, the first time that it is listed; NULL: nowhere. */
+float *heed__kernel_listed_rows(const op_call *c, int64_t b, int64_t h);
+
+/* A head that is listed more than once: the rows of queries [begin, end) again. */
+void heed__kernel_repeat_rows(const op_call *c, const attention_result *r, int64_t b, int64_t h,
+                              int64_t begin, int64_t end);
 
 #define KERNEL_BIT(slot) ((uint64_t)1 << (slot))
 

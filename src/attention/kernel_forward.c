@@ -46,22 +46,10 @@ static size_t forward_scratch(const op_call *c)
            (a->topk ? (size_t)(ATTENTION_ROWS * ATTENTION_COLLECTED(a->topk)) * sizeof(float) : 0);
 }
 
-/* The place of head h among the n that probe.rows reports, from place `from` on; n: none. */
-static int64_t forward_place(const op_call *c, int64_t h, int64_t from, int64_t n)
-{
-    const int64_t *heads = kernel_given(c, AT_PROBE_HEADS) ? c->in[AT_PROBE_HEADS].data : NULL;
-
-    if (!heads)
-        return from <= h ? h : n;
-    while (from < n && heads[from] != h)
-        from++;
-    return from;
-}
-
 static attention_result forward_result(const op_call *c, int64_t at)
 {
     const attention_attrs *a = c->attrs;
-    const int64_t heads = kernel_size(c, AT_Q, 1), tq = kernel_size(c, AT_Q, 2);
+    const int64_t heads = kernel_size(c, AT_Q, 1);
     const size_t own = forward_bytes(c);
     attention_result to = { .out = heed__kernel_out(c, AT_GET_OUT, at),
                             .lse = heed__kernel_out(c, AT_GET_LSE, at),
@@ -74,40 +62,16 @@ static attention_result forward_result(const op_call *c, int64_t at)
     if (a->topk && (c->out[AT_GET_TOPK_VALUES].data || c->out[AT_GET_TOPK_INDICES].data)) {
         to.topk = a->topk;
         to.topk_values = heed__kernel_out(c, AT_GET_TOPK_VALUES, at);
-        if (c->out[AT_GET_TOPK_INDICES].data)
-            to.topk_indices = (int64_t *)c->out[AT_GET_TOPK_INDICES].data + at * tq * a->topk;
+        to.topk_indices = heed__kernel_out(c, AT_GET_TOPK_INDICES, at);
         to.collected = (float *)(void *)((char *)c->scratch[0] + own);
         to.collected_keys = (int32_t *)(void *)((char *)c->scratch[1] + own);
     }
     if (a->rows && c->out[AT_GET_ROWS].data) {
-        const int64_t n = c->out[AT_GET_ROWS].type.dims[1], place = forward_place(c, at % heads, 0, n);
-
         to.row_list = kernel_given(c, AT_PROBE_ROWS) ? c->in[AT_PROBE_ROWS].data : NULL;
         to.n_rows = c->out[AT_GET_ROWS].type.dims[2];
-        if (place < n)
-            to.rows = heed__kernel_out(c, AT_GET_ROWS, at / heads * n + place);
+        to.rows = heed__kernel_listed_rows(c, at / heads, at % heads);
     }
     return to;
-}
-
-/* A head that is listed again: its rows of this block once more. */
-static void forward_repeat(const op_call *c, const attention_result *to, int64_t at, int64_t begin, int64_t end)
-{
-    const int64_t heads = kernel_size(c, AT_Q, 1), tk = kernel_size(c, AT_K, 2);
-    const int64_t n = to->rows && kernel_given(c, AT_PROBE_HEADS) ? c->out[AT_GET_ROWS].type.dims[1] : 0;
-    int64_t place = n ? forward_place(c, at % heads, 0, n) : 0;
-
-    for (place = forward_place(c, at % heads, place + 1, n); place < n;
-         place = forward_place(c, at % heads, place + 1, n)) {
-        float *again = heed__kernel_out(c, AT_GET_ROWS, at / heads * n + place);
-
-        for (int64_t r = 0; r < to->n_rows; r++) {
-            const int64_t i = to->row_list ? to->row_list[r] : r;
-
-            if (i >= begin && i < end)
-                memcpy(again + r * tk, to->rows + r * tk, (size_t)tk * sizeof(float));
-        }
-    }
 }
 
 static void forward_run(const op_call *c, int64_t begin, int64_t end)
@@ -122,7 +86,7 @@ static void forward_run(const op_call *c, int64_t begin, int64_t end)
         const attention_result to = forward_result(c, at);
 
         heed__attention_ops(c->isa)->forward(&h, &to, first, last, c->scratch);
-        forward_repeat(c, &to, at, first, last);
+        heed__kernel_repeat_rows(c, &to, at / heads, at % heads, first, last);
     }
 }
 

@@ -73,11 +73,55 @@ int64_t heed__kernel_chunk(double flops, int64_t items)
                : i64_min(i64_max(1, i64_ceil_div(items, 16)), (int64_t)(KERNEL_GRAIN / (each + 1)) + 1);
 }
 
-float *heed__kernel_out(const op_call *c, int out, int64_t head)
+void *heed__kernel_out(const op_call *c, int out, int64_t head)
 {
-    const heed_type *t = &c->out[out].type;
+    const view *v = &c->out[out];
+    const int64_t at = head * heed__dims_product(&v->type, 2, v->type.rank);
 
-    return c->out[out].data ? (float *)c->out[out].data + head * heed__dims_product(t, 2, t->rank) : NULL;
+    return v->data && heed_type_count(&v->type) > 0
+               ? (char *)v->data + at * (int64_t)heed_dtype_size(v->type.dtype)
+               : NULL;
+}
+
+/* ---- rows that a probe lists ---- */
+
+/* The next place from `from` on at which the probe lists head h, -1: none. */
+static int64_t listed_at(const op_call *c, int64_t h, int64_t from)
+{
+    if (!kernel_given(c, AT_PROBE_HEADS))
+        return from <= h ? h : -1;
+    for (int64_t n = from; n < kernel_size(c, AT_PROBE_HEADS, 0); n++)
+        if (((const int64_t *)c->in[AT_PROBE_HEADS].data)[n] == h)
+            return n;
+    return -1;
+}
+
+static float *rows_at(const op_call *c, int64_t b, int64_t place)
+{
+    return place < 0 ? NULL : heed__kernel_out(c, AT_GET_ROWS, b * c->out[AT_GET_ROWS].type.dims[1] + place);
+}
+
+float *heed__kernel_listed_rows(const op_call *c, int64_t b, int64_t h)
+{
+    return rows_at(c, b, listed_at(c, h, 0));
+}
+
+void heed__kernel_repeat_rows(const op_call *c, const attention_result *r, int64_t b, int64_t h,
+                              int64_t begin, int64_t end)
+{
+    const int64_t tk = kernel_size(c, AT_K, 2), first = listed_at(c, h, 0);
+
+    for (int64_t place = listed_at(c, h, first + 1); r->rows && place >= 0;
+         place = listed_at(c, h, place + 1)) {
+        float *to = rows_at(c, b, place);
+
+        for (int64_t l = 0; l < r->n_rows; l++) {
+            const int64_t i = r->row_list ? r->row_list[l] : l;
+
+            if (i >= begin && i < end)
+                memcpy(to + l * tk, r->rows + l * tk, (size_t)tk * sizeof *to);
+        }
+    }
 }
 
 /* ---- sets of global keys and rows ---- */

@@ -37,66 +37,21 @@ int64_t heed__rows_chunk(const op_call *c)
     return heed__kernel_chunk(heed__attention_flops(c), heed__rows_count(c));
 }
 
-static void *head_out(const op_call *c, int out, int64_t head)
-{
-    const view *v = &c->out[out];
-    const int64_t at = head * heed__dims_product(&v->type, 2, v->type.rank);
-
-    return v->data && heed_type_count(&v->type) > 0
-               ? (char *)v->data + at * (int64_t)heed_dtype_size(v->type.dtype)
-               : NULL;
-}
-
-/* The next place from `from` on at which the probe lists head h, -1: none. */
-static int64_t listed_at(const op_call *c, int64_t h, int64_t from)
-{
-    if (!kernel_given(c, AT_PROBE_HEADS))
-        return from <= h ? h : -1;
-    for (int64_t n = from; n < kernel_size(c, AT_PROBE_HEADS, 0); n++)
-        if (((const int64_t *)c->in[AT_PROBE_HEADS].data)[n] == h)
-            return n;
-    return -1;
-}
-
-static float *probe_rows(const op_call *c, int64_t b, int64_t place)
-{
-    return place < 0 ? NULL : head_out(c, AT_GET_ROWS, b * c->out[AT_GET_ROWS].type.dims[1] + place);
-}
-
-/* A head that is listed more than once: the rows of queries [begin, end) again. */
-static void repeat_rows(const op_call *c, const attention_result *r, int64_t b, int64_t h, int64_t begin,
-                        int64_t end)
-{
-    const int64_t tk = kernel_size(c, AT_K, 2), first = listed_at(c, h, 0);
-
-    for (int64_t place = listed_at(c, h, first + 1); r->rows && place >= 0;
-         place = listed_at(c, h, place + 1)) {
-        float *to = probe_rows(c, b, place);
-
-        for (int64_t l = 0; l < r->n_rows; l++) {
-            const int64_t i = r->row_list ? r->row_list[l] : l;
-
-            if (i >= begin && i < end)
-                memcpy(to + l * tk, r->rows + l * tk, (size_t)tk * sizeof *to);
-        }
-    }
-}
-
 static attention_result rows_result(const op_call *c, int64_t b, int64_t h)
 {
     const int64_t at = b * kernel_size(c, AT_Q, 1) + h;
 
     return (attention_result){
-        .out = head_out(c, AT_GET_OUT, at),
-        .lse = head_out(c, AT_GET_LSE, at),
-        .weights = head_out(c, AT_GET_WEIGHTS, at),
-        .rel_sums = head_out(c, AT_GET_REL_SUMS, at),
-        .entropy = head_out(c, AT_GET_ENTROPY, at),
-        .distance = head_out(c, AT_GET_DISTANCE, at),
-        .topk_values = head_out(c, AT_GET_TOPK_VALUES, at),
-        .topk_indices = head_out(c, AT_GET_TOPK_INDICES, at),
+        .out = heed__kernel_out(c, AT_GET_OUT, at),
+        .lse = heed__kernel_out(c, AT_GET_LSE, at),
+        .weights = heed__kernel_out(c, AT_GET_WEIGHTS, at),
+        .rel_sums = heed__kernel_out(c, AT_GET_REL_SUMS, at),
+        .entropy = heed__kernel_out(c, AT_GET_ENTROPY, at),
+        .distance = heed__kernel_out(c, AT_GET_DISTANCE, at),
+        .topk_values = heed__kernel_out(c, AT_GET_TOPK_VALUES, at),
+        .topk_indices = heed__kernel_out(c, AT_GET_TOPK_INDICES, at),
         .topk = ((const attention_attrs *)c->attrs)->topk,
-        .rows = probe_rows(c, b, listed_at(c, h, 0)),
+        .rows = heed__kernel_listed_rows(c, b, h),
         .row_list = kernel_given(c, AT_PROBE_ROWS) ? c->in[AT_PROBE_ROWS].data : NULL,
         .n_rows = c->out[AT_GET_ROWS].type.dims[2],
     };
@@ -114,7 +69,7 @@ void heed__rows_run(const op_call *c, int64_t begin, int64_t end)
         const attention_result to = rows_result(c, b, h);
 
         heed__attention_ops(c->isa)->rows_forward(&head, &to, first, last, c->scratch);
-        repeat_rows(c, &to, b, h, first, last);
+        heed__kernel_repeat_rows(c, &to, b, h, first, last);
     }
 }
 
@@ -147,8 +102,8 @@ static void sum_queries(const op_call *c, int64_t b, int64_t h)
     const int64_t at = b * kernel_size(c, AT_Q, 1) + h, tq = kernel_size(c, AT_Q, 2),
                   tk = kernel_size(c, AT_K, 2), height = attention_block(tk);
     const attention_head head = heed__kernel_head(c, b, h, heed__kernel_sets(c, b));
-    const attention_sums to = { .received = head_out(c, AT_GET_RECEIVED, at),
-                                .pooled = head_out(c, AT_GET_POOLED, at),
+    const attention_sums to = { .received = heed__kernel_out(c, AT_GET_RECEIVED, at),
+                                .pooled = heed__kernel_out(c, AT_GET_POOLED, at),
                                 .pooled_q = a->pooled_q,
                                 .pooled_k = a->pooled_k };
 
@@ -276,7 +231,7 @@ static attention_upstream grad_upstream(const op_call *c, int64_t b, int64_t hea
     const int64_t tq = kernel_size(c, AT_Q, 2), at = b * kernel_size(c, AT_Q, 1) + head;
     attention_upstream u = {
         .dlse = kernel_given(c, AT_DLSE) ? (const float *)c->in[AT_DLSE].data + at * tq : NULL,
-        .dq = head_out(c, AT_DQ, at),
+        .dq = heed__kernel_out(c, AT_DQ, at),
         .dtemperature = own_number(c, AT_TEMPERATURE, sums, TEMPERATURE_SUM),
         .dsink = own_number(c, AT_SINK, sums, SINK_SUM),
         .dsigmoid_bias = own_number(c, AT_SIGMOID_BIAS, sums, SIGMOID_BIAS_SUM),
@@ -300,12 +255,12 @@ static attention_upstream grad_upstream(const op_call *c, int64_t b, int64_t hea
         const heed_type *t = &c->out[AT_DBIAS].type;
         const int64_t place = (t->dims[0] > 1 ? b : 0) * t->dims[1] + (t->dims[1] > 1 ? head : 0);
 
-        u.dbias = head_out(c, AT_DBIAS, place);
+        u.dbias = heed__kernel_out(c, AT_DBIAS, place);
         u.dbias_row = t->dims[2] > 1 ? t->dims[3] : 0;
         u.dbias_key = t->dims[3] > 1;
     }
     if (c->out[AT_DROW_REL].data && kernel_given(c, AT_ROW_REL))
-        u.drow_rel = head_out(c, AT_DROW_REL, at);
+        u.drow_rel = heed__kernel_out(c, AT_DROW_REL, at);
     return u;
 }
 
@@ -337,8 +292,8 @@ static void grad_group(const op_call *c, const item_shape *s, int64_t b, int64_t
         begin_head(c, &u[g], head, begins);
     }
     if (s->group > 0)
-        heed__attention_ops(c->isa)->rows_backward(h, u, s->group, head_out(c, AT_DK, at),
-                                                   head_out(c, AT_DV, at), c->scratch);
+        heed__attention_ops(c->isa)->rows_backward(h, u, s->group, heed__kernel_out(c, AT_DK, at),
+                                                   heed__kernel_out(c, AT_DV, at), c->scratch);
 }
 
 /* Without a sequence nobody has zeroed it before. */
