@@ -87,7 +87,8 @@ static void gather_run(const op_call *c, int64_t begin, int64_t end)
         if (!there)
             heed__fault(c, i % places, HEED_ERR_LIMIT, at);
         if (flat && there) {
-            memcpy(to, from, (size_t)(inner * width));
+            if (inner > 0) /* else there may be no memory at all */
+                memcpy(to, from, (size_t)(inner * width));
         } else {
             static const double zero = 0;
             view slice_to = first_to, slice_from = first_from;
