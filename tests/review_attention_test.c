@@ -464,6 +464,8 @@ static void sizes_at_the_end_of_i64_mean_no_limit(void **state)
         { .name = "pooled", .spec.probe.pooled = { INT64_MAX, INT64_MAX } },
         { .name = "pooled by a million", .spec.probe.pooled = { 1000000, 3 } },
         { .name = "pooled, talking", .spec.probe.pooled = { INT64_MAX, 2 }, .tensors = "talk_post=HH" },
+        { .name = "softcap of almost nothing", .spec.softcap = 1e-40f, .width = -1 },
+        { .name = "temperature of almost nothing", .spec.normaliser.temperature = HEED_SET(1e-40f), .width = -1 },
         { .name = "far offset and wide window",
           .spec.mask.window = { true, -1, INT64_MAX },
           .spec.offset = HEED_SET(INT64_MIN) },

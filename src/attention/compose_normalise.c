@@ -64,7 +64,7 @@ static heed_value of_span(const attention_parts *p, heed_value z, heed_value *ls
     const heed_value far = heed_abs(b, heed_cast(b, p->distance, p->dtype));
     heed_value x = heed_sub(b, heed_add_scalar(b, heed__per_head(b, p->in[AT_SPAN]), p->attrs->ramp), far), m;
 
-    x = heed_mul_scalar(b, x, 1 / p->attrs->ramp);
+    x = heed_div(b, x, heed_scalar(b, p->dtype, p->attrs->ramp));
     m = heed_select(b, heed_and(b, heed_gt(b, x, zero), heed_lt(b, x, one)), x,
                     heed_stop_grad(b, heed_max(b, heed_min(b, x, one), zero)));
     z = heed_add(b, z, heed_log(b, heed_select(b, heed_gt(b, m, zero), m, one)));

@@ -65,6 +65,12 @@ heed_value heed__attention_rel_sums(const attention_parts *p, heed_value w)
     return heed_reshape(b, sums, 4, t.dims);
 }
 
+/* By division as it stands: 1 / by may be infinite where by is very small, and 0 times it is no number. */
+static heed_value divided(const attention_parts *p, heed_value z, double by)
+{
+    return heed_div(p->b, z, heed_scalar(p->b, p->dtype, by));
+}
+
 heed_value heed__attention_logits(const attention_parts *p)
 {
     heed_builder *b = p->b;
@@ -81,8 +87,8 @@ heed_value heed__attention_logits(const attention_parts *p)
     if (p->in[AT_BIAS].id)
         z = heed_add(b, z, p->in[AT_BIAS]);
     if (a->softcap > 0)
-        z = heed_mul_scalar(b, heed_tanh(b, heed_mul_scalar(b, z, 1 / a->softcap)), a->softcap);
+        z = heed_mul_scalar(b, heed_tanh(b, divided(p, z, a->softcap)), a->softcap);
     if (p->in[AT_TEMPERATURE].id)
         return heed_div(b, z, heed__per_head(b, p->in[AT_TEMPERATURE]));
-    return a->temperature == 1 ? z : heed_mul_scalar(b, z, 1 / a->temperature);
+    return a->temperature == 1 ? z : divided(p, z, a->temperature);
 }
