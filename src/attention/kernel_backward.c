@@ -215,7 +215,7 @@ static void zero_rows(const attention_head *h, const attention_upstream *u, int6
     const attention_mask *m = &h->mask;
 
     if (u->drel)
-        memset(u->drel, 0, (size_t)(m->tq + m->tk - 1) * sizeof(float));
+        memset(u->drel, 0, (size_t)i64_max(0, m->tq + m->tk - 1) * sizeof(float));
     if (u->drow_rel)
         memset(u->drow_rel + begin * h->row_size, 0, (size_t)((end - begin) * h->row_size) * sizeof(float));
     if (u->dtemperature_rows)

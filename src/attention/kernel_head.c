@@ -147,7 +147,7 @@ size_t heed__kernel_shared(const op_call *c)
 
 int64_t heed__kernel_prepare_count(const op_call *c)
 {
-    return kernel_given(c, AT_GLOBALS) ? kernel_size(c, AT_Q, 0) : 0;
+    return kernel_given(c, AT_GLOBALS) && set_words(c) > 0 ? kernel_size(c, AT_Q, 0) : 0;
 }
 
 void heed__kernel_prepare(const op_call *c, int64_t begin, int64_t end)
