@@ -124,7 +124,10 @@ class Side:
         return json.loads(answer) if answer else {"failed": "the process ended"}
 
     def end(self):
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:  # it is gone already; what it said before counts
+            pass
         self.process.wait()
 
 
