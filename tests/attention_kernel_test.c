@@ -357,7 +357,7 @@ static void each_cell_agrees_with_its_composition_on_every_level(void **state)
     }
 }
 
-static void scores_of_ten_thousand_lose_nothing(void **state)
+static void in_the_first_pass_scores_of_ten_thousand_lose_nothing(void **state)
 {
     static const int chosen[] = { 0, 3, 4, 19, 21, 27 };
 
@@ -520,7 +520,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_cell_agrees_with_its_composition_on_every_level),
-        cmocka_unit_test(scores_of_ten_thousand_lose_nothing),
+        cmocka_unit_test(in_the_first_pass_scores_of_ten_thousand_lose_nothing),
         cmocka_unit_test(asking_for_a_probe_changes_no_byte_of_the_rest),
         cmocka_unit_test(rows_are_the_rows_of_weights),
         cmocka_unit_test(threads_change_no_byte),
