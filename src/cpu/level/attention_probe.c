@@ -57,7 +57,6 @@ typedef struct probe_part {
     float *mean;              /* NULL: not wanted */
     int64_t begin, end;       /* queries */
     int64_t first, last;      /* keys */
-    bool packed;              /* the tiles of keys are */
 } probe_part;
 
 /* Scores of a row to weights, added to sums that may be NULL; `masked` is a constant where this is called. */
@@ -110,6 +109,16 @@ static void probe_tile(const probe_part *t, const float *k, int64_t tile, int64_
     }
 }
 
+/* All tiles of keys, for every block of queries: the first one that uses a tile need not be the first one. */
+static void probe_pack(const attention_head *h, const probe_area *a, int64_t first, int64_t last)
+{
+    const int64_t end = kernel_min(h->mask.length, last);
+
+    for (int64_t tile = first; tile < end; tile += PANEL)
+        pack_tile(a->k + (tile - first) * h->dk, h->k + tile * h->k_step, h->k_step,
+                  kernel_min(PANEL, h->mask.length - tile), h->dk);
+}
+
 static void probe_tiles(const probe_part *t)
 {
     const attention_head *h = t->h;
@@ -130,7 +139,7 @@ static void probe_tiles(const probe_part *t)
             pack_panels(t->area->q, ATTENTION_ROWS, h->q + t->begin * h->q_step, h->q_step, until - t->begin,
                         h->dk, h->scale);
         any = true;
-        if (!t->packed)
+        if (t->mean)
             pack_tile(k, h->k + tile * h->k_step, h->k_step, keys, h->dk);
         probe_tile(t, k, tile, keys, kind == ATTENTION_PART ? words : NULL);
     }
@@ -205,6 +214,8 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
                       begin = block * ATTENTION_ROWS, end = kernel_min(tq, begin + ATTENTION_ROWS);
         float *const rows = mean ? mean + begin * tk + first : NULL;
 
+        if (!mean && block == 0)
+            probe_pack(&heads[g], &a, first, last);
         if (mean && g == 0)
             probe_mean(rows, tk, end - begin, last - first, 0);
         probe_queries(&(probe_part){ .h = &heads[g],
@@ -216,8 +227,7 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
                                      .begin = begin,
                                      .end = end,
                                      .first = first,
-                                     .last = last,
-                                     .packed = !mean && block > 0 });
+                                     .last = last });
         if (mean && g == n_heads - 1)
             probe_mean(rows, tk, end - begin, last - first, (float)n_heads);
     }
