@@ -1,6 +1,6 @@
 /* Softmax attention of one key head, backward; compiled once per instruction level.
  *
- *   S, P and dP = dO V^T again, P from lse;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
+ *   S, P and dP = dO V^T again, P from lse and what its rounding left;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
  *
  * in blocks of 64 queries by 64 keys; terms that are added to the scores get sums of dS along rows, columns or diagonals. Q is
  * multiplied by the scale when it is packed: S then needs none, dK neither. */
@@ -106,8 +106,9 @@ void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstr
     for (int64_t i = begin; u->dsink_rows && i < end; i++) {
         const bool empty = i >= last || u->lse[i] == MINUS_INF;
 
-        u->dsink_rows[i] =
-            empty ? 0 : vf_exp(vsplat(h->sink - u->lse[i]))[0] * ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
+        const float down = h->sink - u->lse[i] - (u->lse_rest ? u->lse_rest[i] : 0);
+
+        u->dsink_rows[i] = empty ? 0 : vf_exp(vsplat(down))[0] * ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
     }
 }
 
@@ -161,7 +162,7 @@ static int64_t cells_alike(const int64_t *from, const int64_t *to, int64_t at)
 /* What one row of weights has: drops, masked and shaped are constants where this is called, and its loops are made for each. */
 typedef struct backward_row {
     float *p, *ds; /* logits and dP, to become dropped weights and dS */
-    vf lse, delta, dlse;
+    vf lse, rest, delta, dlse;
     vf heat;                        /* sum of dz z */
     uint32_t words[PANEL + 2 * VL]; /* of dropout */
     uint64_t word;                  /* kept keys */
@@ -172,7 +173,7 @@ VEC_INLINE void backward_vector(const attention_head *h, backward_row *x, int64_
 {
     const vf z = vload(x->p + v * VL), dp = vload(x->ds + v * VL);
     const vi lanes = masked ? word_lanes(x->word, v) : (vi){ 0 };
-    const vf down_from = z - x->lse;
+    const vf down_from = z - x->lse - x->rest;
     const vf e = exp_down(masked ? vselect(lanes, down_from, vsplat(MINUS_INF)) : down_from);
     const vf down = drops ? dropped(dp, x->words + v * VL, h->threshold, h->kept) : dp;
     vf ds = e * (down - x->delta + x->dlse);
@@ -255,6 +256,7 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
             y.ds = b->ds + row * PANEL;
             y.word = words ? words[row] : whole_word(tile->keys);
             y.lse = vsplat(u->lse[i + row]);
+            y.rest = vsplat(u->lse_rest ? u->lse_rest[i + row] : 0);
             y.delta = vsplat(u->delta[i + row]);
             y.dlse = vsplat(u->dlse ? u->dlse[i + row] : 0);
             y.heat = (vf){ 0 };

@@ -1,7 +1,7 @@
 /* Probes of softmax weights that sum over queries or heads, by a second pass over saved log-sums; compiled once per instruction
  * level.
  *
- *   w_ij = e^(z_ij - lse_i);  received_j = sum_i w_ij,  pooled = mean of w over blocks,  mean_ij = sum_h w_ij / H
+ *   w_ij = e^((z_ij - lse_i) - rest_i);  received_j = sum_i w_ij,  pooled = mean of w over blocks,  mean_ij = sum_h w_ij / H
  *
  * A call owns some keys of a sequence, so that each sum is of one thread and in the order of rising queries: over the queries of a
  * block first, then over blocks. */
@@ -60,11 +60,11 @@ typedef struct probe_part {
 } probe_part;
 
 /* Scores of a row to weights, added to sums that may be NULL; `masked` is a constant where this is called. */
-VEC_INLINE void probe_row(const float *s, vf lse, uint64_t word, int64_t vectors, int64_t keys, float *block,
+VEC_INLINE void probe_row(const float *s, vf lse, vf rest, uint64_t word, int64_t vectors, int64_t keys, float *block,
                           float *cells, float *mean, const bool masked)
 {
     for (int64_t v = 0; v < vectors; v++) {
-        const vf z = vload(s + v * VL) - lse;
+        const vf z = vload(s + v * VL) - lse - rest;
         const vf w = exp_down(masked ? vselect(word_lanes(word, v), z, vsplat(MINUS_INF)) : z);
         const int64_t left = keys - v * VL;
 
@@ -101,10 +101,13 @@ static void probe_tile(const probe_part *t, const float *k, int64_t tile, int64_
                          *const cells = t->pooled ? a->cells + slot * a->wide + at : NULL,
                          *const mean = t->mean ? t->mean + (i + r) * h->mask.tk + tile : NULL;
 
+            const vf lse = vsplat(t->to->lse[i + r]),
+                     rest = vsplat(t->to->lse_rest ? t->to->lse_rest[i + r] : 0);
+
             if (word == ~(uint64_t)0)
-                probe_row(s, vsplat(t->to->lse[i + r]), word, vectors, keys, block, cells, mean, false);
+                probe_row(s, lse, rest, word, vectors, keys, block, cells, mean, false);
             else
-                probe_row(s, vsplat(t->to->lse[i + r]), word, word_vectors(word), keys, block, cells, mean, true);
+                probe_row(s, lse, rest, word, word_vectors(word), keys, block, cells, mean, true);
         }
     }
 }
