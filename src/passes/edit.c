@@ -297,6 +297,17 @@ static heed_status edit_check_tensor(const edit_place *p, heed_error *err)
                          has, e->from ? " from " : "", e->from ? e->from : "");
 }
 
+/* Is n, of attributes like those of `attention`, about the same weights? `of` are its own, where they do not tell two apart. */
+static bool edit_same_weights(const node *n, const attention_attrs *of, const node *attention)
+{
+    if (!heed__fields_equal(heed__attention_fields, of, attention->attrs))
+        return false;
+    for (int i = 0; i < AT_INPUTS; i++)
+        if ((i < n->n_in ? n->in[i].id : 0) != (i < attention->n_in ? attention->in[i].id : 0))
+            return false;
+    return true;
+}
+
 /* A gradient made beforehand computes the weights again from q and k, and would not see the edit. */
 static heed_status edit_check_gradient(const edit_place *p, const heed_graph *g, heed_error *err)
 {
@@ -304,7 +315,7 @@ static heed_status edit_check_gradient(const edit_place *p, const heed_graph *g,
         return HEED_OK;
     for (uint32_t i = 0; i < g->n_nodes; i++)
         if (g->nodes[i].op == &heed__op_attention_grad &&
-            g->nodes[i].in[AT_OUT].id == heed__out(&g->nodes[p->attention], AT_GET_OUT).id)
+            edit_same_weights(&g->nodes[i], g->nodes[i].attrs, &g->nodes[p->attention]))
             return heed__fail_at(
                 err, HEED_ERR_SPEC, p->edit->at,
                 "edit: %.100s: this graph has gradients of the attention already: edit the graph "
@@ -373,12 +384,7 @@ static bool edit_probes(const node *n, const node *attention)
     of = *(const attention_attrs *)n->attrs;
     of.pooled_q = ((const attention_attrs *)attention->attrs)->pooled_q; /* a probe has them in any case */
     of.pooled_k = ((const attention_attrs *)attention->attrs)->pooled_k;
-    if (!heed__fields_equal(heed__attention_fields, &of, attention->attrs))
-        return false;
-    for (int i = 0; i < AT_INPUTS; i++)
-        if ((i < n->n_in ? n->in[i].id : 0) != (i < attention->n_in ? attention->in[i].id : 0))
-            return false;
-    return true;
+    return edit_same_weights(n, &of, attention);
 }
 
 /* The same probes, of weights w. */
