@@ -23,6 +23,7 @@ MAYBE = (_c.heed_maybe_i64, _c.heed_maybe_f32)
 INTEGERS = (ctypes.c_int64, ctypes.c_int, ctypes.c_int32, ctypes.c_uint, ctypes.c_uint32, ctypes.c_uint64)
 REALS = (ctypes.c_double, ctypes.c_float)
 FULL = ("mask", "bias", "gate", "prev", "dropout_keep")     # four dimensions: missing ones at the left are 1
+HANDLES = ("in", "stored")                                   # groups of tensors: no words of a spec
 DESCRIPTOR = dict(_c.heed_attention_spec._fields_)
 TENSORS = tuple(name for name, _ in DESCRIPTOR["in"]._fields_)
 
@@ -132,9 +133,9 @@ class Filler:
                     refuse("%s.%s is true or false, not %r" % (path, name, v))
                 other = [w for w in switches if w != name]
                 struct.kind = words(enum)[name if v else other[0]]
-            elif name not in names or name == "on" or (path == "" and name == "in"):
+            elif name not in names or name == "on" or (path == "" and name in HANDLES):
                 unknown(path + "." if path else "", name,
-                        [n for n in names if n not in ("on", "in")] + switches)
+                        [n for n in names if n not in ("on",) + HANDLES] + switches)
             else:
                 self.field(struct, name, v, "%s.%s" % (path, name) if path else name)
 
@@ -143,7 +144,7 @@ def leaves(kind=_c.heed_attention_spec, path=()):
     """{"causal": [("mask", "causal")], ...}: every name below the groups, and where it stands."""
     out = {}
     for name, t in kind._fields_:
-        if path == () and name in ("in", "probe"):
+        if path == () and name in ("in", "probe", "stored"):
             continue
         if path or not (isinstance(t, type) and issubclass(t, ctypes.Structure)) or t in MAYBE:
             out.setdefault(name, []).append(path + (name,))
@@ -172,7 +173,7 @@ def merge(spec, names):
         scalar = not is_tensor(value) and not isinstance(value, (list, tuple))
         if name in TENSORS and not (isinstance(value, (dict, str, bool)) or scalar and leaf):
             tensors[name] = value
-        elif name in DESCRIPTOR and name != "in":
+        elif name in DESCRIPTOR and name not in HANDLES:
             if isinstance(value, dict) and isinstance(spec.get(name), dict):
                 spec[name].update(value)
             else:
@@ -186,7 +187,7 @@ def merge(spec, names):
                 at = at[group]
             at[leaf[0][-1]] = value
         else:
-            unknown("", name, [n for n in DESCRIPTOR if n != "in"] + list(TENSORS) + list(LEAVES))
+            unknown("", name, [n for n in DESCRIPTOR if n not in HANDLES] + list(TENSORS) + list(LEAVES))
     return spec, tensors
 
 
