@@ -357,6 +357,28 @@ static void each_cell_agrees_with_its_composition_on_every_level(void **state)
     }
 }
 
+/* Packed keys stay from one block of queries to the next, which may keep other keys. */
+static void received_and_pooled_agree_without_a_mean_beside_them(void **state)
+{
+    static const int64_t tokens[] = { 131, 300 };
+    const scratch *s = *state;
+
+    for (int c = 0; c < CELLS; c++)
+        for (int n = 0; n < 2; n++) {
+            asked a = { .cell = &cells[c], .shape = { 2, 4, 2, tokens[n], tokens[n], 16, 16 }, .want = WANT(received) | WANT(pooled) };
+            trial got, want;
+
+            run(&want, &a, s->ctx, HEED_KERNELS_REFERENCE);
+            TOY_OK(trial_open(&got, s->ctx, build, &a, NULL, TOY_ERR));
+            fill(&a, &got);
+            TOY_OK(trial_run(&got, TOY_ERR));
+            assert_true(computed_by(&got, "attention_probe", "tiles"));
+            same_numbers(&a, s->ctx->isa, &got, &want);
+            trial_close(&got);
+            trial_close(&want);
+        }
+}
+
 static void in_the_first_pass_scores_of_ten_thousand_lose_nothing(void **state)
 {
     static const int chosen[] = { 0, 3, 4, 19, 21, 27 };
@@ -520,6 +542,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_cell_agrees_with_its_composition_on_every_level),
+        cmocka_unit_test(received_and_pooled_agree_without_a_mean_beside_them),
         cmocka_unit_test(in_the_first_pass_scores_of_ten_thousand_lose_nothing),
         cmocka_unit_test(asking_for_a_probe_changes_no_byte_of_the_rest),
         cmocka_unit_test(rows_are_the_rows_of_weights),

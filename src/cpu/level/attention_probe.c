@@ -15,6 +15,7 @@ typedef struct probe_area {
     float *block;     /* of the queries of a block */
     float *received;  /* of each head, all queries so far */
     float *pooled;    /* of each head, a block of pooled that goes on in the next block of queries */
+    int32_t *packed;  /* of each tile of k: the head that it holds, counted from 1 */
     float *cells;     /* of each block of pooled that lies in a block of queries */
 } probe_area;
 
@@ -28,7 +29,7 @@ static int64_t probe_areas(probe_area *a, int64_t dk, int64_t heads, int64_t key
                            void *const scratch[4])
 {
     const int64_t wide = kernel_ceil(keys, PANEL) * PANEL, q = panels(dk) * ATTENTION_ROWS * PANEL,
-                  cells = probe_slots(pooled_q) * wide, sums = GROUP * PANEL + wide;
+                  cells = probe_slots(pooled_q) * wide, sums = GROUP * PANEL + wide + wide / PANEL;
 
     if (a) {
         a->wide = wide;
@@ -39,6 +40,7 @@ static int64_t probe_areas(probe_area *a, int64_t dk, int64_t heads, int64_t key
         a->pooled = a->received + heads * wide;
         a->s = scratch[3];
         a->block = a->s + GROUP * PANEL;
+        a->packed = (int32_t *)(void *)(a->block + wide);
     }
     return kernel_max(kernel_max(dk * wide, q + cells), kernel_max(2 * heads * wide, sums));
 }
@@ -57,7 +59,7 @@ typedef struct probe_part {
     float *mean;              /* NULL: not wanted */
     int64_t begin, end;       /* queries */
     int64_t first, last;      /* keys */
-    bool packed;              /* the tiles of keys are */
+    int32_t holds;            /* what `packed` says of a tile of this head; 0: a head's tiles do not stay */
 } probe_part;
 
 /* Scores of a row to weights, added to sums that may be NULL; `masked` is a constant where this is called. */
@@ -123,6 +125,7 @@ static void probe_tiles(const probe_part *t)
         const int64_t keys = kernel_min(PANEL, m->length - tile);
         const attention_tile kind = heed__attention_words(m, t->begin, until, tile, words);
         float *k = t->area->k + (tile - t->first) * h->dk;
+        int32_t *packed = t->area->packed + (tile - t->first) / PANEL;
 
         if (kind == ATTENTION_SKIP)
             continue;
@@ -130,8 +133,9 @@ static void probe_tiles(const probe_part *t)
             pack_panels(t->area->q, ATTENTION_ROWS, h->q + t->begin * h->q_step, h->q_step, until - t->begin,
                         h->dk, h->scale);
         any = true;
-        if (!t->packed)
+        if (!t->holds || *packed != t->holds)
             pack_tile(k, h->k + tile * h->k_step, h->k_step, keys, h->dk);
+        *packed = t->holds;
         probe_tile(t, k, tile, keys, kind == ATTENTION_PART ? words : NULL);
     }
 }
@@ -199,6 +203,7 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
 
     (void)probe_areas(&a, heads->dk, n_heads, last - first, to->pooled_q, scratch);
     memset(a.received, 0, (size_t)(2 * n_heads * a.wide) * sizeof(float));
+    memset(a.packed, 0, (size_t)(a.wide / PANEL) * sizeof *a.packed);
     /* With a mean its part stays in a cache while heads pass by; else the packed keys of a head stay. */
     for (int64_t item = 0; item < blocks * n_heads; item++) {
         const int64_t g = mean ? item % n_heads : item / blocks, block = mean ? item / n_heads : item % blocks,
@@ -217,7 +222,7 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
                                      .end = end,
                                      .first = first,
                                      .last = last,
-                                     .packed = !mean && block > 0 });
+                                     .holds = mean ? 0 : (int32_t)g + 1 });
         if (mean && g == n_heads - 1)
             probe_mean(rows, tk, end - begin, last - first, (float)n_heads);
     }
