@@ -152,6 +152,13 @@ void heed__rows_probe_run(const op_call *c, int64_t begin, int64_t end)
 
 /* ---- backward ---- */
 
+const char *heed__rows_grad_refuses(const op_call *c)
+{
+    const attention_attrs *a = c->attrs;
+
+    return a->pooled_q || a->received ? "probes on the way back" : heed__rows_refuses(c);
+}
+
 /* An item goes through `batch` sequences and `heads` key heads, `group` query heads each. */
 typedef struct item_shape {
     int64_t batch, heads, group;

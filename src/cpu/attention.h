@@ -96,6 +96,8 @@ typedef struct attention_upstream {
     float *dtemperature_rows; /* tiles: [tq]: of each query; zeroed before */
     float *dsink_rows;        /* tiles: [tq]: e^(sink - lse) (dlse - delta), written by `deltas` */
     float *dadd_v;          /* dk; zeroed before */
+    float *received, *pooled; /* tiles: probes of all queries, as attention_second; written */
+    int64_t pooled_q, pooled_k;
     float *dtemperature, *dsink, *dsigmoid_bias, *dalpha, *dspan; /* one number each, zeroed before */
 } attention_upstream;
 
@@ -143,10 +145,11 @@ typedef struct attention_ops {
      * head, or NULL.  With p = e^(z - lse) over kept keys,
      *   dz = p (dropped dout v - sum dout out + dlse),  ds = dz (1 - (z temperature / softcap)^2) / temperature,
      *   dq = scale ds k,  dk = scale ds^T q,  dv = dropped p^T dout,  dtemperature = -sum dz z / temperature.
-     * What is summed over queries (dk, dv, dbias without rows) is wanted of a part with all queries only, what is summed over keys
-     * (the rest of upstream) of one with all keys: of dq, dk and dv the rows of the part are written. A row of dq is a sum over
-     * tiles of keys in rising order, a row of dk or dv one over heads and queries, a number of drel one over rising queries: so
-     * the way in which a head is cut into parts changes no bit. */
+     * What is summed over queries (dk, dv, dbias without rows, received, pooled) is wanted of a part with all queries only, what is
+     * summed over keys (the rest of upstream) of one with all keys: of dq, dk and dv the rows of the part are written. A row of dq
+     * is a sum over tiles of keys in rising order, a row of dk or dv one over heads and queries, a number of drel one over rising
+     * queries: so the way in which a head is cut into parts changes no bit. received and pooled have the bytes of `probe`; with
+     * pooled the keys of a part begin and end as there. */
     void (*backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
                      const attention_part *part, float *dk, float *dv, void *const scratch[4]);
 
