@@ -114,6 +114,12 @@ typedef struct attention_part {
     int64_t query, query_end, key, key_end;
 } attention_part;
 
+/* Where what is summed over queries goes: [tk,dk], [tk,dv] of a key head, or NULL. */
+typedef struct attention_keys {
+    float *dk, *dv;
+    bool adds; /* to what stands there */
+} attention_keys;
+
 /* Sums over the weights of all queries, added to: each may be NULL. */
 typedef struct attention_sums {
     float *received; /* [tk]: sum over i of w_ij */
@@ -160,8 +166,9 @@ typedef struct attention_ops {
                          void *const scratch[4]);
     void (*rows_sums)(const attention_head *h, const attention_sums *to, int64_t begin, int64_t end,
                       void *const scratch[4]);
+    /* Queries [begin, end) of all heads: dk and dv are sums over these alone. */
     void (*rows_backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
-                          float *dk, float *dv, void *const scratch[4]);
+                          int64_t begin, int64_t end, const attention_keys *to, void *const scratch[4]);
 
     /* Linear attention: w_ij = phi(q_i).phi(k_j) / sum over kept keys, phi(x) = elu(x) + 1, a denominator of 0 gives 0. Of the
      * head only q, k, v, lengths, offset and causality count. Cost and memory grow with tq + tk, but for weights. */
