@@ -376,6 +376,18 @@ VEC_INLINE vf larger(vf a, vf b)
 #endif
 }
 
+/* The smaller lane by lane, likewise. */
+VEC_INLINE vf smaller(vf a, vf b)
+{
+#if LEVEL == 4
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif LEVEL == 3
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vselect((vi)(a < b), a, b);
+#endif
+}
+
 /* e^x for x <= 0, -inf and NaN included: at most 2 ULP, which a softmax divides out of all but its own rounding; below -87.3, where
  * e^x is no normal number, zero.
  *
