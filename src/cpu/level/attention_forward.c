@@ -70,20 +70,22 @@ static void forward_scores(const attention_head *h, const forward_block *b, cons
 static void forward_maxima(const forward_block *b, const forward_part *t, const float *most, float *change,
                            float *moved)
 {
-    float m[GROUP + VL], shift[GROUP + VL];
-
-    memcpy(m, b->m + t->at, (size_t)t->n * sizeof *m);
     for (int64_t r = 0; r < t->n; r += VL) {
-        const vf before = vload(m + r), now = larger(vload(most + r), before);
+        float *const m = b->m + t->at + r, *const shift = b->shift + t->at + r;
+        const int64_t left = t->n - r;
+        const vf before = vload(m), now = larger(vload(most + r), before);
         const vf base = vselect((vi)(now == MINUS_INF), vsplat(0.0f), now);
 
         vstore(change + r, exp_down(before - base));
-        vstore(moved + r, vload(b->shift + t->at + r) - base);
-        vstore(m + r, now);
-        vstore(shift + r, base);
+        vstore(moved + r, vload(shift) - base);
+        if (left >= VL) {
+            vstore(m, now);
+            vstore(shift, base);
+        } else {
+            vstore_part(m, now, left);
+            vstore_part(shift, base, left);
+        }
     }
-    memcpy(b->m + t->at, m, (size_t)t->n * sizeof *m);
-    memcpy(b->shift + t->at, shift, (size_t)t->n * sizeof *m);
 }
 
 /* Row r: scores to weights e^(s - shift), and their sums. `drops` and `tracks` are constants where this is called. */
