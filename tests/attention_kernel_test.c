@@ -538,6 +538,54 @@ static void equal_weights_are_listed_from_the_lowest_key_on(void **state)
     trial_close(&t);
 }
 
+/* Row by row: by falling weight, equals by rising key, and nothing that weighs 0. */
+static void listed_as_sorted(const trial *t, int64_t n, int64_t tk, int64_t k)
+{
+    const float *w = t->out[output_of(t, "weights")].tensor.data,
+                *values = t->out[output_of(t, "topk_values")].tensor.data;
+    const int64_t *keys = t->out[output_of(t, "topk_indices")].tensor.data;
+
+    for (int64_t i = 0; i < n; i++, w += tk, values += k, keys += k)
+        for (int64_t e = 0, last = -1; e < k; e++, last = keys[e - 1]) {
+            int64_t next = -1;
+
+            for (int64_t j = 0; j < tk; j++) {
+                const bool behind = last < 0 || w[j] < w[last] || (w[j] == w[last] && j > last);
+
+                if (w[j] > 0 && behind && (e == 0 || last >= 0) && (next < 0 || w[j] > w[next]))
+                    next = j;
+            }
+            assert_int_equal(keys[e], next);
+            assert_true(values[e] == (next < 0 ? 0 : w[next]));
+        }
+}
+
+/* Scores are multiples of 2^-10: some are equal, and those that differ give weights that differ. */
+static void however_many_are_asked_for_the_largest_weights_are_listed_in_order(void **state)
+{
+    static const int64_t many[] = { 1, 3, 4, 5, 8, 9, 16, 17, 31, 32, 33, 64 };
+    const cell *const chosen[] = { &cells[0], &cells[3] };
+
+    (void)state;
+    for (int isa = HEED_ISA_PORTABLE; isa <= HEED_ISA_NEON; isa++) {
+        heed_context *ctx = heed_isa_available((heed_isa)isa) ? toy_context(1, (heed_isa)isa) : NULL;
+
+        for (size_t c = 0; ctx && c < sizeof chosen / sizeof *chosen; c++)
+            for (size_t n = 0; n < sizeof many / sizeof *many; n++) {
+                cell x = *chosen[c];
+                asked a = { .cell = &x, .shape = shapes[1], .integers = true, .topk = many[n] };
+                trial t;
+
+                a.want = WANT(weights) | WANT(topk_values) | WANT(topk_indices);
+                x.spec.score.scale = (heed_maybe_f32)HEED_SET(0x1p-10);
+                run(&t, &a, ctx, HEED_KERNELS_FAST);
+                listed_as_sorted(&t, a.shape.batch * a.shape.heads * a.shape.tq, a.shape.tk, many[n]);
+                trial_close(&t);
+            }
+        heed_context_free(ctx);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -550,6 +598,7 @@ int main(void)
         cmocka_unit_test(nothing_behind_the_lengths_is_read),
         cmocka_unit_test(an_infinite_key_stays_in_its_sequence_and_group),
         cmocka_unit_test(equal_weights_are_listed_from_the_lowest_key_on),
+        cmocka_unit_test(however_many_are_asked_for_the_largest_weights_are_listed_in_order),
     };
 
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
