@@ -7,10 +7,10 @@
 #include "graph/number.h"
 #include "plan/plan.h"
 #include "session/profile.h"
+#include "session/results.h"
 #include "session/weights.h"
 
 #include <stdatomic.h>
-#include <math.h>
 #include <math.h>
 #include <string.h>
 
@@ -441,28 +441,52 @@ static bool overlap(const heed_tensor *x, const heed_tensor *y)
     return n > 0 && m > 0 && a < b + m && b < a + n;
 }
 
+/* The result whose memory is missing, or overlaps that of an input or of an earlier result; -1: none. */
+static int not_apart(const heed_plan *p, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
+                     int n_outputs, const char **why)
+{
+    for (int i = 0; i < (int)p->n_outputs; i++) {
+        *why = NULL;
+        if (i >= n_outputs || (!outputs[i].data && heed_type_count(&p->outputs[i].operand.view.type) > 0))
+            return i;
+        for (int j = 0; j < n_inputs && !*why; j++)
+            *why = overlap(&outputs[i], &inputs[j]) ? "an input's" : NULL;
+        for (int j = 0; j < i && !*why; j++)
+            *why = overlap(&outputs[i], &outputs[j]) ? "another's" : NULL;
+        if (*why)
+            return i;
+    }
+    return -1;
+}
+
+bool heed__results_need_copies(const heed_plan *p, const heed_tensor *inputs, int n_inputs,
+                               const heed_tensor *outputs, int n_outputs)
+{
+    const char *why;
+
+    for (int i = 0; i < n_outputs && i < (int)p->n_outputs; i++)
+        if (outputs[i].data && !heed_type_equal(&outputs[i].type, &p->outputs[i].operand.view.type))
+            return false; /* refused by the run */
+    return not_apart(p, inputs, n_inputs, outputs, n_outputs, &why) >= 0;
+}
+
 /* Memory for every result, apart from everything else that the caller gave. */
 static heed_status take_outputs(bound *b, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
                                 int n_outputs, heed_error *err)
 {
-    for (int i = 0; i < (int)b->plan->n_outputs; i++) {
-        const char *name = b->plan->outputs[i].name;
+    const char *why;
+    const int bad = not_apart(b->plan, inputs, n_inputs, outputs, n_outputs, &why);
 
-        if (i >= n_outputs || (!outputs[i].data && heed_type_count(&b->plan->outputs[i].operand.view.type) > 0))
-            return heed__fail(err, HEED_ERR_USAGE,
-                              "session_run: this plan computes results where the caller wants them, but no memory is given "
-                              "for \"%s\"",
-                              name);
-        for (int j = 0; j < n_inputs; j++)
-            if (overlap(&outputs[i], &inputs[j]))
-                return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps an input's",
-                                  name);
-        for (int j = 0; j < i; j++)
-            if (overlap(&outputs[i], &outputs[j]))
-                return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps another's",
-                                  name);
+    if (bad >= 0 && why)
+        return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps %s",
+                          b->plan->outputs[bad].name, why);
+    if (bad >= 0)
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "session_run: this plan computes results where the caller wants them, but no memory is given "
+                          "for \"%s\"",
+                          b->plan->outputs[bad].name);
+    for (int i = 0; i < (int)b->plan->n_outputs; i++)
         b->outputs[i] = outputs[i].data;
-    }
     return HEED_OK;
 }
 
