@@ -409,11 +409,17 @@ static bool spread_of(const problem *p, run *r, double *exact[], double spread[]
     return give(p, &as_is, r->a) && heed_attend_run(r->a, NULL) == HEED_OK && done;
 }
 
+/* Which key is chosen hangs on a rounding where tanh has made scores equal, which no change of the inputs shows. */
+static bool chooses_blindly(const problem *p)
+{
+    return strstr(p->spec, "softcap") && (strstr(p->spec, "topk") || strstr(p->spec, "hard"));
+}
+
 static void check_numbers(const problem *p, const run *r, run *exact_run, const char *what)
 {
     double *exact[64] = { NULL }, spread[64] = { 0 };
 
-    if (spread_of(p, exact_run, exact, spread))
+    if (!chooses_blindly(p) && spread_of(p, exact_run, exact, spread))
         for (int i = 0; i < heed_attend_results(exact_run->a); i++) {
             heed_tensor t;
             const char *name = heed_attend_result(exact_run->a, i, &t);
