@@ -44,6 +44,7 @@ static attention_result rows_result(const op_call *c, int64_t b, int64_t h)
     return (attention_result){
         .out = heed__kernel_out(c, AT_GET_OUT, at),
         .lse = heed__kernel_out(c, AT_GET_LSE, at),
+        .lse_rest = heed__kernel_out(c, AT_GET_LSE_REST, at),
         .weights = heed__kernel_out(c, AT_GET_WEIGHTS, at),
         .rel_sums = heed__kernel_out(c, AT_GET_REL_SUMS, at),
         .entropy = heed__kernel_out(c, AT_GET_ENTROPY, at),
