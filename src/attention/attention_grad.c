@@ -86,6 +86,7 @@ static void grad_probes(op_decompose *d)
     const attention_attrs *a = d->attrs;
     attention_attrs attrs = *a;
     heed_value in[AT_INPUTS] = { { 0 } }, probe[AT_PROBE_OUTPUTS];
+    const heed_value core[AT_OUTPUTS] = { [AT_GET_LSE] = d->in[AT_LSE], [AT_GET_LSE_REST] = d->in[AT_LSE_REST] };
 
     d->out[AT_GRAD_POOLED] = d->out[AT_GRAD_RECEIVED] =
         heed_full(d->b, heed_type_of(HEED_F32, 1, (const int64_t[]){ 0 }), 0);
@@ -94,7 +95,7 @@ static void grad_probes(op_decompose *d)
     for (int i = 0; i < AT_INPUTS && i < d->n_in; i++)
         in[i] = d->in[i];
     attrs.received = false;
-    heed__attention_probe(d->b, &attrs, in, d->in[AT_LSE], probe);
+    heed__attention_probe(d->b, &attrs, in, core, probe);
     if (a->pooled_q)
         d->out[AT_GRAD_POOLED] = probe[AT_GET_POOLED];
     if (a->received)
