@@ -125,7 +125,7 @@ static void build(heed_builder *b, void *user)
     built *t = user;
     const cell *c = t->cell;
     const heed_dtype f = t->dtype;
-    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, out[AT_OUTPUTS], d[AT_GRADS];
+    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, out[AT_OUTPUTS], d[AT_GRAD_OUTPUTS];
 
     t->n = 0;
 #define GIVEN(slot, name, ...) in[slot] = given(b, t, slot, name, HEED_TYPE(__VA_ARGS__))

@@ -51,6 +51,7 @@ const op_field heed__attention_fields[] = {
     FIELD_I64(attention_attrs, topk),
     FIELD_I64(attention_attrs, pooled_q),
     FIELD_I64(attention_attrs, pooled_k),
+    FIELD_BOOL(attention_attrs, received),
     FIELD_END,
 };
 
@@ -241,7 +242,8 @@ static void attention_gradient(op_grad *g)
 {
     static const char *const names[] = { ATTENTION_OUTPUTS(ATTENTION_NAME) };
     static const int from[] = { ATTENTION_GRADS(ATTENTION_INPUT) };
-    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, din[AT_GRADS];
+    attention_attrs attrs = *(const attention_attrs *)g->attrs;
+    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, din[AT_GRAD_OUTPUTS];
 
     for (int i = AT_GET_ROWS; i < AT_OUTPUTS; i++) {
         const heed_type t = heed_value_type(g->b, g->out[i]);
@@ -262,7 +264,8 @@ static void attention_gradient(op_grad *g)
     in[AT_DLSE] = g->dout[AT_GET_LSE];
     in[AT_DWEIGHTS] = g->dout[AT_GET_WEIGHTS];
     in[AT_DREL_SUMS] = g->dout[AT_GET_REL_SUMS];
-    heed__nodes(g->b, &heed__op_attention_grad, g->attrs, in, AT_GRAD_INPUTS, din);
+    attrs.pooled_q = attrs.pooled_k = 0;
+    heed__nodes(g->b, &heed__op_attention_grad, &attrs, in, AT_GRAD_INPUTS, din);
     for (int i = 0; i < AT_GRADS; i++)
         if (from[i] < g->n_in && g->in[from[i]].id)
             g->din[from[i]] = din[i];

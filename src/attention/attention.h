@@ -87,12 +87,13 @@ enum { ATTENTION_OUTPUTS(ATTENTION_GET) AT_OUTPUTS };
  * mean [B,Tq,Tk]. */
 enum { AT_GET_POOLED, AT_GET_RECEIVED, AT_GET_MEAN, AT_PROBE_OUTPUTS };
 
-/* Outputs of attention_grad; the type of an input that is absent is f32 [0]. */
+/* Outputs of attention_grad; the type of an input that is absent is f32 [0]. Behind them the probes that backward gives on its
+ * way, as attention_probe has them, f32 [0] where the attributes do not ask: planning asks (passes/fold_probes.c). */
 #define ATTENTION_GRADS(X)                                                                                   \
     X(Q) X(K) X(V) X(BIAS) X(REL) X(ROW_REL) X(ADD_V) X(TEMPERATURE) X(SINK) X(SIGMOID_BIAS) X(ALPHA) X(SPAN)
 #define ATTENTION_D(id) AT_D##id,
 #define ATTENTION_INPUT(id) AT_##id,
-enum { ATTENTION_GRADS(ATTENTION_D) AT_GRADS };
+enum { ATTENTION_GRADS(ATTENTION_D) AT_GRADS, AT_GRAD_POOLED = AT_GRADS, AT_GRAD_RECEIVED, AT_GRAD_OUTPUTS };
 
 typedef enum attention_score {
     ATTENTION_DOT,
@@ -124,7 +125,8 @@ typedef struct attention_attrs {
     int64_t node;   /* of its random numbers */
     bool rows, entropy, distance; /* probes that are asked for: without, their outputs hold nothing */
     int64_t topk;                 /* 0: none */
-    int64_t pooled_q, pooled_k;
+    int64_t pooled_q, pooled_k;   /* attention_grad: 0 without */
+    bool received;                /* attention_grad */
 } attention_attrs;
 extern const op_field heed__attention_fields[];
 
@@ -146,6 +148,10 @@ bool heed__attention_by_lse(const attention_attrs *a);
 /* A core node with inputs given by slot, and all of its outputs. */
 void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_CORE_INPUTS],
                           heed_value out[AT_OUTPUTS]);
+
+/* Types of two outputs of attention_probe, for q and k. */
+heed_type heed__attention_pooled_type(const attention_attrs *a, const heed_type *q, const heed_type *k);
+heed_type heed__attention_received_type(const heed_type *q, const heed_type *k);
 
 /* The probes that take a second pass over what the core gave. */
 void heed__attention_probe(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],

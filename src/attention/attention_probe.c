@@ -13,21 +13,30 @@ static const op_slot attention_probe_out[] = {
     { .name = "pooled" }, { .name = "received" }, { .name = "mean" }, SLOT_END
 };
 
+heed_type heed__attention_pooled_type(const attention_attrs *a, const heed_type *q, const heed_type *k)
+{
+    return heed_type_of(q->dtype, 4,
+                        (const int64_t[]){ q->dims[0], q->dims[1], i64_ceil_div(q->dims[2], a->pooled_q),
+                                           i64_ceil_div(k->dims[2], a->pooled_k) });
+}
+
+heed_type heed__attention_received_type(const heed_type *q, const heed_type *k)
+{
+    return heed_type_of(q->dtype, 3, (const int64_t[]){ q->dims[0], q->dims[1], k->dims[2] });
+}
+
 static heed_status attention_probe_infer(op_infer *t)
 {
     const attention_attrs *a = t->attrs;
-    const heed_type *q = &t->in[AT_Q];
+    const heed_type *q = &t->in[AT_Q], *k = &t->in[AT_K];
 
     TRY(heed__attention_check(t));
     if (a->pooled_q < 1 || a->pooled_k < 1)
         return heed__refuse(t, HEED_ERR_SPEC, "probe.pooled must hold two sizes of at least 1");
-    const int64_t batch = q->dims[0], heads = q->dims[1], tq = q->dims[2], tk = t->in[AT_K].dims[2];
-
-    t->out[AT_GET_POOLED] = heed_type_of(
-        q->dtype, 4,
-        (const int64_t[]){ batch, heads, i64_ceil_div(tq, a->pooled_q), i64_ceil_div(tk, a->pooled_k) });
-    t->out[AT_GET_RECEIVED] = heed_type_of(q->dtype, 3, (const int64_t[]){ batch, heads, tk });
-    t->out[AT_GET_MEAN] = heed_type_of(q->dtype, 3, (const int64_t[]){ batch, tq, tk });
+    t->out[AT_GET_POOLED] = heed__attention_pooled_type(a, q, k);
+    t->out[AT_GET_RECEIVED] = heed__attention_received_type(q, k);
+    t->out[AT_GET_MEAN] =
+        heed_type_of(q->dtype, 3, (const int64_t[]){ q->dims[0], q->dims[2], k->dims[2] });
     return HEED_OK;
 }
 

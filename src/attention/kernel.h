@@ -47,6 +47,10 @@ const char *heed__kernel_unserved(const op_call *c);
 /* Query and key pairs that the masks leave, as far as types and attributes tell. */
 double heed__kernel_pairs(const op_call *c);
 
+/* How many keys an item owns that sums over their queries: at least `least` (but no more than there are), whole tiles and whole
+ * blocks of pooled. */
+int64_t heed__kernel_key_range(const op_call *c, int64_t least);
+
 /* Items of a chunk. */
 int64_t heed__kernel_chunk(double flops, int64_t items);
 

@@ -60,8 +60,8 @@ typedef struct probe_part {
 } probe_part;
 
 /* Scores of a row to weights, added to sums that may be NULL; `masked` is a constant where this is called. */
-VEC_INLINE void probe_row(const float *s, vf lse, vf rest, uint64_t word, int64_t vectors, int64_t keys, float *block,
-                          float *cells, float *mean, const bool masked)
+VEC_INLINE void probe_row(const float *s, vf lse, vf rest, uint64_t word, int64_t vectors, int64_t keys,
+                          float *block, float *cells, float *mean, const bool masked)
 {
     for (int64_t v = 0; v < vectors; v++) {
         const vf z = vload(s + v * VL) - lse - rest;
@@ -213,8 +213,9 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
     memset(a.received, 0, (size_t)(2 * n_heads * a.wide) * sizeof(float));
     /* With a mean its part stays in a cache while heads pass by; else the packed keys of a head stay. */
     for (int64_t item = 0; item < blocks * n_heads; item++) {
-        const int64_t g = mean ? item % n_heads : item / blocks, block = mean ? item / n_heads : item % blocks,
-                      begin = block * ATTENTION_ROWS, end = kernel_min(tq, begin + ATTENTION_ROWS);
+        const int64_t g = mean ? item % n_heads : item / blocks,
+                      block = mean ? item / n_heads : item % blocks, begin = block * ATTENTION_ROWS,
+                      end = kernel_min(tq, begin + ATTENTION_ROWS);
         float *const rows = mean ? mean + begin * tk + first : NULL;
 
         if (!mean && block == 0)
