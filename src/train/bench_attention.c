@@ -335,9 +335,10 @@ static const char *attention_kernel(const heed_plan *plan, const attention_row *
 
         if (strcmp(s.op, forward) == 0)
             kernel = s.kernel;
-        else if (strcmp(s.op, "attention_grad") == 0 || strcmp(s.op, "linear_attention_grad") == 0)
+        else if (strcmp(s.op, "attention_grad") == 0 || strcmp(s.op, "linear_attention_grad") == 0) {
             back = true;
-        else if (strcmp(s.op, "attention_probe") == 0)
+            probed |= strcmp(s.kernel, "tiles") == 0; /* which gives them on its way */
+        } else if (strcmp(s.op, "attention_probe") == 0)
             probed = true;
     }
     return !kernel            ? "composed"
