@@ -1,6 +1,6 @@
 /* attention_grad: what attention hands back, computed again from lse instead of stored weights.
  *
- *   p   = e^(z - lse) over kept keys                      the weights
+ *   p   = e^((z - lse) - lse_rest) over kept keys         the weights
  *   dz  = p ((dropped (dout v^T) - sum_d dout out) + (dweights - sum_j p dweights) + dlse)
  *   dq  = scale dz k,   dk = scale dz^T q,   dv = dropped p^T dout;   key heads sum over their query heads
  *
@@ -13,6 +13,7 @@
 
 static const op_slot attention_grad_in[] = {
     ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "lse", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
+    { .name = "lse_rest", .dtypes = FLOATS, .flags = OPTIONAL },
     { .name = "out", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
     { .name = "rel_sums", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     { .name = "dout", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
@@ -52,7 +53,7 @@ static heed_status attention_grad_infer(op_infer *t)
 
         if (!heed__given(t, slot))
             continue;
-        if (slot == AT_LSE || slot == AT_DLSE)
+        if (slot == AT_LSE || slot == AT_LSE_REST || slot == AT_DLSE)
             want = heed__attention_row_type(q);
         else if (slot == AT_DWEIGHTS)
             want.dims[3] = t->in[AT_K].dims[2];
@@ -85,6 +86,7 @@ static void grad_probes(op_decompose *d)
     const attention_attrs *a = d->attrs;
     attention_attrs attrs = *a;
     heed_value in[AT_INPUTS] = { { 0 } }, probe[AT_PROBE_OUTPUTS];
+    const heed_value core[AT_OUTPUTS] = { [AT_GET_LSE] = d->in[AT_LSE], [AT_GET_LSE_REST] = d->in[AT_LSE_REST] };
 
     d->out[AT_GRAD_POOLED] = d->out[AT_GRAD_RECEIVED] =
         heed_full(d->b, heed_type_of(HEED_F32, 1, (const int64_t[]){ 0 }), 0);
@@ -93,7 +95,7 @@ static void grad_probes(op_decompose *d)
     for (int i = 0; i < AT_INPUTS && i < d->n_in; i++)
         in[i] = d->in[i];
     attrs.received = false;
-    heed__attention_probe(d->b, &attrs, in, d->in[AT_LSE], probe);
+    heed__attention_probe(d->b, &attrs, in, core, probe);
     if (a->pooled_q)
         d->out[AT_GRAD_POOLED] = probe[AT_GET_POOLED];
     if (a->received)
@@ -139,7 +141,7 @@ static void attention_grad_decompose(op_decompose *d)
     [AT_ROW_REL] = ABSENT(), [AT_ADD_V] = ABSENT(), [AT_TEMPERATURE] = ABSENT(), [AT_SINK] = ABSENT(),       \
     [AT_SIGMOID_BIAS] = ABSENT(), [AT_ALPHA] = ABSENT(), [AT_SPAN] = ABSENT(), [AT_RNG] = ABSENT(),          \
     [AT_DROPOUT_KEEP] = ABSENT(), [AT_PROBE_ROWS] = ABSENT(), [AT_PROBE_HEADS] = ABSENT(),                   \
-    [AT_REL_SUMS] = ABSENT()
+    [AT_REL_SUMS] = ABSENT(), [AT_LSE_REST] = ABSENT()
 #define UNMASKED                                                                                             \
     [AT_LENGTHS] = ABSENT(), [AT_Q_LENGTHS] = ABSENT(), [AT_OFFSET] = ABSENT(), [AT_MASK] = ABSENT()
 /* lse and out are the caller's, and a kernel uses them: only where they are attention's own do kernel and composition agree.

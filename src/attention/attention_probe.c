@@ -6,6 +6,7 @@
 
 static const op_slot attention_probe_in[] = {
     ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "lse", .dtypes = FLOATS, .flags = OPTIONAL },
+    { .name = "lse_rest", .dtypes = FLOATS, .flags = OPTIONAL },
     SLOT_END,
 };
 static const op_slot attention_probe_out[] = {
@@ -53,14 +54,17 @@ static void attention_probe_decompose(op_decompose *d)
 }
 
 void heed__attention_probe(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
-                           heed_value lse, heed_value out[AT_PROBE_OUTPUTS])
+                           const heed_value core[AT_OUTPUTS], heed_value out[AT_PROBE_OUTPUTS])
 {
     attention_attrs with = *a;
-    heed_value all[AT_PROBE_INPUTS];
+    heed_value all[AT_PROBE_INPUTS] = { { 0 } };
 
     for (int i = 0; i < AT_INPUTS; i++)
         all[i] = in[i];
-    all[AT_LSE] = lse;
+    if (heed__attention_has_lse(a)) {
+        all[AT_LSE] = core[AT_GET_LSE];
+        all[AT_LSE_REST] = core[AT_GET_LSE_REST];
+    }
     if (a->pooled_q == 0) /* not asked for: few cells that nobody uses */
         with.pooled_q = with.pooled_k = 64;
     heed__nodes(b, &heed__op_attention_probe, &with, all, AT_PROBE_INPUTS, out);

@@ -64,6 +64,14 @@ float *heed__kernel_listed_rows(const op_call *c, int64_t b, int64_t h);
 void heed__kernel_repeat_rows(const op_call *c, const attention_result *r, int64_t b, int64_t h,
                               int64_t begin, int64_t end);
 
+/* lse_rest of head number `head`, NULL when it is not given: zeros. */
+static inline const float *kernel_rest(const op_call *c, int64_t head)
+{
+    return kernel_given(c, AT_LSE_REST)
+               ? (const float *)c->in[AT_LSE_REST].data + head * kernel_size(c, AT_Q, 2)
+               : NULL;
+}
+
 #define KERNEL_BIT(slot) ((uint64_t)1 << (slot))
 
 /* Inputs of small tensors, which must be dense. */

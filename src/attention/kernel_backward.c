@@ -180,6 +180,7 @@ static attention_upstream backward_upstream(const op_call *c, const backward_pla
     const bool bias = wants(c, AT_BIAS, AT_DBIAS);
     attention_upstream u = { .out = (const float *)c->in[AT_OUT].data + at * tq * h->dv,
                              .lse = (const float *)c->in[AT_LSE].data + at * tq,
+                             .lse_rest = kernel_rest(c, at),
                              .dout = kernel_at(dout, b, head),
                              .dout_step = dout->strides[2],
                              .dlse = kernel_given(c, AT_DLSE) ? (const float *)c->in[AT_DLSE].data + at * tq
@@ -457,7 +458,8 @@ const op_kernel heed__attention_grad_cpu[] = {
       .prepare = backward_prepare,
       .run = backward_run,
       .finish = backward_finish,
-      .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_OUT) | KERNEL_BIT(AT_LSE) | KERNEL_BIT(AT_DLSE) },
+      .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_OUT) | KERNEL_BIT(AT_LSE) | KERNEL_BIT(AT_LSE_REST) |
+                  KERNEL_BIT(AT_DLSE) },
     ROWS_BACKWARD,
     KERNEL_END,
 };

@@ -64,6 +64,7 @@ static void probe_run(const op_call *c, int64_t begin, int64_t end)
 
             h[g] = heed__kernel_head(c, b, g, heed__kernel_sets(c, b));
             to[g] = (attention_second){ .lse = (const float *)c->in[AT_LSE].data + at * tq,
+                                        .lse_rest = kernel_rest(c, at),
                                         .received = heed__kernel_out(c, AT_GET_RECEIVED, at),
                                         .pooled = heed__kernel_out(c, AT_GET_POOLED, at),
                                         .pooled_q = a->pooled_q,
@@ -86,7 +87,7 @@ const op_kernel heed__attention_probe_cpu[] = {
       .prepare_count = heed__kernel_prepare_count,
       .prepare = heed__kernel_prepare,
       .run = probe_run,
-      .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_LSE) },
+      .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_LSE) | KERNEL_BIT(AT_LSE_REST) },
     ROWS_PROBE,
     KERNEL_END,
 };

@@ -1,6 +1,6 @@
 /* Softmax attention of one key head, backward; compiled once per instruction level.
  *
- *   S, P and dP = dO V^T again, P from lse;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
+ *   S, P and dP = dO V^T again, P from lse and what its rounding left;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
  *
  * in blocks of 64 queries by 64 keys; terms that are added to the scores get sums of dS along rows, columns or diagonals. Q is
  * multiplied by the scale when it is packed: S then needs none, dK neither.
@@ -113,8 +113,9 @@ void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstr
     for (int64_t i = begin; u->dsink_rows && i < end; i++) {
         const bool empty = i >= last || u->lse[i] == MINUS_INF;
 
-        u->dsink_rows[i] =
-            empty ? 0 : vf_exp(vsplat(h->sink - u->lse[i]))[0] * ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
+        const float down = h->sink - u->lse[i] - (u->lse_rest ? u->lse_rest[i] : 0);
+
+        u->dsink_rows[i] = empty ? 0 : vf_exp(vsplat(down))[0] * ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
     }
 }
 
@@ -167,9 +168,9 @@ static int64_t cells_alike(const int64_t *from, const int64_t *to, int64_t at)
 
 /* What one row of weights has: what `way` says is constant where this is called, and its loops are made for each. */
 typedef struct backward_row {
-    float *p, *ds; /* logits and dP, to become dropped weights and dS */
+    float *p, *ds;            /* logits and dP, to become dropped weights and dS */
     float *received, *pooled; /* to which weights are added; NULL: not wanted */
-    vf lse, delta, dlse;
+    vf lse, rest, delta, dlse;
     vf heat;                        /* sum of dz z */
     uint32_t words[PANEL + 2 * VL]; /* of dropout */
     uint64_t word;                  /* kept keys */
@@ -182,7 +183,7 @@ VEC_INLINE void backward_vector(const attention_head *h, backward_row *x, int64_
     const bool drops = way & DROPS, shaped = way & SHAPED, masked = way & MASKED;
     const vf z = vload(x->p + v * VL), dp = vload(x->ds + v * VL);
     const vi lanes = masked ? word_lanes(x->word, v) : (vi){ 0 };
-    const vf down_from = z - x->lse;
+    const vf down_from = z - x->lse - x->rest;
     const vf e = exp_down(masked ? vselect(lanes, down_from, vsplat(MINUS_INF)) : down_from);
     const vf down = drops ? dropped(dp, x->words + v * VL, h->threshold, h->kept) : dp;
     vf ds = e * (down - x->delta + x->dlse);
@@ -221,9 +222,8 @@ VEC_INLINE void backward_vectors(const attention_head *h, backward_row *x, int64
 #define WAYS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 WAYS(WAY)
 #define WAY_NAME(way) backward_vectors_##way,
-static void (*const backward_ways[])(const attention_head *h, backward_row *x, int64_t begin, int64_t end) = {
-    WAYS(WAY_NAME)
-};
+static void (*const backward_ways[])(const attention_head *h, backward_row *x, int64_t begin,
+                                     int64_t end) = { WAYS(WAY_NAME) };
 
 static void backward_weights(const attention_head *h, backward_row *x, int64_t i, int64_t first,
                              int64_t begin, int64_t end, int way)
@@ -266,7 +266,8 @@ static void backward_pool(const attention_upstream *u, const backward_keys *tile
     float *const cells = u->pooled + block * kernel_ceil(tk, c);
 
     for (int64_t j = 0; j < tile->keys;) {
-        const int64_t cell = (tile->first + j) / c, end = kernel_min(tile->keys, (cell + 1) * c - tile->first);
+        const int64_t cell = (tile->first + j) / c,
+                      end = kernel_min(tile->keys, (cell + 1) * c - tile->first);
         float sum = cells[cell];
 
         for (; j < end; j++)
@@ -360,6 +361,7 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
             y.ds = b->ds + row * PANEL;
             y.word = words ? words[row] : whole_word(tile->keys);
             y.lse = vsplat(u->lse[i + row]);
+            y.rest = vsplat(u->lse_rest ? u->lse_rest[i + row] : 0);
             y.delta = vsplat(u->delta[i + row]);
             y.dlse = vsplat(u->dlse ? u->dlse[i + row] : 0);
             y.heat = (vf){ 0 };

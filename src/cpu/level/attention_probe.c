@@ -1,7 +1,7 @@
 /* Probes of softmax weights that sum over queries or heads, by a second pass over saved log-sums; compiled once per instruction
  * level.
  *
- *   w_ij = e^(z_ij - lse_i);  received_j = sum_i w_ij,  pooled = mean of w over blocks,  mean_ij = sum_h w_ij / H
+ *   w_ij = e^((z_ij - lse_i) - rest_i);  received_j = sum_i w_ij,  pooled = mean of w over blocks,  mean_ij = sum_h w_ij / H
  *
  * A call owns some keys of a sequence, so that each sum is of one thread and in the order of rising queries: over the queries of a
  * block first, then over blocks. */
@@ -15,7 +15,6 @@ typedef struct probe_area {
     float *block;     /* of the queries of a block */
     float *received;  /* of each head, all queries so far */
     float *pooled;    /* of each head, a block of pooled that goes on in the next block of queries */
-    int32_t *packed;  /* of each tile of k: the head that it holds, counted from 1 */
     float *cells;     /* of each block of pooled that lies in a block of queries */
 } probe_area;
 
@@ -29,7 +28,7 @@ static int64_t probe_areas(probe_area *a, int64_t dk, int64_t heads, int64_t key
                            void *const scratch[4])
 {
     const int64_t wide = kernel_ceil(keys, PANEL) * PANEL, q = panels(dk) * ATTENTION_ROWS * PANEL,
-                  cells = probe_slots(pooled_q) * wide, sums = GROUP * PANEL + wide + wide / PANEL;
+                  cells = probe_slots(pooled_q) * wide, sums = GROUP * PANEL + wide;
 
     if (a) {
         a->wide = wide;
@@ -40,7 +39,6 @@ static int64_t probe_areas(probe_area *a, int64_t dk, int64_t heads, int64_t key
         a->pooled = a->received + heads * wide;
         a->s = scratch[3];
         a->block = a->s + GROUP * PANEL;
-        a->packed = (int32_t *)(void *)(a->block + wide);
     }
     return kernel_max(kernel_max(dk * wide, q + cells), kernel_max(2 * heads * wide, sums));
 }
@@ -59,15 +57,14 @@ typedef struct probe_part {
     float *mean;              /* NULL: not wanted */
     int64_t begin, end;       /* queries */
     int64_t first, last;      /* keys */
-    int32_t holds;            /* what `packed` says of a tile of this head; 0: a head's tiles do not stay */
 } probe_part;
 
 /* Scores of a row to weights, added to sums that may be NULL; `masked` is a constant where this is called. */
-VEC_INLINE void probe_row(const float *s, vf lse, uint64_t word, int64_t vectors, int64_t keys, float *block,
-                          float *cells, float *mean, const bool masked)
+VEC_INLINE void probe_row(const float *s, vf lse, vf rest, uint64_t word, int64_t vectors, int64_t keys,
+                          float *block, float *cells, float *mean, const bool masked)
 {
     for (int64_t v = 0; v < vectors; v++) {
-        const vf z = vload(s + v * VL) - lse;
+        const vf z = vload(s + v * VL) - lse - rest;
         const vf w = exp_down(masked ? vselect(word_lanes(word, v), z, vsplat(MINUS_INF)) : z);
         const int64_t left = keys - v * VL;
 
@@ -104,12 +101,25 @@ static void probe_tile(const probe_part *t, const float *k, int64_t tile, int64_
                          *const cells = t->pooled ? a->cells + slot * a->wide + at : NULL,
                          *const mean = t->mean ? t->mean + (i + r) * h->mask.tk + tile : NULL;
 
+            const vf lse = vsplat(t->to->lse[i + r]),
+                     rest = vsplat(t->to->lse_rest ? t->to->lse_rest[i + r] : 0);
+
             if (word == ~(uint64_t)0)
-                probe_row(s, vsplat(t->to->lse[i + r]), word, vectors, keys, block, cells, mean, false);
+                probe_row(s, lse, rest, word, vectors, keys, block, cells, mean, false);
             else
-                probe_row(s, vsplat(t->to->lse[i + r]), word, word_vectors(word), keys, block, cells, mean, true);
+                probe_row(s, lse, rest, word, word_vectors(word), keys, block, cells, mean, true);
         }
     }
+}
+
+/* All tiles of keys, for every block of queries: the first one that uses a tile need not be the first one. */
+static void probe_pack(const attention_head *h, const probe_area *a, int64_t first, int64_t last)
+{
+    const int64_t end = kernel_min(h->mask.length, last);
+
+    for (int64_t tile = first; tile < end; tile += PANEL)
+        pack_tile(a->k + (tile - first) * h->dk, h->k + tile * h->k_step, h->k_step,
+                  kernel_min(PANEL, h->mask.length - tile), h->dk);
 }
 
 static void probe_tiles(const probe_part *t)
@@ -125,7 +135,6 @@ static void probe_tiles(const probe_part *t)
         const int64_t keys = kernel_min(PANEL, m->length - tile);
         const attention_tile kind = heed__attention_words(m, t->begin, until, tile, words);
         float *k = t->area->k + (tile - t->first) * h->dk;
-        int32_t *packed = t->area->packed + (tile - t->first) / PANEL;
 
         if (kind == ATTENTION_SKIP)
             continue;
@@ -133,9 +142,8 @@ static void probe_tiles(const probe_part *t)
             pack_panels(t->area->q, ATTENTION_ROWS, h->q + t->begin * h->q_step, h->q_step, until - t->begin,
                         h->dk, h->scale);
         any = true;
-        if (!t->holds || *packed != t->holds)
+        if (t->mean)
             pack_tile(k, h->k + tile * h->k_step, h->k_step, keys, h->dk);
-        *packed = t->holds;
         probe_tile(t, k, tile, keys, kind == ATTENTION_PART ? words : NULL);
     }
 }
@@ -203,13 +211,15 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
 
     (void)probe_areas(&a, heads->dk, n_heads, last - first, to->pooled_q, scratch);
     memset(a.received, 0, (size_t)(2 * n_heads * a.wide) * sizeof(float));
-    memset(a.packed, 0, (size_t)(a.wide / PANEL) * sizeof *a.packed);
     /* With a mean its part stays in a cache while heads pass by; else the packed keys of a head stay. */
     for (int64_t item = 0; item < blocks * n_heads; item++) {
-        const int64_t g = mean ? item % n_heads : item / blocks, block = mean ? item / n_heads : item % blocks,
-                      begin = block * ATTENTION_ROWS, end = kernel_min(tq, begin + ATTENTION_ROWS);
+        const int64_t g = mean ? item % n_heads : item / blocks,
+                      block = mean ? item / n_heads : item % blocks, begin = block * ATTENTION_ROWS,
+                      end = kernel_min(tq, begin + ATTENTION_ROWS);
         float *const rows = mean ? mean + begin * tk + first : NULL;
 
+        if (!mean && block == 0)
+            probe_pack(&heads[g], &a, first, last);
         if (mean && g == 0)
             probe_mean(rows, tk, end - begin, last - first, 0);
         probe_queries(&(probe_part){ .h = &heads[g],
@@ -221,8 +231,7 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
                                      .begin = begin,
                                      .end = end,
                                      .first = first,
-                                     .last = last,
-                                     .holds = mean ? 0 : (int32_t)g + 1 });
+                                     .last = last });
         if (mean && g == n_heads - 1)
             probe_mean(rows, tk, end - begin, last - first, (float)n_heads);
     }
