@@ -279,7 +279,7 @@ static told tell(heed_builder *b, const char *q, heed_value k)
 static void probe(heed_builder *b, told *t, int64_t pooled, heed_value to[AT_PROBE_OUTPUTS])
 {
     t->attrs.pooled_q = t->attrs.pooled_k = pooled;
-    heed__attention_probe(b, &t->attrs, t->in, t->out[AT_GET_LSE], to);
+    heed__attention_probe(b, &t->attrs, t->in, t->out, to);
 }
 
 static void put_gradient(heed_builder *b, const char *name, const told *t, heed_value dout)
@@ -461,7 +461,7 @@ static void other_kernel(heed_builder *b, void *user)
     t.in[AT_K] = t.in[AT_V] = g.k;
     heed__attention_core(b, &t.attrs, t.in, t.out);
     t.attrs.pooled_q = t.attrs.pooled_k = 16;
-    heed__attention_probe(b, &t.attrs, t.in, (heed_value){ 0 }, x);
+    heed__attention_probe(b, &t.attrs, t.in, t.out, x);
     heed_output(b, "received", x[AT_GET_RECEIVED]);
     put_gradient(b, "dq", &t, g.dout);
 }
