@@ -418,6 +418,12 @@ static const cell cells[] = {
           .offset = HEED_SET(-3)),
     SIZED("linear, causal, a long past", LENGTHS_OF, 2, 2, 1, 75, 301, 5, 6, KIND(LINEAR),
           .mask.causal = true),
+    SIZED("topk, cut by queries", BIAS_HEADS | LENGTHS_OF, 1, 2, 1, 300, 200, 9, 6, KIND(TOPK), .normaliser.k = 40,
+          .mask.causal = true),
+    SIZED("entmax, cut by queries", ALPHA | TEMPERATURE | BIAS_FULL, 1, 2, 2, 290, 150, 9, 6, KIND(ENTMAX)),
+    SIZED("additive, cut by queries", SPAN | Q_LENGTHS_OF | SLOPES, 2, 2, 1, 270, 140, 5, 6, SCORE(ADDITIVE),
+          KIND(ADAPTIVE_SPAN)),
+    SIZED("sigmoid, cut by queries", SIGMOID_BIAS | BIAS_BATCH, 1, 2, 1, 1100, 70, 8, 8, KIND(SIGMOID)),
     SIZED("linear without keys", 0, 1, 2, 1, 3, 0, 4, 4, KIND(LINEAR)),
     SIZED("one key", BIAS_FULL, 1, 2, 2, 3, 1, 4, 4, KIND(ENTMAX15)),
     SIZED("no keys", BIAS_FULL, 1, 2, 2, 3, 0, 4, 4, KIND(TOPK), .normaliser.k = 3),
@@ -555,6 +561,32 @@ static void a_row_does_not_depend_on_what_stands_beside_it(void **state)
     }
 }
 
+/* Few heads are cut by their tokens, many are not: a sequence among sixteen others has the bytes that it has alone. */
+static void a_sequence_that_is_cut_has_the_bytes_of_one_that_is_not(void **state)
+{
+    const scratch *s = *state;
+    static const cell cut[] = {
+        SIZED("topk", 0, 1, 2, 1, 1100, 200, 5, 6, KIND(TOPK), .normaliser.k = 7, .mask.causal = true),
+        SIZED("additive", 0, 1, 1, 1, 300, 290, 5, 6, SCORE(ADDITIVE)),
+        SIZED("sparsemax", LENGTHS_OF, 1, 1, 1, 290, 300, 70, 80, KIND(SPARSEMAX)),
+        SIZED("linear", LENGTHS_OF, 1, 2, 1, 1300, 1300, 33, 20, KIND(LINEAR)),
+        SIZED("linear, causal", 0, 1, 2, 1, 1300, 1300, 33, 20, KIND(LINEAR), .mask.causal = true),
+    };
+
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        run alone = of_cell(&cut[i], GRADIENTS), among = alone;
+
+        among.c.batch = 17;
+        go(&alone, s->ctx, HEED_KERNELS_FAST);
+        go(&among, s->ctx, HEED_KERNELS_FAST);
+        for (int o = 0; o < alone.n_out; o++)
+            if (alone.out[o].type.dims[0] == 1 && among.out[o].type.dims[0] == 17)
+                same_bytes(&alone, o, &among, o, "other sequences");
+        done(&alone);
+        done(&among);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -562,6 +594,7 @@ int main(void)
         cmocka_unit_test(threads_change_no_byte),
         cmocka_unit_test(what_is_asked_for_besides_changes_no_byte),
         cmocka_unit_test(a_row_does_not_depend_on_what_stands_beside_it),
+        cmocka_unit_test(a_sequence_that_is_cut_has_the_bytes_of_one_that_is_not),
     };
 
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

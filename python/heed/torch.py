@@ -27,6 +27,7 @@ from ._library import default_context, error
 
 DTYPES = {torch.float32: _c.HEED_F32, torch.int64: _c.HEED_I64, torch.bool: _c.HEED_BOOL}
 TORCH = {v: k for k, v in DTYPES.items()}
+KINDS = {"f": torch.float32, "i": torch.int64, "b": torch.bool}
 
 
 def _tensor(name, value):
@@ -37,10 +38,11 @@ def _tensor(name, value):
     if value.device.type != "cpu":
         raise error("HEED_ERR_DEVICE", "attention: %s is on %s, and heed computes on the CPU: use .cpu()"
                     % (name, value.device))
-    if value.dtype in (torch.float64, torch.float16, torch.bfloat16):
-        value = value.float()
-    elif value.dtype not in DTYPES:
-        value = value.to(torch.int64)
+    if value.layout != torch.strided:
+        raise error("HEED_ERR_DTYPE", "attention: %s is %s: use .to_dense()" % (name, value.layout))
+    kind = ("b" if value.dtype == torch.bool else "f" if value.is_floating_point() else
+            "c" if value.is_complex() else "i")
+    value = value.to(KINDS[_spec.kept_as(name, kind, value.dtype, name in ("q", "k", "v", "q2", "k2"))])
     if name in _spec.FULL and value.ndim < 4:
         value = value.reshape((1,) * (4 - value.ndim) + tuple(value.shape))
     return value.contiguous()
@@ -54,6 +56,20 @@ def _run(context, problem, key, build, inputs):
         out = {n: torch.empty(shape, dtype=TORCH[t]) for n, (t, shape) in zip(plan.outputs, plan.types)}
         shared.run(plan, [inputs[n].data_ptr() for n in plan.inputs], [t.data_ptr() for t in out.values()])
         return out
+
+
+class _Once(torch.autograd.Function):
+    """Gradients as they are, for backward(create_graph=True). Whoever differentiates them is told that heed has
+    no second derivative: a penalty on gradients that silently does nothing is worse than none."""
+
+    @staticmethod
+    def forward(ctx, follow, *grads):
+        return tuple(g.view_as(g) for g in grads)
+
+    @staticmethod
+    def backward(ctx, *upstream):
+        raise error("HEED_ERR_MISSING", "attention: there is no second derivative: compute this attention with "
+                    "torch.nn.functional.scaled_dot_product_attention where gradients are differentiated again")
 
 
 class _Attention(torch.autograd.Function):
@@ -73,8 +89,17 @@ class _Attention(torch.autograd.Function):
         return tuple(got.values())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, *upstream):
+        with torch.no_grad():
+            grads = _Attention.once(ctx, upstream)
+        if torch.is_grad_enabled():                      # create_graph=True
+            some = [g for g in grads if g is not None]
+            with_graph = iter(_Once.apply(torch.empty(0, requires_grad=True), *some) if some else ())
+            grads = tuple(None if g is None else next(with_graph) for g in grads)
+        return grads
+
+    @staticmethod
+    def once(ctx, upstream):
         problem = ctx.problem
         up = {n: g for n, g in zip(ctx.given, upstream) if g is not None and n in _plans.UPSTREAM}
         by = [n for n, wanted in zip(problem.names, ctx.needs_input_grad[3:]) if wanted]
@@ -99,7 +124,7 @@ def attention(q, k, v, spec=None, *, probe=None, weights=False, context=None, **
     Dropout without a seed takes one from PyTorch's generator, so torch.manual_seed repeats it.
     """
     context = context or default_context()
-    dtype = q.dtype
+    dtype = q.dtype if isinstance(q, torch.Tensor) else torch.float32
     spec, tensors = _spec.merge(spec, names)
     combine = spec.get("combine")
     if isinstance(combine, dict) and combine.get("dropout"):
@@ -220,6 +245,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         weights = None
         if need_weights:
             weights = seen.mean if mean else seen.weights.mean(1) if average_attn_weights else seen.weights
+            weights = weights.to(out.dtype)
         if not batched:
             return out.squeeze(0), None if weights is None else weights.squeeze(0)
         return out if self.batch_first else out.transpose(0, 1), weights
@@ -227,7 +253,14 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _masks(self, q_shape, k_shape, padding, mask, is_causal):
         """PyTorch's masks, in which True forbids and numbers are added, as heed's, in which true keeps."""
         b, tq, tk = q_shape[0], q_shape[1], k_shape[1]
-        names = {"causal": bool(is_causal) and mask is not None and tq == tk}
+        for name, x in (("attn_mask", mask), ("key_padding_mask", padding)):
+            if x is not None and x.dtype != torch.bool and not x.is_floating_point():
+                raise error("HEED_ERR_DTYPE", "attention: %s is %s; it must be bool, true where attending is "
+                            "forbidden, or floating, added to the scores" % (name, x.dtype))
+        if is_causal and mask is None:
+            raise error("HEED_ERR_USAGE", "attention: is_causal is a hint about attn_mask: give the mask as well "
+                        "(torch.nn.Transformer.generate_square_subsequent_mask makes it)")
+        names = {"causal": bool(is_causal) and tq == tk}
         keep = bias = None
         if mask is not None and not names["causal"]:
             mask = ~mask if mask.dtype == torch.bool else mask
@@ -281,11 +314,21 @@ def _forward(more, module, query, key, value, attention_mask=None, scaling=None,
         names["dropout"] = {"p": float(dropout)}
     for name, x in more.items():
         names[name] = x(module) if callable(x) else x
-    asked = kwargs.get("output_attentions")
-    if asked is None:
-        asked = getattr(getattr(module, "config", None), "output_attentions", False)
+    asked = (kwargs.get("output_attentions") or _recording() or
+             getattr(getattr(module, "config", None), "output_attentions", False))
     out, seen = _watched(module, query, key, value, spec, names, bool(asked))
-    return out.transpose(1, 2).contiguous(), getattr(seen, "weights", None)
+    weights = getattr(seen, "weights", None)
+    return out.transpose(1, 2).contiguous(), None if weights is None else weights.to(query.dtype)
+
+
+def _recording():
+    """Whether transformers collects attentions right now: some models keep output_attentions to themselves
+    (GPT-2) and take from each layer what it returns."""
+    try:
+        from transformers.utils.output_capturing import _active_collector
+    except ImportError:                                  # another version: it passes the argument on
+        return False
+    return any("attentions" in name for name in _active_collector.get() or ())
 
 
 # The dtype of a mask that stands for causality as well: models slice masks and move them, and dtypes stay.

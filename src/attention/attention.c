@@ -1,6 +1,6 @@
 /* attention: the core of the operator (attention.h has its formula, heed/attention.h the whole).
  *
- *   q [B,Hq,Tq,D], k [B,Hkv,Tk,D], v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv], lse [B,Hq,Tq], rel_sums, weights, probes
+ *   q [B,Hq,Tq,D], k [B,Hkv,Tk,D], v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv], lse [B,Hq,Tq], lse_rest, rel_sums, weights, probes
  *
  * A row that keeps nothing has zeros, lse = -inf and no gradient. Rows beyond the lengths are replaced by zeros before anything
  * reads them, so they may hold anything. Dropout acts on what is multiplied by v, never on weights, lse or probes.
@@ -46,6 +46,7 @@ const op_field heed__attention_fields[] = {
     FIELD_I64(attention_attrs, topk),
     FIELD_I64(attention_attrs, pooled_q),
     FIELD_I64(attention_attrs, pooled_k),
+    FIELD_BOOL(attention_attrs, received),
     FIELD_END,
 };
 
@@ -200,7 +201,7 @@ static heed_status attention_infer(op_infer *t)
     const bool listed = heed__given(t, AT_PROBE_ROWS), some = heed__given(t, AT_PROBE_HEADS);
 
     t->out[AT_GET_OUT] = attention_type(q->dtype, batch, heads, tq, t->in[AT_V].dims[3]);
-    t->out[AT_GET_LSE] = t->out[AT_GET_ENTROPY] = t->out[AT_GET_DISTANCE] = heed__attention_row_type(q);
+    t->out[AT_GET_LSE] = t->out[AT_GET_LSE_REST] = t->out[AT_GET_ENTROPY] = t->out[AT_GET_DISTANCE] = heed__attention_row_type(q);
     t->out[AT_GET_ENTROPY].dims[2] = a->entropy ? tq : 0;
     t->out[AT_GET_DISTANCE].dims[2] = a->distance ? tq : 0;
     t->out[AT_GET_REL_SUMS] =
@@ -222,7 +223,8 @@ static void attention_gradient(op_grad *g)
 {
     static const char *const names[] = { ATTENTION_OUTPUTS(ATTENTION_NAME) };
     static const int from[] = { ATTENTION_GRADS(ATTENTION_INPUT) };
-    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, din[AT_GRADS];
+    attention_attrs attrs = *(const attention_attrs *)g->attrs;
+    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, din[AT_GRAD_OUTPUTS];
 
     for (int i = AT_GET_ROWS; i < AT_OUTPUTS; i++) {
         const heed_type t = heed_value_type(g->b, g->out[i]);
@@ -234,13 +236,15 @@ static void attention_gradient(op_grad *g)
     for (int i = 0; i < g->n_in; i++)
         in[i] = g->in[i];
     in[AT_LSE] = g->out[AT_GET_LSE];
+    in[AT_LSE_REST] = g->out[AT_GET_LSE_REST];
     in[AT_OUT] = g->out[AT_GET_OUT];
     in[AT_REL_SUMS] = g->dout[AT_GET_REL_SUMS].id ? g->out[AT_GET_REL_SUMS] : (heed_value){ 0 };
     in[AT_DOUT] = g->dout[AT_GET_OUT];
     in[AT_DLSE] = g->dout[AT_GET_LSE];
     in[AT_DWEIGHTS] = g->dout[AT_GET_WEIGHTS];
     in[AT_DREL_SUMS] = g->dout[AT_GET_REL_SUMS];
-    heed__nodes(g->b, &heed__op_attention_grad, g->attrs, in, AT_GRAD_INPUTS, din);
+    attrs.pooled_q = attrs.pooled_k = 0;
+    heed__nodes(g->b, &heed__op_attention_grad, &attrs, in, AT_GRAD_INPUTS, din);
     for (int i = 0; i < AT_GRADS; i++)
         if (from[i] < g->n_in && g->in[from[i]].id)
             g->din[from[i]] = din[i];

@@ -544,10 +544,9 @@ static heed_attended told(making *m, const heed_value out[AT_OUTPUTS])
 {
     const heed_attention_spec *s = m->s;
     heed_value second[AT_PROBE_OUTPUTS] = { { 0 } };
-    const bool has_lse = heed__attention_has_lse(&m->a);
     heed_attended y = { .out = out[AT_GET_OUT], .weights = out[AT_GET_WEIGHTS] };
 
-    if (has_lse)
+    if (heed__attention_has_lse(&m->a))
         y.lse = out[AT_GET_LSE];
     if (heed__spec_rows(s))
         y.rows = out[AT_GET_ROWS];
@@ -561,7 +560,7 @@ static heed_attended told(making *m, const heed_value out[AT_OUTPUTS])
         y.distance = out[AT_GET_DISTANCE];
     if (!s->probe.pooled[0] && !s->probe.received && !s->probe.mean)
         return y;
-    heed__attention_probe(m->b, &m->a, m->in, has_lse ? out[AT_GET_LSE] : (heed_value){ 0 }, second);
+    heed__attention_probe(m->b, &m->a, m->in, out, second);
     y.pooled = s->probe.pooled[0] ? second[AT_GET_POOLED] : (heed_value){ 0 };
     y.received = s->probe.received ? second[AT_GET_RECEIVED] : (heed_value){ 0 };
     y.mean = s->probe.mean ? second[AT_GET_MEAN] : (heed_value){ 0 };

@@ -39,7 +39,7 @@ typedef struct step {
     const char *path;
     operand *in, *out;
     int n_in, n_out;
-    int64_t count, chunk, chunks, prepare_count;
+    int64_t count, chunk, chunks, prepare_count, gather_count;
     uint64_t scratch_bytes; /* one area of one thread */
     uint64_t shared_bytes, partial_stride;
     uint32_t scratch, shared, partial; /* storages in the block; NO_STORAGE: none */

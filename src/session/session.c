@@ -298,7 +298,17 @@ static void prepare_chunk(void *user, int worker, int64_t chunk)
     j->step->kernel->prepare(&c, chunk, chunk + 1);
 }
 
-/* The same two with a clock around them. */
+static void gather_chunk(void *user, int worker, int64_t chunk)
+{
+    const job *j = user;
+    op_call c = j->call;
+
+    set_scratch(&c, j, worker);
+    c.partial = j->partial;
+    j->step->kernel->gather(&c, chunk, chunk + 1);
+}
+
+/* The same three with a clock around them. */
 static void run_chunk_timed(void *user, int worker, int64_t chunk)
 {
     const double began = heed__os_seconds();
@@ -312,6 +322,14 @@ static void prepare_chunk_timed(void *user, int worker, int64_t chunk)
     const double began = heed__os_seconds();
 
     prepare_chunk(user, worker, chunk);
+    heed__profile_chunk(((const job *)user)->profile, worker, began);
+}
+
+static void gather_chunk_timed(void *user, int worker, int64_t chunk)
+{
+    const double began = heed__os_seconds();
+
+    gather_chunk(user, worker, chunk);
     heed__profile_chunk(((const job *)user)->profile, worker, began);
 }
 
@@ -329,7 +347,7 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
               .partial = block_at(s, b->plan, t->partial),
               .profile = heed__profile_on(s->profile) };
 
-    if (t->chunks == 0 && !t->kernel->finish)
+    if (t->chunks == 0 && !t->kernel->gather && !t->kernel->finish)
         return HEED_OK;
     if (j.profile)
         heed__profile_step_begin(j.profile);
@@ -350,6 +368,8 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
     if (t->kernel->prepare && t->prepare_count > 0)
         heed__pool_run(s->ctx->pool, j.profile ? prepare_chunk_timed : prepare_chunk, &j, t->prepare_count);
     heed__pool_run(s->ctx->pool, j.profile ? run_chunk_timed : run_chunk, &j, t->chunks);
+    if (t->kernel->gather && t->gather_count > 0)
+        heed__pool_run(s->ctx->pool, j.profile ? gather_chunk_timed : gather_chunk, &j, t->gather_count);
     if (t->kernel->finish) {
         j.call.partial = j.partial;
         set_scratch(&j.call, &j, 0);

@@ -459,19 +459,20 @@ static void put_number(float *to, double sum)
         *to += (float)sum;
 }
 
-static void backward_head(const attention_head *h, const attention_upstream *u, backward_rows *x)
+static void backward_head(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end,
+                          backward_rows *x)
 {
-    const int64_t tq = h->mask.tq, height = x->b.height;
+    const int64_t height = x->b.height;
     backward_numbers numbers = { 0 };
 
-    if (u->dq && tq * h->dk > 0)
-        memset(u->dq, 0, (size_t)(tq * h->dk) * sizeof(float));
+    if (u->dq && (end - begin) * h->dk > 0)
+        memset(u->dq + begin * h->dk, 0, (size_t)((end - begin) * h->dk) * sizeof(float));
     for (int64_t a = 0; a < h->dk; a++)
         x->add_v[a] = 0;
-    for (int64_t i = 0; i < h->mask.q_length; i += height) {
+    for (int64_t i = begin; i < kernel_min(end, h->mask.q_length); i += height) {
         rows_told told[ATTENTION_BLOCK];
 
-        rows_logits(h, &x->b, i, kernel_min(tq, i + height));
+        rows_logits(h, &x->b, i, kernel_min(end, i + height));
         for (int64_t r = 0; r < x->b.n; r++)
             told[r] = rows_normalise(h, &x->b, r);
         backward_upstream(h, u, x);
@@ -488,24 +489,30 @@ static void backward_head(const attention_head *h, const attention_upstream *u, 
     put_number(u->dspan, numbers.span);
 }
 
-static void put_keys(const attention_head *h, const backward_rows *x, float *dk, float *dv)
+static void put_keys(const attention_head *h, const backward_rows *x, const attention_keys *to)
 {
-    const int64_t length = h->mask.length, unread = h->mask.tk - length;
+    const int64_t length = h->mask.length, unread = to->adds ? 0 : h->mask.tk - length;
+    const vf one = vsplat(1.0f);
 
-    if (dk && unread * h->dk > 0)
-        memset(dk + length * h->dk, 0, (size_t)(unread * h->dk) * sizeof(float));
-    if (dv && unread * h->dv > 0)
-        memset(dv + length * h->dv, 0, (size_t)(unread * h->dv) * sizeof(float));
-    if (dv)
-        put_rows(dv, h->dv, x->dv, x->v_width, length, h->dv, false, vsplat(1.0f));
-    if (dk && h->score == HEAD_DOT)
-        put_rows(dk, h->dk, x->dk, x->k_width, length, h->dk, false, vsplat(1.0f));
-    for (int64_t first = 0; dk && h->score != HEAD_DOT && first < length; first += PANEL)
-        kernel_transpose(dk + first * h->dk, h->dk, x->dk + first * h->dk, PANEL, h->dk, tile_keys(h, first));
+    if (to->dk && unread * h->dk > 0)
+        memset(to->dk + length * h->dk, 0, (size_t)(unread * h->dk) * sizeof(float));
+    if (to->dv && unread * h->dv > 0)
+        memset(to->dv + length * h->dv, 0, (size_t)(unread * h->dv) * sizeof(float));
+    if (to->dv)
+        put_rows(to->dv, h->dv, x->dv, x->v_width, length, h->dv, to->adds, one);
+    if (to->dk && h->score == HEAD_DOT)
+        put_rows(to->dk, h->dk, x->dk, x->k_width, length, h->dk, to->adds, one);
+    for (int64_t first = 0; to->dk && h->score != HEAD_DOT && first < length; first += PANEL) {
+        const int64_t keys = tile_keys(h, first);
+
+        kernel_transpose(x->k, x->k_width, x->dk + first * h->dk, PANEL, h->dk, keys);
+        put_rows(to->dk + first * h->dk, h->dk, x->k, x->k_width, keys, h->dk, to->adds, one);
+    }
 }
 
 void LEVEL_NAME(attention_rows_backward)(const attention_head *heads, const attention_upstream *upstream,
-                                         int64_t group, float *dk, float *dv, void *const scratch[4])
+                                         int64_t group, int64_t begin, int64_t end, const attention_keys *to,
+                                         void *const scratch[4])
 {
     const attention_head *h = heads;
     backward_rows x;
@@ -514,6 +521,6 @@ void LEVEL_NAME(attention_rows_backward)(const attention_head *heads, const atte
     clear_rows(x.dk, x.k_width, x.b.step, x.k_width);
     clear_rows(x.dv, x.v_width, x.b.step, x.v_width);
     for (int64_t g = 0; g < group; g++)
-        backward_head(&heads[g], &upstream[g], &x);
-    put_keys(h, &x, dk, dv);
+        backward_head(&heads[g], &upstream[g], begin, end, &x);
+    put_keys(h, &x, to);
 }
