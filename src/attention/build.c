@@ -382,6 +382,20 @@ static void relative_terms(making *m)
     m->in[AT_REL] = terms;
 }
 
+heed_value heed__distance_terms(heed_builder *b, const heed_attention_spec *s, heed_value q, heed_value distance)
+{
+    making m = { .b = b, .s = s, .dtype = heed_value_type(b, q).dtype, .heads = heed_dim(b, q, 1) };
+    heed_value terms = { 0 };
+
+    if (heed__poisoned(b) || !heed__attention_spec_check(b, q, s))
+        return terms;
+    if (heed__spec_alibi(s))
+        terms = alibi(&m, distance);
+    if (heed__spec_t5(s) && !heed__poisoned(b))
+        terms = sum_of(b, terms, t5(&m, distance));
+    return heed__poisoned(b) ? (heed_value){ 0 } : terms;
+}
+
 /* q . shaw_k for every clipped distance. */
 static void shaw(making *m)
 {
