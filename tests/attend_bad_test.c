@@ -365,7 +365,7 @@ static void metadata_that_lie_are_refused(void **state)
     } lies[] = {
         { { "atol", "nan" }, "atol" },       { { "atol", "1e9" }, "atol" },      { { "rtol", "-1" }, "rtol" },
         { { "rtol", "much" }, "rtol" },      { { "expect", "maybe" }, "expect" }, { { "spec", "[]" }, "braces" },
-        { { "spec", "{\"a\":1}" }, "field" }, { { "spec", "" }, "JSON" },          { { "spec", "{\"mask\":{\"causal\":true,\"causal\":false}}" }, "JSON" },
+        { { "spec", "{\"a\":1}" }, "field" }, { { "spec", "" }, "JSON" },          { { "spec", "{\"mask\":{\"causal\":true,\"causal\":false}}" }, "stands twice" },
     };
     const scratch *s = *state;
     float one[1] = { 1 };
