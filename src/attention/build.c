@@ -489,7 +489,7 @@ static void normaliser(making *m)
     m->in[AT_SINK] = s->in.sink;
     m->in[AT_SIGMOID_BIAS] = s->in.sigmoid_bias;
     m->in[AT_ALPHA] = checked_float(m, "alpha", s->in.alpha, (double)1.01f, 2);
-    m->in[AT_SPAN] = s->in.span;
+    m->in[AT_SPAN] = checked_float(m, "span", s->in.span, -1.7976931348623157e308, 1.7976931348623157e308);
 }
 
 static void dropout(making *m)
