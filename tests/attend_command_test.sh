@@ -150,6 +150,10 @@ expect 0 "$heed" attend --q '[1,2,3]' --k '[4,5,6]' --v '[7,8,9]' --spec '{"mask
 says page.html '>8.947975<'
 says page.html '<section class="stage" data-step="13">'
 says page.html '<td class="none"></td>'
+says page.html '<code class="formula">q . k</code>'
+expect 0 "$heed" attend --q '[1e30,-1e30]' --k '[1]' --v '[1]' --spec '{"score":{"kind":"neg_distance"}}' --html far.html
+says far.html '<td class="minus" style="--heat:1.000">-1e+30</td>'
+says far.html '<code class="formula">-sqrt(|q - k|^2 + 1e-12)</code>'
 expect 2 "$heed" attend --q '[1]' --k '[1]' --v '[1]' --html page.html
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
 if [ -n "$browser" ] && command -v openssl >/dev/null; then
