@@ -144,6 +144,12 @@ typed "there is no row" empty.csv
 printf '\223NUMPY\001\000\166\000{}' >bad.npy
 typed "bad.npy" bad.npy
 
+# ---- eighty columns ----
+
+expect 0 "$heed" attend "$cases/score-wide.safetensors" --show
+[ "$(awk 'length($0) > 80' out | wc -l)" -eq 0 ] || fail "a table of 64 numbers a row is wider than 80 columns"
+says out "k71"
+
 # ---- the page ----
 
 expect 0 "$heed" attend --q '[1,2,3]' --k '[4,5,6]' --v '[7,8,9]' --spec '{"mask":{"causal":true}}' --html page.html
