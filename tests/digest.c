@@ -27,6 +27,34 @@ static heed_value linear(heed_builder *b, const char *name, heed_value x, int64_
     return heed_add(b, heed_matmul(b, x, w), bias);
 }
 
+/* One for each attention kernel and what they add up besides: tiles, rows, linear. */
+static const heed_attention_spec attentions[] = {
+    { .normaliser.kind = HEED_NORMALISER_SOFTMAX },
+    { .position = { .rope.on = true, .alibi = true },
+      .mask = { .causal = true, .window = { true, 2, 0 } },
+      .normaliser = { .plus_one = true, .temperature = HEED_SET(0.7f) },
+      .softcap = 5,
+      .combine.dropout = { 0.1, .name = "drop" } },
+    { .normaliser = { .kind = HEED_NORMALISER_ENTMAX, .alpha = HEED_SET(1.3f) } },
+    { .score.kind = HEED_SCORE_NEG_DISTANCE, .normaliser = { .kind = HEED_NORMALISER_SIGMOID, .bias = HEED_SET(-1) } },
+    { .mask.causal = true, .normaliser.kind = HEED_NORMALISER_LINEAR },
+};
+enum { ATTENTIONS = sizeof attentions / sizeof *attentions };
+
+/* tokens [4,2,4,2], each with what it attends to. */
+static heed_value attended(heed_builder *b, heed_value tokens)
+{
+    for (int i = 0; i < ATTENTIONS; i++) {
+        heed_value y;
+
+        heed_scope_push(b, (const char *[]){ "first", "second", "third", "fourth", "fifth" }[i]);
+        y = heed_attention(b, tokens, tokens, tokens, &attentions[i]).out;
+        heed_scope_pop(b);
+        tokens = heed_add(b, tokens, heed_mul_scalar(b, y, 0.2));
+    }
+    return tokens;
+}
+
 /* x [4,2] -> logits [4,2]. The hidden numbers of a point stand as 2 heads of 4 tokens of 2. */
 static heed_value network(heed_builder *b, heed_value x)
 {
@@ -34,7 +62,7 @@ static heed_value network(heed_builder *b, heed_value x)
     heed_value h = heed_tanh(b, linear(b, "fc1", x, WIDTH)), tokens, gain, shift;
 
     tokens = heed_reshape(b, h, 4, (const int64_t[]){ POINTS, 2, 4, 2 });
-    tokens = heed_attention(b, tokens, tokens, tokens, &(heed_attention_spec){ 0 }).out;
+    tokens = attended(b, tokens);
     h = heed_add(b, h, heed_reshape(b, tokens, 2, (const int64_t[]){ POINTS, WIDTH }));
     gain = heed_param(b, "norm.weight", HEED_TYPE(HEED_F32, WIDTH), &ones);
     shift = heed_param(b, "norm.bias", HEED_TYPE(HEED_F32, WIDTH), NULL);
