@@ -258,6 +258,8 @@ static bool choose_mask(choosing *c)
 {
     uint8_t bits = choice(c);
 
+    if (bits & 64) /* one of them alone, or none: many together hide each other */
+        bits = (uint8_t)(1 << bits % 7 & 63);
     use(c, " lengths q_lengths ");
     if (c->sensible && c->normaliser == LINEAR)
         bits &= 1;
