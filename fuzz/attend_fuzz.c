@@ -602,7 +602,7 @@ static void attend(const problem *p, uint8_t how)
     bool tame = inputs_are_tame(p);
 
     if (exact.st == HEED_OK) {
-        tame = check_loops(p, &exact) && tame;
+        tame = tame && check_loops(p, &exact);
         if (tame)
             check_differences(p, &exact);
     }
