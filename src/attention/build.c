@@ -456,9 +456,10 @@ static void xl(making *m)
 
 /* ---- the rest of the core ---- */
 
+/* A size beyond every distance is as good as one: places end at 2^40 (heed__attention_offset). */
 static int64_t clamp(int64_t x)
 {
-    return i64_min(x, (int64_t)1 << 40);
+    return i64_min(x, (int64_t)1 << 42);
 }
 
 static void mask(making *m)
