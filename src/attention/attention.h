@@ -73,10 +73,11 @@ enum {
 };
 
 /* Outputs of attention. lse_rest [B,Hq,Tq]: what rounding took from lse, so that e^((z - lse) - lse_rest) is exact at any size of
- * the logits; zeros from the composition. It is 0 in exact arithmetic, and has no gradient. rel_sums [B,Hq,Tq,R] like row_rel (R = 0 without); rows [B,nh,nr,Tk]; topk [B,Hq,Tq,K], K = 0 without; entropy and distance [B,Hq,Tq]. What is not asked for has Tq = 0. */
+ * the logits; 0 in exact arithmetic and from the composition, without a gradient. rel_sums [B,Hq,Tq,R] like row_rel (R = 0
+ * without); rows [B,nh,nr,Tk]; topk [B,Hq,Tq,K], K = 0 without; entropy and distance [B,Hq,Tq]. What is not asked for has Tq = 0. */
 #define ATTENTION_OUTPUTS(X)                                                                                 \
     X(OUT, "out")                                                                                            \
-    X(LSE, "lse") X(LSE_REST, "lse_rest") X(REL_SUMS, "rel_sums") X(WEIGHTS, "weights") X(ROWS, "rows")                              \
+    X(LSE, "lse") X(LSE_REST, "lse_rest") X(REL_SUMS, "rel_sums") X(WEIGHTS, "weights") X(ROWS, "rows")      \
         X(TOPK_VALUES, "topk_values") X(TOPK_INDICES, "topk_indices") X(ENTROPY, "entropy")                  \
             X(DISTANCE, "distance")
 #define ATTENTION_GET(id, name) AT_GET_##id,
