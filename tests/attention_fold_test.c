@@ -255,11 +255,336 @@ static void threads_change_no_byte_of_folded_probes(void **state)
     heed_context_free(one);
 }
 
+/* ---- which pairs fold ---- */
+
+#define TOKENS 150
+#define HEADS 2
+
+/* One attention by its core, so that it can be probed more than once. */
+typedef struct told {
+    heed_value in[AT_INPUTS], out[AT_OUTPUTS];
+    attention_attrs attrs;
+} told;
+
+static told tell(heed_builder *b, const char *q, heed_value k)
+{
+    told t = { .attrs = { .scale = 0.4, .temperature = 1, .causal = true } };
+
+    t.in[AT_Q] = heed_input(b, q, HEED_TYPE(HEED_F32, 2, HEADS, TOKENS, 8));
+    t.in[AT_K] = t.in[AT_V] = k;
+    heed__attention_core(b, &t.attrs, t.in, t.out);
+    return t;
+}
+
+static void probe(heed_builder *b, told *t, int64_t pooled, heed_value to[AT_PROBE_OUTPUTS])
+{
+    t->attrs.pooled_q = t->attrs.pooled_k = pooled;
+    heed__attention_probe(b, &t->attrs, t->in, t->out, to);
+}
+
+static void put_gradient(heed_builder *b, const char *name, const told *t, heed_value dout)
+{
+    heed_value d;
+
+    heed_grad_of(b, &t->out[AT_GET_OUT], &dout, 1, &t->in[AT_Q], 1, &d);
+    heed_output(b, name, d);
+}
+
+/* One number of a probe. */
+static heed_value size_of(heed_builder *b, heed_value x)
+{
+    return heed_mean(b, x, ~0u >> (32 - heed_value_type(b, x).rank), HEED_KEEP_AXES);
+}
+
+typedef struct given {
+    heed_value k, dout;
+} given;
+
+static given give(heed_builder *b)
+{
+    given g = { heed_input(b, "k", HEED_TYPE(HEED_F32, 2, HEADS, TOKENS, 8)),
+                heed_input(b, "dout", HEED_TYPE(HEED_F32, 2, HEADS, TOKENS, 8)) };
+
+    return g;
+}
+
+static heed_value scaled(heed_builder *b, heed_value x, heed_value by)
+{
+    return heed_mul(b, x, heed_reshape(b, size_of(b, by), 4, (const int64_t[]){ 1, 1, 1, 1 }));
+}
+
+static void users_in_front(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k);
+    heed_value x[AT_PROBE_OUTPUTS], twice;
+
+    (void)user;
+    probe(b, &t, 16, x);
+    twice = heed_add(b, x[AT_GET_RECEIVED], x[AT_GET_RECEIVED]);
+    heed_output(b, "twice", twice);
+    heed_tap(b, "tapped", x[AT_GET_POOLED]);
+    heed_output(b, "size", size_of(b, heed_exp(b, twice)));
+    put_gradient(b, "dq", &t, g.dout);
+}
+
+static void two_probes(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k);
+    heed_value x[AT_PROBE_OUTPUTS], y[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    probe(b, &t, 0, y);
+    heed_output(b, "pooled", x[AT_GET_POOLED]);
+    heed_output(b, "received", y[AT_GET_RECEIVED]);
+    heed_output(b, "received again", x[AT_GET_RECEIVED]);
+    put_gradient(b, "dq", &t, g.dout);
+}
+
+static void two_sizes(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k);
+    heed_value x[AT_PROBE_OUTPUTS], y[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    probe(b, &t, 50, y);
+    heed_output(b, "pooled", x[AT_GET_POOLED]);
+    heed_output(b, "pooled larger", y[AT_GET_POOLED]);
+    put_gradient(b, "dq", &t, g.dout);
+}
+
+static void two_gradients(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k);
+    heed_value x[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    heed_output(b, "received", x[AT_GET_RECEIVED]);
+    put_gradient(b, "dq", &t, g.dout);
+    put_gradient(b, "dq of more", &t, heed_exp(b, g.dout));
+}
+
+static void gradient_that_waits(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k);
+    heed_value x[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    put_gradient(b, "dq", &t, scaled(b, g.dout, x[AT_GET_RECEIVED]));
+}
+
+/* The second of two gradients needs the probe; the first does not, and takes it. */
+static void one_of_two_waits(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k);
+    heed_value x[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    put_gradient(b, "dq of more", &t, scaled(b, g.dout, x[AT_GET_POOLED]));
+    put_gradient(b, "dq", &t, g.dout);
+}
+
+/* Each gradient needs the probe of the other: one of them can fold. */
+static void crossed(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k), u = tell(b, "q2", g.k);
+    heed_value x[AT_PROBE_OUTPUTS], y[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    probe(b, &u, 16, y);
+    put_gradient(b, "dq", &t, scaled(b, g.dout, y[AT_GET_RECEIVED]));
+    put_gradient(b, "dq2", &u, scaled(b, g.dout, x[AT_GET_RECEIVED]));
+}
+
+/* A gradient waits for a probe that another gradient gives, and gives one that an earlier node waits for. */
+static void in_a_row(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k), u = tell(b, "q2", g.k);
+    heed_value x[AT_PROBE_OUTPUTS], y[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    probe(b, &u, 16, y);
+    heed_output(b, "last", heed_exp(b, y[AT_GET_POOLED]));
+    put_gradient(b, "dq2", &u, scaled(b, g.dout, x[AT_GET_RECEIVED]));
+    put_gradient(b, "dq", &t, g.dout);
+}
+
+static void mean_beside(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k);
+    heed_value x[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    heed_output(b, "received", x[AT_GET_RECEIVED]);
+    heed_output(b, "mean", x[AT_GET_MEAN]);
+    put_gradient(b, "dq", &t, g.dout);
+}
+
+static void other_attention(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k), u = t;
+    heed_value x[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    u.attrs.softcap = 2;
+    heed__attention_core(b, &u.attrs, u.in, u.out);
+    probe(b, &u, 16, x);
+    heed_output(b, "received", x[AT_GET_RECEIVED]);
+    put_gradient(b, "dq", &t, g.dout);
+}
+
+static void other_kernel(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = { .attrs = { .scale = 0.4, .temperature = 1, .normaliser = HEED_NORMALISER_SPARSEMAX } };
+    heed_value x[AT_PROBE_OUTPUTS];
+
+    (void)user;
+    t.in[AT_Q] = g.dout;
+    t.in[AT_K] = t.in[AT_V] = g.k;
+    heed__attention_core(b, &t.attrs, t.in, t.out);
+    t.attrs.pooled_q = t.attrs.pooled_k = 16;
+    heed__attention_probe(b, &t.attrs, t.in, t.out, x);
+    heed_output(b, "received", x[AT_GET_RECEIVED]);
+    put_gradient(b, "dq", &t, g.dout);
+}
+
+/* A loss of a probe differentiates the weights. */
+static void loss_of_a_probe(heed_builder *b, void *user)
+{
+    const given g = give(b);
+    told t = tell(b, "q", g.k);
+    heed_value x[AT_PROBE_OUTPUTS], loss, d[2];
+
+    (void)user;
+    probe(b, &t, 16, x);
+    loss = heed_add(b, heed_mean(b, heed_mul(b, t.out[AT_GET_OUT], g.dout), 15, HEED_DROP_AXES),
+                    heed_mean(b, heed_mul(b, x[AT_GET_RECEIVED], x[AT_GET_RECEIVED]), 7, HEED_DROP_AXES));
+    heed_output(b, "loss", loss);
+    heed_grad(b, loss, (const heed_value[]){ t.in[AT_Q], g.k }, 2, d);
+    heed_output(b, "dq", d[0]);
+    heed_output(b, "dk", d[1]);
+}
+
+static const struct graph {
+    const char *name;
+    trial_build *build;
+    int probes; /* nodes that stay */
+} graphs[] = {
+    { "users in front", users_in_front, 0 },
+    { "two probes", two_probes, 0 },
+    { "two sizes", two_sizes, 1 },
+    { "two gradients", two_gradients, 0 },
+    { "a gradient that waits", gradient_that_waits, 1 },
+    { "one of two gradients waits", one_of_two_waits, 0 },
+    { "crossed", crossed, 1 },
+    { "in a row", in_a_row, 0 },
+    { "a mean beside them", mean_beside, 1 },
+    { "the probe of another attention", other_attention, 1 },
+    { "another kernel", other_kernel, 1 },
+    { "a loss of a probe", loss_of_a_probe, 0 }, /* its own gradient is composed; what comes from out is not */
+};
+enum { GRAPHS = sizeof graphs / sizeof *graphs };
+
+static void only_what_backward_can_give_is_folded(void **state)
+{
+    static const char *const all[] = { "*", NULL };
+    const scratch *s = *state;
+    const cell c = { "graph", 2, HEADS, HEADS, TOKENS, TOKENS, 8, PLAIN, 0 };
+
+    for (int i = 0; i < GRAPHS; i++) {
+        const char *const *taps = graphs[i].build == users_in_front ? all : NULL;
+        trial got, want;
+
+        TOY_OK(trial_open(&want, s->ctx, graphs[i].build, NULL,
+                          &(heed_plan_opts){ .kernels = HEED_KERNELS_REFERENCE, .taps = taps }, TOY_ERR));
+        TOY_OK(trial_open(&got, s->ctx, graphs[i].build, NULL, &(heed_plan_opts){ .taps = taps }, TOY_ERR));
+        fill(&want, &c);
+        fill(&got, &c);
+        TOY_OK(trial_run(&want, TOY_ERR));
+        TOY_OK(trial_run(&got, TOY_ERR));
+        assert_string_equal(got.broken, "");
+        if (steps_of(&got, "attention_probe") != graphs[i].probes)
+            fail_msg("%s: %d probes stay, not %d", graphs[i].name, steps_of(&got, "attention_probe"),
+                     graphs[i].probes);
+        assert_int_equal(got.n_out, want.n_out);
+        for (int k = 0; k < got.n_out; k++) {
+            const float *x = got.out[k].tensor.data, *y = want.out[k].tensor.data;
+            float most = 0;
+
+            assert_string_equal(heed_plan_output_name(got.plan, k), heed_plan_output_name(want.plan, k));
+            for (int64_t e = 0; e < heed_type_count(&want.out[k].tensor.type); e++)
+                most = fmaxf(most, fabsf(y[e]));
+            for (int64_t e = 0; e < heed_type_count(&want.out[k].tensor.type); e++)
+                if (!(fabsf(x[e] - y[e]) <= 2e-4f * most))
+                    fail_msg("%s: %s[%lld] is %g, not %g", graphs[i].name, heed_plan_output_name(got.plan, k),
+                             (long long)e, (double)x[e], (double)y[e]);
+        }
+        trial_close(&got);
+        trial_close(&want);
+    }
+}
+
+/* ---- failures ---- */
+
+static heed_status plan_all(heed_context *ctx, void *user, heed_error *err)
+{
+    (void)user;
+    for (int i = 0; i < GRAPHS; i += 7) { /* users in front, in a row */
+        heed_builder *b = NULL;
+        heed_graph *g = NULL;
+        heed_plan *p = NULL;
+        heed_status st = heed_builder_new(&b, ctx, err);
+
+        if (st == HEED_OK) {
+            graphs[i].build(b, NULL);
+            st = heed_builder_finish(&g, b, err);
+        }
+        if (st == HEED_OK)
+            st = heed_plan_new(&p, ctx, g, NULL, err);
+        heed_plan_free(p);
+        heed_graph_free(g);
+        heed_builder_free(b);
+        if (st != HEED_OK)
+            return st;
+    }
+    return HEED_OK;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    const heed_scenario s = { .name = "folding probes", .run = plan_all };
+    heed_fail_report report;
+
+    (void)state;
+    assert_true(heed_fail_each(&s, NULL, &report));
+    assert_true(report.calls > 50);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folded_probes_have_the_bytes_of_a_second_pass_on_every_level),
         cmocka_unit_test(threads_change_no_byte_of_folded_probes),
+        cmocka_unit_test(only_what_backward_can_give_is_folded),
+        cmocka_unit_test(every_allocation_may_fail),
     };
 
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

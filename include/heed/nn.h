@@ -143,7 +143,8 @@ typedef struct heed_mha_opts {
 } heed_mha_opts;
 /** Multi-head attention, batch first: x [B,T,E] -> [B,T,E]. in_proj_weight [3E,E] (or q_/k_/v_proj_weight when widths differ),
  *  in_proj_bias [3E], out_proj.weight, out_proj.bias. Taps "weights" [B,H,Tq,Tk] per head before dropout, and
- *  with spec.probe.mean "mean" [B,Tq,Tk], which never makes the weights of each head. *weights may be NULL.
+ *  with spec.probe.mean "mean" [B,Tq,Tk], which never makes the weights of each head; with spec.probe.received and pooled
+ *  "received" [B,H,Tk] and "pooled", which cost next to nothing where attention is differentiated. *weights may be NULL.
  *
  *  Rows of padding are taken as zeros, whatever lies there, and have gradients of 0, so that nothing of them reaches a result, a weight
  *  or its gradient. A row of key and value is padding from spec.in.lengths on, where k_seg is negative, and where a mask [B,1,1,Tk] does

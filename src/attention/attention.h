@@ -55,14 +55,16 @@
 #define ATTENTION_ENUM(id, name, dtypes, flags) AT_##id,
 #define ATTENTION_SLOT(id, text, kinds, bits) { .name = text, .dtypes = kinds, .flags = bits },
 
-/* Then what attention_probe (lse and its rest) and attention_grad are given besides. */
+/* Then what is given besides: to attention_probe lse and its rest; to attention what an earlier run stored, for its gradient; to
+ * attention_grad the same, or what this run gave, and upstream gradients. */
 enum {
     ATTENTION_INPUTS(ATTENTION_ENUM) AT_INPUTS,
     AT_LSE = AT_INPUTS,
     AT_LSE_REST,
     AT_PROBE_INPUTS,
     AT_OUT = AT_PROBE_INPUTS,
-    AT_REL_SUMS,
+    AT_CORE_INPUTS,
+    AT_REL_SUMS = AT_CORE_INPUTS,
     AT_DOUT,
     AT_DLSE,
     AT_DWEIGHTS,
@@ -71,7 +73,7 @@ enum {
 };
 
 /* Outputs of attention. lse_rest [B,Hq,Tq]: what rounding took from lse, so that e^((z - lse) - lse_rest) is exact at any size of
- * the logits; zeros from the composition. rel_sums [B,Hq,Tq,R] like row_rel (R = 0 without); rows [B,nh,nr,Tk]; topk [B,Hq,Tq,K], K = 0 without; entropy and distance [B,Hq,Tq]. What is not asked for has Tq = 0. */
+ * the logits; zeros from the composition. It is 0 in exact arithmetic, and has no gradient. rel_sums [B,Hq,Tq,R] like row_rel (R = 0 without); rows [B,nh,nr,Tk]; topk [B,Hq,Tq,K], K = 0 without; entropy and distance [B,Hq,Tq]. What is not asked for has Tq = 0. */
 #define ATTENTION_OUTPUTS(X)                                                                                 \
     X(OUT, "out")                                                                                            \
     X(LSE, "lse") X(LSE_REST, "lse_rest") X(REL_SUMS, "rel_sums") X(WEIGHTS, "weights") X(ROWS, "rows")                              \
@@ -140,8 +142,11 @@ heed_type heed__attention_row_type(const heed_type *q);
 /* Is lse defined for this normaliser? */
 bool heed__attention_has_lse(const attention_attrs *a);
 
+/* Does the gradient take lse and out? Else it makes whole rows of weights from the inputs alone. */
+bool heed__attention_by_lse(const attention_attrs *a);
+
 /* A core node with inputs given by slot, and all of its outputs. */
-void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
+void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_CORE_INPUTS],
                           heed_value out[AT_OUTPUTS]);
 
 /* Types of two outputs of attention_probe, for q and k. */

@@ -15,7 +15,7 @@ typedef struct making {
     int64_t batch, heads, tq, tk;
     int64_t offset;
     attention_attrs a;
-    heed_value in[AT_INPUTS];
+    heed_value in[AT_CORE_INPUTS];
     heed_value given; /* s of location, in place of a product: [B,Hq,Tq,Tk], scaled */
     heed_value shaw_v;
 } making;
@@ -548,6 +548,8 @@ static heed_attended told(making *m, const heed_value out[AT_OUTPUTS])
 
     if (heed__attention_has_lse(&m->a))
         y.lse = out[AT_GET_LSE];
+    if (heed__spec_stores(s))
+        y.lse_rest = out[AT_GET_LSE_REST];
     if (heed__spec_rows(s))
         y.rows = out[AT_GET_ROWS];
     if (s->probe.topk) {
@@ -797,6 +799,9 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
     m->in[AT_LENGTHS] = checked_i64(m, "lengths", s->in.lengths, m->tk);
     m->in[AT_Q_LENGTHS] = checked_i64(m, "q_lengths", s->in.q_lengths, m->tq);
     m->in[AT_OFFSET] = s->in.offset;
+    m->in[AT_OUT] = s->stored.out;
+    m->in[AT_LSE] = s->stored.lse;
+    m->in[AT_LSE_REST] = s->stored.lse_rest;
     return !heed__poisoned(m->b);
 }
 

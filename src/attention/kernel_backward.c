@@ -24,6 +24,7 @@ static const char *backward_refuses(const op_call *c)
     return why                            ? why
            : kernel_size(c, AT_Q, 1) == 0 ? "no heads"
            : a->rel_sums                  ? "values by relative position"
+           : !kernel_given(c, AT_LSE) || !kernel_given(c, AT_OUT) ? "weights without lse and out"
            : kernel_given(c, AT_DWEIGHTS) ? "a gradient of weights"
            : !kernel_given(c, AT_DOUT)    ? "a gradient of lse alone"
                                           : NULL;

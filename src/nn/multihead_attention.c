@@ -162,6 +162,10 @@ heed_value heed__attend_rows(heed_builder *b, const char *name, heed_value x, in
     heed_tap(b, "weights", a.weights);
     if (a.mean.id)
         heed_tap(b, "mean", a.mean);
+    if (a.received.id)
+        heed_tap(b, "received", a.received);
+    if (a.pooled.id)
+        heed_tap(b, "pooled", a.pooled);
     if (weights)
         *weights = a.weights;
     y = heed_linear(

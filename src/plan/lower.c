@@ -88,6 +88,12 @@ static heed_status keep_taps(heed_graph **out, const heed_graph *g, const char *
     return heed__rewrite_end(&r, out, err);
 }
 
+heed_status heed__plan_fold(heed_graph **out, const heed_graph *g, heed_context *ctx, heed_kernels kernels,
+                            heed_error *err)
+{
+    return heed__pass_fold_probes(out, g, tiled, &(const serving){ ctx, kernels }, err);
+}
+
 heed_status heed__plan_lower(heed_graph **out, const heed_graph *g, heed_context *ctx,
                              const heed_plan_opts *opts, heed_error *err)
 {
@@ -97,7 +103,7 @@ heed_status heed__plan_lower(heed_graph **out, const heed_graph *g, heed_context
 
     STEP(check_taps(g, opts ? opts->taps : NULL, err));
     STEP(keep_taps(&kept, g, opts ? opts->taps : NULL, err));
-    STEP(heed__pass_fold_probes(&folded, kept, tiled, &s, err));
+    STEP(heed__plan_fold(&folded, kept, ctx, s.kernels, err));
     STEP(heed__pass_open(&opened, folded ? folded : kept, served, &s, err));
     STEP(heed__pass_simplify(out, opened, err));
 done:
