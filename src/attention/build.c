@@ -98,6 +98,12 @@ static void turn(making *m)
 
     if (!s->position.rope.on)
         return;
+    if (width < 2) {
+        heed__poison(m->b, HEED_ERR_SPEC,
+                     "attention: position.rope turns pairs of columns, and q and k have widths %lld and %lld",
+                     (long long)dq, (long long)dk);
+        return;
+    }
     if (a.dims > width || a.dims < 2 || a.dims % 2) {
         heed__poison(m->b, HEED_ERR_SPEC,
                      "attention: position.rope.dims is %lld; it must be even and 2 to %lld",
@@ -432,6 +438,10 @@ static void xl(making *m)
     if (!s->in.xl_r.id || !SIZED(s->in.xl_r, "xl_r", 0, size, m->heads, width) ||
         !SIZED(s->in.xl_u, "xl_u", 0, m->heads, width) || !SIZED(s->in.xl_v, "xl_v", 0, m->heads, width))
         return;
+    if (size == 0) {
+        heed__poison(b, HEED_ERR_SHAPE, "attention: xl_r has no rows: one for each distance p - j is needed");
+        return;
+    }
     if (zero < 0 || zero >= size) {
         heed__poison(b, HEED_ERR_SPEC, "attention: position.xl.zero is %lld; xl_r has the indices 0 to %lld",
                      (long long)zero, (long long)(size - 1));
@@ -446,9 +456,10 @@ static void xl(making *m)
 
 /* ---- the rest of the core ---- */
 
+/* A size beyond every distance is as good as one: places end at 2^40 (heed__attention_offset). */
 static int64_t clamp(int64_t x)
 {
-    return i64_min(x, (int64_t)1 << 40);
+    return i64_min(x, (int64_t)1 << 42);
 }
 
 static void mask(making *m)
@@ -493,7 +504,7 @@ static void normaliser(making *m)
     m->in[AT_SINK] = s->in.sink;
     m->in[AT_SIGMOID_BIAS] = s->in.sigmoid_bias;
     m->in[AT_ALPHA] = checked_float(m, "alpha", s->in.alpha, (double)1.01f, 2);
-    m->in[AT_SPAN] = s->in.span;
+    m->in[AT_SPAN] = checked_float(m, "span", s->in.span, -1.7976931348623157e308, 1.7976931348623157e308);
 }
 
 static void dropout(making *m)
