@@ -1,5 +1,6 @@
 /* Models: plans for the shapes they meet, taps, and weights that are shared, loaded and saved. */
 #include "support/cmocka.h"
+#include "support/fail_each.h"
 #include "support/toy.h"
 
 #include <heed/formats.h>
@@ -329,6 +330,37 @@ static void results_have_the_same_bytes_wherever_they_are_computed(void **state)
     heed_model_free(m);
 }
 
+/* Planned for the caller's memory, then, since a result is left out, to be copied. */
+static heed_status run_twice(heed_context *ctx, void *user, heed_error *err)
+{
+    float x[3 * 4] = { 1 }, y[2][2 * 4];
+    const heed_tensor in = { HEED_TYPE(HEED_F32, 4, 3), x }, out = { HEED_TYPE(HEED_F32, 4, 2), y[0] };
+    heed_model *m = NULL;
+    heed_status st = heed_model_new(&m, ctx, counted_build, user, NULL, err);
+
+    if (st == HEED_OK)
+        st = heed_model_run(m, &in, 1, &out, 1, err);
+    if (st == HEED_OK)
+        st = heed_model_run(m, &in, 1, NULL, 0, err);
+    if (st == HEED_OK)
+        st = heed_model_run(m, &in, 1, &(heed_tensor){ out.type, y[1] }, 1, err);
+    if (st == HEED_OK && memcmp(y[0], y[1], sizeof y[0]) != 0)
+        st = HEED_ERR_BUG;
+    heed_model_free(m);
+    return st;
+}
+
+static void every_allocation_of_both_plans_may_fail(void **state)
+{
+    const heed_scenario s = { .name = "model", .run = run_twice };
+    counted c = { 0, 2 };
+    heed_fail_report report;
+
+    (void)state;
+    if (!heed_fail_each(&s, &c, &report))
+        fail_msg("%s", report.first_bad);
+}
+
 static void an_unknown_tap_is_named_and_the_model_stays_of_use(void **state)
 {
     scratch *s = *state;
@@ -459,6 +491,7 @@ int main(void)
         UNIT(what_cannot_run_is_refused),
         UNIT(a_tap_delivers_and_changes_no_bit),
         UNIT(results_have_the_same_bytes_wherever_they_are_computed),
+        UNIT(every_allocation_of_both_plans_may_fail),
         UNIT(an_unknown_tap_is_named_and_the_model_stays_of_use),
         UNIT(taps_in_the_model_change_no_bit_of_training),
         UNIT(a_model_is_opened_from_memory),

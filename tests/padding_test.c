@@ -268,9 +268,34 @@ static void what_lies_in_padding_changes_no_byte_of_results_and_gradients(void *
     padding_changes_nothing(*state, HEED_KERNELS_REFERENCE);
 }
 
+static heed_status run_encoder(heed_context *ctx, void *user, heed_error *err)
+{
+    trial t;
+    heed_status st = trial_open(&t, ctx, build_all, user, NULL, err);
+
+    if (st != HEED_OK)
+        return st;
+    fill(&t, user, NAN);
+    st = trial_run(&t, err);
+    trial_close(&t);
+    return st;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    static const network encoder = { "encoder", build_encoder_segments, BY_SEGMENTS };
+    const heed_scenario s = { .name = "padding", .run = run_encoder };
+    heed_fail_report report;
+
+    (void)state;
+    if (!heed_fail_each(&s, (void *)(uintptr_t)&encoder, &report))
+        fail_msg("%s", report.first_bad);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(what_lies_in_padding_changes_no_byte_of_results_and_gradients),
     };
 
