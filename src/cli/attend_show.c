@@ -53,8 +53,8 @@ static bool show_fixed(const show_table *t, int64_t first)
 }
 
 /* Columns [from, to) of a matrix. */
-static void show_columns(const cli *c, const show_table *t, int64_t first, int64_t from, int64_t to, int width,
-                         bool fixed)
+static void show_columns(const cli *c, const show_table *t, int64_t first, int64_t from, int64_t to,
+                         int width, bool fixed)
 {
     char text[40], name[32];
 

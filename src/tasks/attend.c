@@ -354,8 +354,8 @@ static bool make_expects(const heed_attend *a, const char *prefix)
     return false;
 }
 
-static heed_status refuse_shape(const char *name, const heed_type *given, const char *like, const heed_type *is,
-                                heed_error *err)
+static heed_status refuse_shape(const char *name, const heed_type *given, const char *like,
+                                const heed_type *is, heed_error *err)
 {
     int axis = 0;
 
@@ -489,7 +489,8 @@ static heed_status attend_json(heed_attend *a, heed_error *err)
 
     const char first = given[strspn(given, " \t\r\n")];
 
-    if (first == '{' || first == '[' || !a->opts.spec) { /* a list is refused as JSON, not looked for as a file */
+    if (first == '{' || first == '[' ||
+        !a->opts.spec) { /* a list is refused as JSON, not looked for as a file */
         a->json = heed__copy_string(a->ctx->heap, given);
         return a->json ? HEED_OK : heed__fail_memory(err, strlen(given));
     }

@@ -16,7 +16,8 @@
 static const struct {
     const char *name, *does;
 } page_steps[] = {
-    { "raw scores", "How well each query meets each key. Rotary positions, if there are any, have turned both before." },
+    { "raw scores",
+      "How well each query meets each key. Rotary positions, if there are any, have turned both before." },
     { "relative positions", "Terms that depend on the query and on how far away the key stands." },
     { "scale", "One factor for all scores keeps them in the range where softmax is neither flat nor hard." },
     { "added positions and bias",

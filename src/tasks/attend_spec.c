@@ -192,9 +192,10 @@ static heed_status refuse_field(const reading *r, const char *name)
 
     for (int i = 0; i < ATTEND_INPUTS; i++)
         if (heed__attend_name(i) && strcmp(heed__attend_name(i), name) == 0)
-            return heed__fail(r->err, HEED_ERR_SPEC,
-                              "spec: %s is a tensor and no field: it stands in the file of tensors, beside q, k and v",
-                              name);
+            return heed__fail(
+                r->err, HEED_ERR_SPEC,
+                "spec: %s is a tensor and no field: it stands in the file of tensors, beside q, k and v",
+                name);
     return heed__fail(r->err, HEED_ERR_SPEC, "spec: there is no field %s%s%s%s",
                       heed__shown(shown, name, strlen(name)), near ? "; did you mean " : "", near ? near : "",
                       near ? "?" : "");

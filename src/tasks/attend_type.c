@@ -59,9 +59,10 @@ static heed_status type_fill(double **to, const char *name, const heed_type *t, 
         return HEED_OK;
     }
     if (!json_is_array(j))
-        return heed__fail(err, HEED_ERR_FORMAT,
-                          "--%s is no matrix: on level %d a list of %lld stands beside something that is none", name,
-                          level + 1, (long long)t->dims[level]);
+        return heed__fail(
+            err, HEED_ERR_FORMAT,
+            "--%s is no matrix: on level %d a list of %lld stands beside something that is none", name,
+            level + 1, (long long)t->dims[level]);
     if ((int64_t)json_array_size(j) != t->dims[level])
         return heed__fail(err, HEED_ERR_FORMAT,
                           "--%s is no matrix: on level %d one list has %lld and another %lld elements", name,
