@@ -191,8 +191,8 @@ typedef struct heed_attended {
  *  gradient it costs whole weights, and where it has none (rows, topk, entropy, distance) a loss of it is refused.
  *
  *  Poison with HEED_ERR_SHAPE, _DTYPE, _SPEC (a combination without meaning: the sentence names the fields). When run: a length
- *  or index out of range, or a graph that is no rising CSR, ends with HEED_ERR_LIMIT; a learned temperature <= 0 or alpha out of
- *  range with HEED_ERR_SPEC; both name tensor, place and value. */
+ *  or index out of range, or a graph that is no rising CSR, ends with HEED_ERR_LIMIT; a learned temperature <= 0, alpha out of
+ *  range or span that is not finite with HEED_ERR_SPEC; both name tensor, place and value. */
 HEED_API heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_value v,
                                       const heed_attention_spec *spec);
 

@@ -212,6 +212,10 @@ heed_value heed__rope(heed_builder *b, heed_value x, heed_value offset, const ro
 /* What a descriptor says of them, for heads of `width` numbers (the smaller of q's and k's). */
 rope_attrs heed__rope_attrs(const heed_attention_spec *s, int64_t width);
 
+/* What alibi and t5 add to the scores of q [B,Hq,..] at distances j - p, i64 [B or 1, 1, R], in the dtype of sums:
+ * [B or 1, Hq or 1, R]. {0}: the descriptor has neither. */
+heed_value heed__distance_terms(heed_builder *b, const heed_attention_spec *s, heed_value q, heed_value distance);
+
 /* x [B,T,3E] to q, k, v, each [B,heads,T,E/heads]: views; their gradients come back by one concat. */
 void heed__qkv(heed_builder *b, heed_value x, int64_t heads, heed_value out[3]);
 

@@ -98,6 +98,12 @@ static void turn(making *m)
 
     if (!s->position.rope.on)
         return;
+    if (width < 2) {
+        heed__poison(m->b, HEED_ERR_SPEC,
+                     "attention: position.rope turns pairs of columns, and q and k have widths %lld and %lld",
+                     (long long)dq, (long long)dk);
+        return;
+    }
     if (a.dims > width || a.dims < 2 || a.dims % 2) {
         heed__poison(m->b, HEED_ERR_SPEC,
                      "attention: position.rope.dims is %lld; it must be even and 2 to %lld",
@@ -382,6 +388,20 @@ static void relative_terms(making *m)
     m->in[AT_REL] = terms;
 }
 
+heed_value heed__distance_terms(heed_builder *b, const heed_attention_spec *s, heed_value q, heed_value distance)
+{
+    making m = { .b = b, .s = s, .dtype = heed_value_type(b, q).dtype, .heads = heed_dim(b, q, 1) };
+    heed_value terms = { 0 };
+
+    if (heed__poisoned(b) || !heed__attention_spec_check(b, q, s))
+        return terms;
+    if (heed__spec_alibi(s))
+        terms = alibi(&m, distance);
+    if (heed__spec_t5(s) && !heed__poisoned(b))
+        terms = sum_of(b, terms, t5(&m, distance));
+    return heed__poisoned(b) ? (heed_value){ 0 } : terms;
+}
+
 /* q . shaw_k for every clipped distance. */
 static void shaw(making *m)
 {
@@ -418,6 +438,10 @@ static void xl(making *m)
     if (!s->in.xl_r.id || !SIZED(s->in.xl_r, "xl_r", 0, size, m->heads, width) ||
         !SIZED(s->in.xl_u, "xl_u", 0, m->heads, width) || !SIZED(s->in.xl_v, "xl_v", 0, m->heads, width))
         return;
+    if (size == 0) {
+        heed__poison(b, HEED_ERR_SHAPE, "attention: xl_r has no rows: one for each distance p - j is needed");
+        return;
+    }
     if (zero < 0 || zero >= size) {
         heed__poison(b, HEED_ERR_SPEC, "attention: position.xl.zero is %lld; xl_r has the indices 0 to %lld",
                      (long long)zero, (long long)(size - 1));
@@ -480,7 +504,7 @@ static void normaliser(making *m)
     m->in[AT_SINK] = s->in.sink;
     m->in[AT_SIGMOID_BIAS] = s->in.sigmoid_bias;
     m->in[AT_ALPHA] = checked_float(m, "alpha", s->in.alpha, (double)1.01f, 2);
-    m->in[AT_SPAN] = s->in.span;
+    m->in[AT_SPAN] = checked_float(m, "span", s->in.span, -1.7976931348623157e308, 1.7976931348623157e308);
 }
 
 static void dropout(making *m)
