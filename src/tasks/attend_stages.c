@@ -452,13 +452,16 @@ static double most_of(const double *z, const bool *keep, int64_t n)
 static double by_exp(double *w, const double *z, const bool *keep, int64_t n, const double *factor,
                      double sink)
 {
-    double most = fmax(most_of(z, keep, n), sink), sum = 0;
+    double most = sink, sum = 0;
     bool any = false;
 
-    for (int64_t j = 0; j < n; j++)
-        any = any || (keep[j] && (!factor || factor[j] > 0));
+    for (int64_t j = 0; j < n; j++) /* a key without weight is no maximum: beside it the others would be 0 */
+        if (keep[j] && (!factor || factor[j] > 0)) {
+            most = fmax(most, z[j]);
+            any = true;
+        }
     for (int64_t j = 0; any && j < n; j++) {
-        w[j] = keep[j] ? exp(z[j] - most) * (factor ? factor[j] : 1) : 0;
+        w[j] = keep[j] && (!factor || factor[j] > 0) ? exp(z[j] - most) * (factor ? factor[j] : 1) : 0;
         sum += w[j];
     }
     sum += any ? exp(sink - most) : 0;

@@ -73,6 +73,8 @@ write("largest", {"offset": 9223372036854775807, "mask": {"window": [92233720368
 write("huge_probe", {"probe": {"pooled": [9223372036854775807, 9223372036854775807], "topk": 9223372036854775807}}, "", ask="weights")
 write("lowest_offset", kind("sigmoid"), "offset shaw_k dout", sizes=(2, 1, 1, 4, 7, 2, 0), seed=0x94)
 write("no_heads_at_all", {"score": {"kind": "cosine", "scale": 30}, "softcap": 2}, "bias dout", sizes=(1, 0, 7, 0, 0, 0, 0), seed=0xfe)
+write("span_ends_before_the_largest", {"score": {"kind": "neg_sq_distance"}, "normaliser": {"kind": "adaptive_span", "temperature": 1e-3, "ramp": 2}},
+      "span dout", sizes=(2, 0, 0, 5, 4, 2, 1), ask="grad")
 for name, offset in ("last", 2**63 - 1), ("first", -2**63):
     write("no_limit_from_the_%s_place" % name, {"offset": offset, "mask": {"window": [2**63 - 1, 2**63 - 1], "stride": 2**63 - 1}})
 for level in range(3):
