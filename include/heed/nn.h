@@ -136,12 +136,19 @@ typedef struct heed_mha_opts {
 } heed_mha_opts;
 /** Multi-head attention, batch first: x [B,T,E] -> [B,T,E]. in_proj_weight [3E,E] (or q_/k_/v_proj_weight when widths differ),
  *  in_proj_bias [3E], out_proj.weight, out_proj.bias. Taps "weights" [B,H,Tq,Tk] per head before dropout, and
- *  with spec.probe.mean "mean" [B,Tq,Tk], which never makes the weights of each head. *weights may be NULL. */
+ *  with spec.probe.mean "mean" [B,Tq,Tk], which never makes the weights of each head; with spec.probe.received and pooled
+ *  "received" [B,H,Tk] and "pooled", which cost next to nothing where attention is differentiated. *weights may be NULL.
+ *
+ *  Rows of padding are taken as zeros, whatever lies there, and have gradients of 0, so that nothing of them reaches a result, a weight
+ *  or its gradient. A row of key and value is padding from spec.in.lengths on, where k_seg is negative, and where a mask [B,1,1,Tk] does
+ *  not keep it; a row of x from q_lengths on and where q_seg is negative. In self-attention a row is padding that is so as key and as
+ *  query: lengths alone say it for both, a mask only of keys. What comes out of such a row of x is finite and means nothing. */
 HEED_API heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_value x, int64_t heads,
                                              const heed_mha_opts *opts, heed_value *weights);
 
 /** Attentive pooling, scaled dot with a learned query: e_t = query . (key x_t + bias) / sqrt(E), a = softmax(e over kept t),
- *  z = sum a_t x_t. x [B,T,E] -> [B,E]; query [E], key.weight [E,E], key.bias [E]; tap "weights" [B,T]. lengths i64 [B] or {0}. */
+ *  z = sum a_t x_t. x [B,T,E] -> [B,E]; query [E], key.weight [E,E], key.bias [E]; tap "weights" [B,T]. lengths i64 [B] or {0}: rows
+ *  beyond are never read. */
 HEED_API heed_value heed_attention_pool(heed_builder *b, const char *name, heed_value x, heed_value lengths);
 
 typedef enum heed_activation { HEED_RELU = 0, HEED_GELU, HEED_GELU_TANH, HEED_SILU, HEED_TANH } heed_activation;
@@ -159,7 +166,8 @@ typedef struct heed_encoder_layer_opts {
     enum { HEED_DROP_WEIGHTS = 0, HEED_KEEP_WEIGHTS } weights_dropout; /**< KEEP: no dropout of attention weights */
     enum { HEED_DROP_HIDDEN = 0, HEED_KEEP_HIDDEN } hidden_dropout;    /**< KEEP: none between the two linear maps */
 } heed_encoder_layer_opts;
-/** torch.nn.TransformerEncoderLayer, batch first: self_attn.*, linear1, linear2, norm1, norm2. x [B,T,E]. */
+/** torch.nn.TransformerEncoderLayer, batch first: self_attn.*, linear1, linear2, norm1, norm2. x [B,T,E]. Rows of padding, as
+ *  heed_multihead_attention says, are taken as zeros, and come out finite. */
 HEED_API heed_value heed_encoder_layer(heed_builder *b, const char *name, heed_value x, int64_t heads, const heed_encoder_layer_opts *opts);
 
 #ifdef __cplusplus

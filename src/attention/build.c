@@ -15,7 +15,7 @@ typedef struct making {
     int64_t batch, heads, tq, tk;
     int64_t offset;
     attention_attrs a;
-    heed_value in[AT_INPUTS];
+    heed_value in[AT_CORE_INPUTS];
     heed_value given; /* s of location, in place of a product: [B,Hq,Tq,Tk], scaled */
     heed_value shaw_v;
 } making;
@@ -530,11 +530,12 @@ static heed_attended told(making *m, const heed_value out[AT_OUTPUTS])
 {
     const heed_attention_spec *s = m->s;
     heed_value second[AT_PROBE_OUTPUTS] = { { 0 } };
-    const bool has_lse = heed__attention_has_lse(&m->a);
     heed_attended y = { .out = out[AT_GET_OUT], .weights = out[AT_GET_WEIGHTS] };
 
-    if (has_lse)
+    if (heed__attention_has_lse(&m->a))
         y.lse = out[AT_GET_LSE];
+    if (heed__spec_stores(s))
+        y.lse_rest = out[AT_GET_LSE_REST];
     if (heed__spec_rows(s))
         y.rows = out[AT_GET_ROWS];
     if (s->probe.topk) {
@@ -547,7 +548,7 @@ static heed_attended told(making *m, const heed_value out[AT_OUTPUTS])
         y.distance = out[AT_GET_DISTANCE];
     if (!s->probe.pooled[0] && !s->probe.received && !s->probe.mean)
         return y;
-    heed__attention_probe(m->b, &m->a, m->in, has_lse ? out[AT_GET_LSE] : (heed_value){ 0 }, second);
+    heed__attention_probe(m->b, &m->a, m->in, out, second);
     y.pooled = s->probe.pooled[0] ? second[AT_GET_POOLED] : (heed_value){ 0 };
     y.received = s->probe.received ? second[AT_GET_RECEIVED] : (heed_value){ 0 };
     y.mean = s->probe.mean ? second[AT_GET_MEAN] : (heed_value){ 0 };
@@ -784,6 +785,9 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
     m->in[AT_LENGTHS] = checked_i64(m, "lengths", s->in.lengths, m->tk);
     m->in[AT_Q_LENGTHS] = checked_i64(m, "q_lengths", s->in.q_lengths, m->tq);
     m->in[AT_OFFSET] = s->in.offset;
+    m->in[AT_OUT] = s->stored.out;
+    m->in[AT_LSE] = s->stored.lse;
+    m->in[AT_LSE_REST] = s->stored.lse_rest;
     return !heed__poisoned(m->b);
 }
 

@@ -200,6 +200,8 @@ static void explain_json(const heed_attend *x, const heed_attend_cost *cost)
         heed__cli_json(stdout, p.kernel);
         printf(",\"passed_over\":");
         heed__cli_json(stdout, p.passed_over);
+        printf(",\"gives\":");
+        heed__cli_json(stdout, p.gives);
         printf(",\"flops\":");
         heed__cli_number(stdout, p.flops);
         putchar('}');
@@ -224,6 +226,8 @@ heed_status heed__attend_explain(cli *c, const heed_attend *x, bool json)
         const heed_attend_part p = heed_attend_part_at(x, i);
 
         printf("%-16s  kernel %s%s%s", p.op, c->out.bold, p.kernel, c->out.off);
+        if (p.gives[0])
+            printf("; gives %s besides", p.gives);
         if (p.passed_over[0])
             printf("; does not serve: %s", p.passed_over);
         putchar('\n');

@@ -118,9 +118,9 @@ static uint64_t word_of(const attention_mask *m, int64_t i, int64_t first)
     if (word && m->windowed)
         near = bits(m->left < 0 ? 0 : p - m->left - first,
                     m->right < 0 ? ATTENTION_TILE : p + m->right + 1 - first);
-    if (word && m->stride)
+    if (word && near && m->stride)
         near &= stride_word(m->stride, p, first);
-    if (word && m->block)
+    if (word && near && m->block)
         near &= block_word(m, i, first);
     if (word && united(m))
         near |= in_set(m->global_rows, i) ? FULL : m->global_keys[first / ATTENTION_TILE];
@@ -132,6 +132,30 @@ static uint64_t word_of(const attention_mask *m, int64_t i, int64_t first)
     if (word && m->keep)
         word &= keep_word(m, i, first);
     return word;
+}
+
+/* Does a global row lie in [begin, end)? */
+static bool any_global_row(const attention_mask *m, int64_t begin, int64_t end)
+{
+    for (int64_t i = begin; i < end; i++)
+        if (in_set(m->global_rows, i))
+            return true;
+    return false;
+}
+
+/* Is the tile in the future of all queries, or outside of all their windows? Seen by its corners: backward meets each tile with
+ * each block of queries, and must not look at rows for most of them. */
+static bool misses(const attention_mask *m, int64_t begin, int64_t end, int64_t first)
+{
+    const int64_t last = i64_min(m->length, first + ATTENTION_TILE) - 1, p = begin + m->offset,
+                  q = end - 1 + m->offset;
+
+    if (m->causal && first > q)
+        return true;
+    return m->windowed &&
+           ((m->left >= 0 && last < p - m->left) || (m->right >= 0 && first > q + m->right)) &&
+           (!united(m) ||
+            (!m->global_keys[first / ATTENTION_TILE] && !any_global_row(m, begin, i64_min(end, m->q_length))));
 }
 
 /* Masks of which a tile may be whole by its corners: the others are not looked through for it. */
@@ -188,6 +212,8 @@ attention_tile heed__attention_words(const attention_mask *m, int64_t begin, int
 
     if (whole(m, begin, end, first))
         return ATTENTION_WHOLE;
+    if (misses(m, begin, end, first))
+        return ATTENTION_SKIP;
     if (by_corners(m) && !united(m))
         return band_words(m, begin, end, first, words) ? ATTENTION_PART : ATTENTION_SKIP;
     if (m->block && !united(m) && begin < end && !block_may(m, begin, end, first)) /* row by row is 64 times dearer */
@@ -197,15 +223,6 @@ attention_tile heed__attention_words(const attention_mask *m, int64_t begin, int
         any |= words[i - begin];
     }
     return any ? ATTENTION_PART : ATTENTION_SKIP;
-}
-
-/* Does a global row lie in [begin, end)? */
-static bool any_global_row(const attention_mask *m, int64_t begin, int64_t end)
-{
-    for (int64_t i = begin; i < end; i++)
-        if (in_set(m->global_rows, i))
-            return true;
-    return false;
 }
 
 int64_t heed__attention_next(const attention_mask *m, int64_t begin, int64_t end, int64_t first)

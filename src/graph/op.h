@@ -118,6 +118,8 @@ typedef struct op_kernel {
     void (*prepare)(const op_call *c, int64_t begin, int64_t end);
     size_t (*partial)(const op_call *c); /* bytes a chunk for sums across chunks, zeroed before run */
     void (*run)(const op_call *c, int64_t begin, int64_t end);
+    int64_t (*gather_count)(const op_call *c); /* gather runs over its own items, one a chunk, after run */
+    void (*gather)(const op_call *c, int64_t begin, int64_t end);
     void (*finish)(const op_call *c);    /* after all chunks: adds partials in chunk order */
     uint64_t dense_in;                   /* bits of inputs that must be DENSE whatever `layout` says */
 } op_kernel;

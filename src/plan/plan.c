@@ -126,6 +126,7 @@ static heed_status finish_step(heed_plan *p, step *s, heed_error *err)
     s->chunk = i64_max(1, s->chunk ? s->chunk : s->count);
     s->chunks = i64_ceil_div(s->count, s->chunk);
     s->prepare_count = s->kernel->prepare_count ? s->kernel->prepare_count(&c) : 0;
+    s->gather_count = s->kernel->gather_count ? s->kernel->gather_count(&c) : 0;
     s->scratch_bytes = s->kernel->scratch ? s->kernel->scratch(&c) : 0;
     s->shared_bytes = s->kernel->shared ? s->kernel->shared(&c) : 0;
     s->partial_stride = s->kernel->partial ? s->kernel->partial(&c) : 0;

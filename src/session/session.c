@@ -7,10 +7,10 @@
 #include "graph/number.h"
 #include "plan/plan.h"
 #include "session/profile.h"
+#include "session/results.h"
 #include "session/weights.h"
 
 #include <stdatomic.h>
-#include <math.h>
 #include <math.h>
 #include <string.h>
 
@@ -298,7 +298,17 @@ static void prepare_chunk(void *user, int worker, int64_t chunk)
     j->step->kernel->prepare(&c, chunk, chunk + 1);
 }
 
-/* The same two with a clock around them. */
+static void gather_chunk(void *user, int worker, int64_t chunk)
+{
+    const job *j = user;
+    op_call c = j->call;
+
+    set_scratch(&c, j, worker);
+    c.partial = j->partial;
+    j->step->kernel->gather(&c, chunk, chunk + 1);
+}
+
+/* The same three with a clock around them. */
 static void run_chunk_timed(void *user, int worker, int64_t chunk)
 {
     const double began = heed__os_seconds();
@@ -312,6 +322,14 @@ static void prepare_chunk_timed(void *user, int worker, int64_t chunk)
     const double began = heed__os_seconds();
 
     prepare_chunk(user, worker, chunk);
+    heed__profile_chunk(((const job *)user)->profile, worker, began);
+}
+
+static void gather_chunk_timed(void *user, int worker, int64_t chunk)
+{
+    const double began = heed__os_seconds();
+
+    gather_chunk(user, worker, chunk);
     heed__profile_chunk(((const job *)user)->profile, worker, began);
 }
 
@@ -329,7 +347,7 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
               .partial = block_at(s, b->plan, t->partial),
               .profile = heed__profile_on(s->profile) };
 
-    if (t->chunks == 0 && !t->kernel->finish)
+    if (t->chunks == 0 && !t->kernel->gather && !t->kernel->finish)
         return HEED_OK;
     if (j.profile)
         heed__profile_step_begin(j.profile);
@@ -350,6 +368,8 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
     if (t->kernel->prepare && t->prepare_count > 0)
         heed__pool_run(s->ctx->pool, j.profile ? prepare_chunk_timed : prepare_chunk, &j, t->prepare_count);
     heed__pool_run(s->ctx->pool, j.profile ? run_chunk_timed : run_chunk, &j, t->chunks);
+    if (t->kernel->gather && t->gather_count > 0)
+        heed__pool_run(s->ctx->pool, j.profile ? gather_chunk_timed : gather_chunk, &j, t->gather_count);
     if (t->kernel->finish) {
         j.call.partial = j.partial;
         set_scratch(&j.call, &j, 0);
@@ -421,28 +441,52 @@ static bool overlap(const heed_tensor *x, const heed_tensor *y)
     return n > 0 && m > 0 && a < b + m && b < a + n;
 }
 
+/* The result whose memory is missing, or overlaps that of an input or of an earlier result; -1: none. */
+static int not_apart(const heed_plan *p, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
+                     int n_outputs, const char **why)
+{
+    for (int i = 0; i < (int)p->n_outputs; i++) {
+        *why = NULL;
+        if (i >= n_outputs || (!outputs[i].data && heed_type_count(&p->outputs[i].operand.view.type) > 0))
+            return i;
+        for (int j = 0; j < n_inputs && !*why; j++)
+            *why = overlap(&outputs[i], &inputs[j]) ? "an input's" : NULL;
+        for (int j = 0; j < i && !*why; j++)
+            *why = overlap(&outputs[i], &outputs[j]) ? "another's" : NULL;
+        if (*why)
+            return i;
+    }
+    return -1;
+}
+
+bool heed__results_need_copies(const heed_plan *p, const heed_tensor *inputs, int n_inputs,
+                               const heed_tensor *outputs, int n_outputs)
+{
+    const char *why;
+
+    for (int i = 0; i < n_outputs && i < (int)p->n_outputs; i++)
+        if (outputs[i].data && !heed_type_equal(&outputs[i].type, &p->outputs[i].operand.view.type))
+            return false; /* refused by the run */
+    return not_apart(p, inputs, n_inputs, outputs, n_outputs, &why) >= 0;
+}
+
 /* Memory for every result, apart from everything else that the caller gave. */
 static heed_status take_outputs(bound *b, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
                                 int n_outputs, heed_error *err)
 {
-    for (int i = 0; i < (int)b->plan->n_outputs; i++) {
-        const char *name = b->plan->outputs[i].name;
+    const char *why;
+    const int bad = not_apart(b->plan, inputs, n_inputs, outputs, n_outputs, &why);
 
-        if (i >= n_outputs || (!outputs[i].data && heed_type_count(&b->plan->outputs[i].operand.view.type) > 0))
-            return heed__fail(err, HEED_ERR_USAGE,
-                              "session_run: this plan computes results where the caller wants them, but no memory is given "
-                              "for \"%s\"",
-                              name);
-        for (int j = 0; j < n_inputs; j++)
-            if (overlap(&outputs[i], &inputs[j]))
-                return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps an input's",
-                                  name);
-        for (int j = 0; j < i; j++)
-            if (overlap(&outputs[i], &outputs[j]))
-                return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps another's",
-                                  name);
+    if (bad >= 0 && why)
+        return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps %s",
+                          b->plan->outputs[bad].name, why);
+    if (bad >= 0)
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "session_run: this plan computes results where the caller wants them, but no memory is given "
+                          "for \"%s\"",
+                          b->plan->outputs[bad].name);
+    for (int i = 0; i < (int)b->plan->n_outputs; i++)
         b->outputs[i] = outputs[i].data;
-    }
     return HEED_OK;
 }
 

@@ -489,7 +489,7 @@ static heed_status attend_json(heed_attend *a, heed_error *err)
 heed_status heed_attend_build(heed_attend *a, const heed_attend_opts *opts, heed_error *err)
 {
     const heed_attend_opts zeroed = { 0 };
-    heed_plan_opts plan = { .kernels = HEED_KERNELS_FAST };
+    heed_plan_opts plan = { .results = HEED_RESULTS_DIRECT };
     heed_status st;
 
     attend_clear(a);

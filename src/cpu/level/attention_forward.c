@@ -525,8 +525,14 @@ static void forward_finish(const attention_head *h, const forward_block *b, cons
         for (int64_t p = 0; p < h->dv; p += VL)
             store_rows(y + p, (vf)(some & (vi)(vload(o + p) * vsplat(by[r]))), h->dv - p);
     }
-    for (int64_t r = 0; to->lse && r < n; r += VL)
-        store_rows(to->lse + b->begin + r, vload(b->shift + r) + vf_log(vload(b->total + r)), n - r);
+    for (int64_t r = 0; (to->lse || to->lse_rest) && r < n; r += VL) {
+        vf rest, lse = log_sum(vload(b->shift + r), vload(b->total + r), &rest);
+
+        if (to->lse)
+            store_rows(to->lse + b->begin + r, lse, n - r);
+        if (to->lse_rest)
+            store_rows(to->lse_rest + b->begin + r, rest, n - r);
+    }
 }
 
 /* Where everything lies in the four areas; floats of the largest. */

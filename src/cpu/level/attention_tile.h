@@ -489,6 +489,16 @@ VEC_INLINE vf exp_down(vf x)
 #endif
 }
 
+/* ln of a denominator: shift + ln total, and what its rounding leaves, exactly (Knuth 1969, 4.2.2); -inf and 0 where nothing was
+ * kept. The rest is half a unit of lse at most, 5e-4 at 1e4: so much weights e^(z - lse) alone would be off. */
+VEC_INLINE vf log_sum(vf shift, vf total, vf *rest)
+{
+    const vf ln = vf_log(total), lse = shift + ln, added = lse - shift;
+
+    *rest = (vf)(~(vi)(total == 0.0f) & (vi)((shift - (lse - added)) + (ln - added)));
+    return lse;
+}
+
 VEC_INLINE float largest(vf v)
 {
 #if LEVEL == 4 || LEVEL == 3
