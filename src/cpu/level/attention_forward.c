@@ -513,15 +513,17 @@ static void forward_tracked(const forward_block *b, const attention_result *to)
 static void forward_finish(const attention_head *h, const forward_block *b, const attention_result *to)
 {
     const int64_t n = b->end - b->begin;
+    float by[ATTENTION_ROWS + VL];
 
+    for (int64_t r = 0; r < n; r += VL) /* once a row: total >= 1, nothing overflows */
+        vstore(by + r, vsplat(1.0f) / vload(b->total + r));
     for (int64_t r = 0; to->out && r < n; r++) {
         const float *o = b->out + r * b->width;
         float *y = to->out + (b->begin + r) * h->dv;
-        const vf by = vsplat(b->total[r]);
-        const vi some = ~(vi)(by == 0.0f);
+        const vi some = ~(vi)(vsplat(b->total[r]) == 0.0f);
 
         for (int64_t p = 0; p < h->dv; p += VL)
-            store_rows(y + p, (vf)(some & (vi)(vload(o + p) / by)), h->dv - p);
+            store_rows(y + p, (vf)(some & (vi)(vload(o + p) * vsplat(by[r]))), h->dv - p);
     }
     for (int64_t r = 0; (to->lse || to->lse_rest) && r < n; r += VL) {
         vf rest, lse = log_sum(vload(b->shift + r), vload(b->total + r), &rest);
@@ -583,6 +585,24 @@ static bool forward_part_of(forward_part *t, int64_t begin, int64_t i, int64_t n
     return true;
 }
 
+/* How many of the next queries go together: those that keep nothing by themselves, many that keep the same, or a few, which keep
+ * more nearly the same. */
+static int64_t forward_group(const uint64_t *words, int64_t left)
+{
+    const int64_t few = kernel_min(GROUP / 2, left), many = kernel_min(GROUP, left);
+    int64_t n = 1;
+
+    if (!words)
+        return many;
+    while (n < (words[0] ? many : left) && words[n] == words[0])
+        n++;
+    if (!words[0] || n > few)
+        return n;
+    for (n = few; !words[n - 1];)
+        n--;
+    return n;
+}
+
 static void forward_begin(const attention_head *h, forward_block *b, const attention_result *to)
 {
     const int64_t n = b->end - b->begin;
@@ -590,7 +610,6 @@ static void forward_begin(const attention_head *h, forward_block *b, const atten
     b->terms = has_terms(h);
     b->drops = h->drops;
     b->tracks = to->entropy || to->distance;
-    clear_rows(b->out, b->width, n, b->width);
     clear_rows(b->l, VL, n, VL);
     for (int64_t r = 0; r < n + VL; r++) {
         b->m[r] = MINUS_INF;
@@ -605,6 +624,16 @@ static void forward_begin(const attention_head *h, forward_block *b, const atten
     forward_reported(h, b, to);
     pack_panels(b->q, ATTENTION_ROWS, h->q + b->begin * h->q_step, h->q_step,
                 kernel_min(b->end, h->mask.q_length) - b->begin, h->dk, h->scale);
+}
+
+/* Does a maximum of n rows move? */
+static bool moves(const float *change, int64_t n)
+{
+    uint32_t rows = 0;
+
+    for (int64_t r = 0; r < n; r += VL)
+        rows |= lane_bits((vi)(vload(change + r) != 1.0f)) << r;
+    return rows << (32 - n) != 0;
 }
 
 /* Dense rows of whole vectors are used where they lie. Rows that are far apart may share their places in a cache. */
@@ -634,17 +663,19 @@ void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_resu
             continue;
         const float *v = b.v;
 
+        if (!any && kind == ATTENTION_PART) /* a first tile that all keep writes the sums itself */
+            clear_rows(b.out, b.width, end - begin, b.width);
+        any |= kind == ATTENTION_PART;
         pack_tile(b.k, h->k + first * h->k_step, h->k_step, keys, h->dk);
         if (packs_values(h))
             pack(b.v, b.width, h->v + first * h->v_step, h->v_step, keys, h->dv);
         else
             v = h->v + first * h->v_step;
-        const int64_t group = kind == ATTENTION_PART ? GROUP / 2 : GROUP; /* few keep more nearly the same */
-        for (int64_t i = begin; i < end; i += group) {
-            const int64_t n = kernel_min(group, end - i);
+        for (int64_t i = begin, n; i < end; i += n) {
             float most[GROUP + VL], change[GROUP + VL], moved[GROUP + VL];
             forward_part t;
 
+            n = forward_group(kind == ATTENTION_PART ? words + (i - begin) : NULL, end - i);
             if (!forward_part_of(&t, begin, i, n, first, keys, kind == ATTENTION_PART ? words : NULL))
                 continue;
             forward_scores(h, &b, &t, most);
@@ -654,13 +685,21 @@ void LEVEL_NAME(attention_forward)(const attention_head *h, const attention_resu
                 forward_collect(&b, &t, to, most);
             forward_maxima(&b, &t, most, change, moved);
             forward_weights(h, &b, &t, change, moved);
-            if (any)
-                scale_rows(b.out + t.at * b.width, b.width, n, change);
-            product(ROW, b.out + t.at * b.width, b.width, b.s + t.lead, v + (t.skip + t.lead) * b.width, b.width,
-                    n, b.width, t.count, true);
+            product_as(ROW,
+                       &(product_args){ .a = b.s + t.lead,
+                                        .b = v + (t.skip + t.lead) * b.width,
+                                        .c = b.out + t.at * b.width,
+                                        .b_step = b.width,
+                                        .c_step = b.width,
+                                        .k = t.count,
+                                        .add = any,
+                                        .scale = any && moves(change, n) ? change : NULL },
+                       n, b.width);
         }
         any = true;
     }
+    if (!any)
+        clear_rows(b.out, b.width, end - begin, b.width);
     forward_totals(h, &b);
     forward_finish(h, &b, to);
     if (b.tracks)

@@ -42,6 +42,7 @@ typedef struct product_args {
     float *c;
     int64_t b_step, c_step, k;
     bool add;  /* C is where the chains begin */
+    const float *scale; /* add: NULL, or a factor of each row of C before */
     bool onto; /* C + by A B: the product is made first, then added */
     float by;
     const float *ahead; /* NULL, or rows as C's that are read next: they come into the second cache meanwhile */
@@ -58,7 +59,12 @@ static inline __attribute__((always_inline)) void product_tile(const bool column
     const int64_t b_step = p->b_step, c_step = p->c_step;
     vf r[32];
 
-    if (p->add) {
+    if (p->scale) {
+        UNROLL for (int i = 0; i < h; i++)
+        {
+            UNROLL for (int v = 0; v < w; v++) r[i * w + v] = vload(c + i * c_step + v * VL) * vsplat(p->scale[i]);
+        }
+    } else if (p->add) {
         UNROLL for (int i = 0; i < h; i++)
         {
             UNROLL for (int v = 0; v < w; v++) r[i * w + v] = vload(c + i * c_step + v * VL);
@@ -167,8 +173,10 @@ static void product_as(enum product_form form, const product_args *to, int64_t m
             product_table[w][form][h](&p);
             p.a += form == ROW ? h * PANEL : h;
             p.c += h * p.c_step;
+            p.scale = p.scale ? p.scale + h : NULL;
         }
         p.a = a;
+        p.scale = to->scale;
         p.b += w * VL;
         p.c = c + w * VL;
         p.ahead = p.ahead ? p.ahead + w * VL : NULL;
