@@ -425,7 +425,7 @@ static void logits_of_ten_thousand_lose_no_digit_of_a_gradient(void **state)
     }
 }
 
-/* One sequence with one key head is cut by keys and queries; four of them are swept. */
+/* One sequence with one key head is cut by keys and queries, unless there is one thread for it; eight of them are swept. */
 static void a_head_that_is_cut_has_the_bytes_of_one_that_is_swept(void **state)
 {
     const scratch *s = *state;
@@ -442,17 +442,24 @@ static void a_head_that_is_cut_has_the_bytes_of_one_that_is_swept(void **state)
                        .sink = 1,
                        .dlse = true };
     cell swept = cut;
-    swept.b = 4;
+    swept.b = 8;
     result before[2] = { reference(s->ctx, &cut), reference(s->ctx, &swept) };
-    result x = tiles(s->ctx, &cut, &before[0], ~0u), y = tiles(s->ctx, &swept, &before[1], ~0u);
+    heed_context *many = toy_context(7, HEED_ISA_AUTO), *one = toy_context(1, HEED_ISA_AUTO);
+    result x = tiles(many, &cut, &before[0], ~0u), y = tiles(s->ctx, &swept, &before[1], ~0u),
+           z = tiles(one, &cut, &before[0], ~0u);
 
-    assert_true(x.chunks > 8 && y.chunks <= 4);
-    for (int k = 0; k < 4; k++) /* dq, dk, dv and drow_rel of the first sequence */
+    assert_true(x.chunks > 8 && z.chunks == x.chunks && y.chunks <= 8);
+    for (int k = 0; k < 4; k++) { /* dq, dk, dv and drow_rel of the first sequence */
         same_bytes(&cut, "cutting", &x.out[k], &y.out[k]);
+        same_bytes(&cut, "one thread", &x.out[k], &z.out[k]);
+    }
     for (int i = 0; i < 2; i++)
         result_free(&before[i]);
     result_free(&x);
     result_free(&y);
+    result_free(&z);
+    heed_context_free(many);
+    heed_context_free(one);
 }
 
 static void rows_of_dq_do_not_depend_on_their_neighbours(void **state)

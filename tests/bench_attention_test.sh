@@ -19,7 +19,7 @@ expect 0 "$heed" bench --filter attention --list --json
 rows out
 cp out list
 for kind in full causal "window 256" "window 256 and globals" "block 64" bias alibi "dropout 0.1" "mean weights" "row probes" \
-    "key probes" layer "layer, mean weights"; do
+    "key probes" "top 8" "top 64" "top 512" layer "layer, mean weights"; do
     for tokens in 128 512 1024 2048 4096; do
         for pass in forward both; do
             says list "\"attention $kind $pass 4x8x${tokens}x64\""

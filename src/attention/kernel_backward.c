@@ -3,7 +3,7 @@
  * Items are key heads (b, kv), each with all query heads that use it: one sweep over S and dP serves dK, dV and dQ. Where there are
  * few key heads, they are cut: items of two tiles of keys make dK and dV from all queries, and then items of some queries make dQ
  * from all keys, with S and dP once more (7 products in place of 5, as many threads as there are tiles). Both forms have the same
- * bytes.
+ * bytes, so a run takes the one that is sooner done by its threads.
  *
  * A bias [..,Tq,Tk] that heads or sequences share gets its gradient where it stands, so that memory is needed for the bias alone:
  * whoever owns a part of it adds up all heads and sequences that use it, in order. Where there are enough owners of whole heads, an
@@ -32,7 +32,7 @@ static const char *backward_refuses(const op_call *c)
 
 /* ---- how the work is cut ---- */
 
-#define FEW_HEADS 4         /* fewer key heads than this are cut ... */
+#define FEW_HEADS 8         /* fewer key heads than this are cut ... */
 #define FEW_HEADS_WORK 50e6 /* ... when a head has so many operations */
 #define OWNERS_ENOUGH 8     /* so many owners of a shared bias sweep over whole heads */
 #define ROW_PARTS_MOST 64 /* of the queries of a head: each has sums of its own for rel */
@@ -90,10 +90,18 @@ static bool wants(const op_call *c, int slot, int out)
     return kernel_given(c, slot) && c->out[out].data;
 }
 
+/* Are whole key heads, 5 products and as many rounds as it takes, sooner done than cut ones, 7 products spread evenly? */
+static bool whole_is_sooner(const op_call *c, const backward_plan *p)
+{
+    const int64_t heads = p->batch * p->key_heads, threads = c->threads;
+
+    return threads > 0 && 5 * threads * i64_ceil_div(heads, threads) <= 7 * heads;
+}
+
 /* Do items of key heads make what is summed over keys as well? Where that is cut by queries, only if no sum shows the cuts. */
 static bool backward_sweeps(const op_call *c, const backward_plan *p)
 {
-    return p->row_parts == 0 || (p->key_parts == 1 && !wants(c, AT_REL, AT_DREL) &&
+    return p->row_parts == 0 || ((p->key_parts == 1 || whole_is_sooner(c, p)) && !wants(c, AT_REL, AT_DREL) &&
                                  !(bias_is_matrix(c) && wants(c, AT_BIAS, AT_DBIAS)));
 }
 
@@ -296,7 +304,8 @@ static void run_keys(const op_call *c, const backward_plan *p, int64_t b, int64_
     const bool sweeps = backward_sweeps(c, p);
     attention_head *h = (attention_head *)(void *)((char *)c->scratch[0] + own);
     attention_upstream *u = (attention_upstream *)(void *)((char *)c->scratch[1] + own);
-    const int64_t first = part * p->part_keys, end = i64_min(p->tk, first + p->part_keys);
+    const bool whole = p->key_parts == 1 || sweeps; /* else one part of the keys */
+    const int64_t first = whole ? 0 : part * p->part_keys, end = whole ? p->tk : i64_min(p->tk, first + p->part_keys);
     float *dk = heed__kernel_out(c, AT_DK, b * p->key_heads + kv),
           *dv = heed__kernel_out(c, AT_DV, b * p->key_heads + kv);
     bool wanted = dk || dv;
@@ -328,7 +337,7 @@ static void run_key_head(const op_call *c, const backward_plan *p, int64_t b, in
     const int64_t step_b = together ? p->owners_b : p->batch,
                   step_kv = together && p->owners_h == 1 ? 1 : p->key_heads;
 
-    if (b >= step_b || kv >= step_kv)
+    if (b >= step_b || kv >= step_kv || (part > 0 && backward_sweeps(c, p)))
         return;
     for (int64_t at = b; at < p->batch; at += step_b)
         for (int64_t head = kv; head < p->key_heads; head += step_kv)

@@ -93,6 +93,7 @@ typedef struct op_call {
     void *shared;                 /* of this step: shared() bytes, written by prepare */
     void *partial;                /* run: this chunk's partial() bytes; finish: all chunks' one after another */
     int64_t partial_stride, chunks;
+    int threads; /* of this run; 0 where sizes are asked for. No bit may depend on it */
     op_fault *fault;
 } op_call;
 

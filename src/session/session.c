@@ -370,6 +370,7 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
                         .shared = t->shared == NO_STORAGE ? s->block : block_at(s, b->plan, t->shared), /* so too */
                         .partial_stride = (int64_t)t->partial_stride,
                         .chunks = t->chunks,
+                        .threads = heed__pool_threads(s->ctx->pool),
                         .fault = &s->fault };
     if (j.partial)
         memset(j.partial, 0, t->partial_stride * (uint64_t)t->chunks);

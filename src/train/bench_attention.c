@@ -164,6 +164,30 @@ static void set_mean(heed_builder *b, heed_attention_spec *spec, const int64_t *
     spec->probe.mean = true;
 }
 
+static void set_top(heed_attention_spec *spec, int64_t k)
+{
+    spec->normaliser.kind = HEED_NORMALISER_TOPK;
+    spec->normaliser.k = k;
+}
+
+static void set_top_8(heed_builder *b, heed_attention_spec *spec, const int64_t *size)
+{
+    (void)b, (void)size;
+    set_top(spec, 8);
+}
+
+static void set_top_64(heed_builder *b, heed_attention_spec *spec, const int64_t *size)
+{
+    (void)b, (void)size;
+    set_top(spec, 64);
+}
+
+static void set_top_512(heed_builder *b, heed_attention_spec *spec, const int64_t *size)
+{
+    (void)b, (void)size;
+    set_top(spec, 512);
+}
+
 /* What one pass over the rows gives. */
 static void set_row_probes(heed_builder *b, heed_attention_spec *spec, const int64_t *size)
 {
@@ -196,6 +220,9 @@ static const attention_kind kinds[] = {
     { "mean weights", set_mean, NULL, KIND_SECOND },
     { "row probes", set_row_probes, NULL, 0 },
     { "key probes", set_key_probes, NULL, KIND_SECOND },
+    { "top 8", set_top_8, NULL, 0 }, /* all scores count as work, chosen or not */
+    { "top 64", set_top_64, NULL, 0 },
+    { "top 512", set_top_512, NULL, 0 },
     { "layer", NULL, NULL, KIND_LAYER },
     { "layer, mean weights", set_mean, NULL, KIND_LAYER | KIND_SECOND },
     { "training step", NULL, NULL, KIND_STEP },
