@@ -513,17 +513,15 @@ static void forward_tracked(const forward_block *b, const attention_result *to)
 static void forward_finish(const attention_head *h, const forward_block *b, const attention_result *to)
 {
     const int64_t n = b->end - b->begin;
-    float by[ATTENTION_ROWS + VL];
 
-    for (int64_t r = 0; r < n; r += VL) /* once a row: total >= 1, nothing overflows */
-        vstore(by + r, vsplat(1.0f) / vload(b->total + r));
     for (int64_t r = 0; to->out && r < n; r++) {
         const float *o = b->out + r * b->width;
         float *y = to->out + (b->begin + r) * h->dv;
-        const vi some = ~(vi)(vsplat(b->total[r]) == 0.0f);
+        const vf by = vsplat(b->total[r]);
+        const vi some = ~(vi)(by == 0.0f);
 
-        for (int64_t p = 0; p < h->dv; p += VL)
-            store_rows(y + p, (vf)(some & (vi)(vload(o + p) * vsplat(by[r]))), h->dv - p);
+        for (int64_t p = 0; p < h->dv; p += VL) /* divided: the rounding of a reciprocal is seen in gradients of huge logits */
+            store_rows(y + p, (vf)(some & (vi)(vload(o + p) / by)), h->dv - p);
     }
     for (int64_t r = 0; (to->lse || to->lse_rest) && r < n; r += VL) {
         vf rest, lse = log_sum(vload(b->shift + r), vload(b->total + r), &rest);

@@ -23,12 +23,6 @@ static inline int64_t panels(int64_t n)
     return kernel_ceil(n, PANEL);
 }
 
-/* Where part t begins when n things are cut into parts whose sizes differ by one at most. */
-static inline int64_t part_begin(int64_t n, int64_t parts, int64_t t)
-{
-    return t * (n / parts) + kernel_min(t, n % parts);
-}
-
 /* n rounded up to whole vectors. */
 static inline int64_t whole_vectors(int64_t n)
 {
