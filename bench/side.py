@@ -32,16 +32,16 @@ def say(text):
 
 # ---- what is measured ----
 
-def case(kind, which, tokens, peers, aims=None, beside=None, quick=False):
+def case(kind, which, tokens, peers, aims=None, beside=None, quick=False, batch=4):
     """aims: the ratio that each peer, the peak or another row of heed should be passed by. beside: other rows of heed in the
     same rounds."""
-    size = [4, 8, tokens, 64]
+    size = [batch, 8, tokens, 64]
     return {"name": f"attention {kind} {which} {'x'.join(map(str, size))}", "kind": kind, "pass": which, "size": size,
             "peers": peers, "aims": aims or {}, "beside": beside or {}, "quick": quick}
 
 
-def plain(kind, which, tokens):
-    return f"attention {kind} {which} 4x8x{tokens}x64"
+def plain(kind, which, tokens, batch=4):
+    return f"attention {kind} {which} {batch}x8x{tokens}x64"
 
 
 def cases():
@@ -88,7 +88,9 @@ def probes():
     return [
         case("row probes", "forward", t, [], {"heed without": 1.15}, {"heed without": plain("full", "forward", t)}),
         case("key probes", "forward", t, [], {"heed without": 1.60}, {"heed without": plain("full", "forward", t)}),
-        case("key probes", "both", t, [], None, {"heed without": plain("full", "both", t)}),
+        case("key probes", "both", t, [], {"heed without": 1.02}, {"heed without": plain("full", "both", t)}),
+        case("training step, key probes", "both", t, [], {"heed without": 1.05},
+             {"heed without": plain("training step", "both", t, 1)}, batch=1),
     ]
 
 

@@ -31,6 +31,15 @@ for kind in "window 256" "window 256 and stride 16" "block 64, a band" linear; d
     says list "\"attention growth $kind both 1x"
 done
 says list "attention learned bias both 4x8x4096x64"
+for kind in "training step" "training step, key probes"; do
+    for tokens in 128 512 1024 2048 4096; do
+        says list "\"attention $kind both 1x8x${tokens}x64\""
+    done
+done
+expect 0 "$heed" bench --filter "training step both 1x8x128x64" --rounds 1 --milliseconds 1
+says out "tiles"
+expect 0 "$heed" bench --filter "training step, key probes both 1x8x128x64" --rounds 1 --milliseconds 1
+says out "tiles"
 grep -q "learned bias forward" list && fail "a learned bias has no row forward"
 grep -q '"best"' list && fail "--list runs something"
 

@@ -1,9 +1,10 @@
-/* HEED_RESULTS_DIRECT: results are computed where the caller wants them, with the bytes of those that are copied. */
+/* HEED_RESULTS_DIRECT: results are computed where the caller wants them, with the bytes of those that are copied; and who uses it. */
 #include "support/cmocka.h"
 #include "support/toy.h"
 #include "support/trial.h"
 
-#include <heed/attention.h>
+#include <heed/attend.h>
+#include <heed/formats.h>
 #include <heed/ops.h>
 
 #include <stdlib.h>
@@ -103,12 +104,56 @@ static void memory_that_is_missing_or_shared_is_refused_by_name(void **state)
     trial_close(&t);
 }
 
+static uint64_t bytes_of(heed_type type)
+{
+    return (uint64_t)heed_type_count(&type) * heed_dtype_size(type.dtype);
+}
+
+/* `heed attend`: reading a file, planning, computing and writing, with the memory of all of it. */
+static void attend_takes_inputs_results_and_at_most_a_mebibyte(void **state)
+{
+    static const char *const probes[] = { NULL, "mean", "received,entropy,distance,topk:8", "pooled:16x16,rows:0+5" };
+    enum { T = 1024 };
+    scratch *s = *state;
+    const heed_type type = HEED_TYPE(HEED_F32, 1, 1, T, 64);
+    float *numbers = trial_memory(T * 64, sizeof *numbers);
+    const char *in = scratch_path(s, "in.safetensors"), *out = scratch_path(s, "out.safetensors");
+    const heed_named_tensor named[] = { { "q", { type, numbers } }, { "k", { type, numbers } }, { "v", { type, numbers } } };
+
+    for (int i = 0; i < T * 64; i++)
+        numbers[i] = (float)(i * 37 % 101) * 0.02f - 1;
+    TOY_OK(heed_safetensors_write(s->ctx, in, named, 3, NULL, 0, TOY_ERR));
+    free(numbers);
+    for (size_t i = 0; i < sizeof probes / sizeof *probes; i++) {
+        uint64_t most = 3 * bytes_of(type) + (1 << 20);
+        heed_attend *a;
+
+        heed_context_peak_reset(s->ctx);
+        TOY_OK(heed_attend_open(&a, s->ctx, in, TOY_ERR));
+        TOY_OK(heed_attend_build(a, &(heed_attend_opts){ .weights = i == 0, .probe = probes[i] }, TOY_ERR));
+        TOY_OK(heed_attend_run(a, TOY_ERR));
+        TOY_OK(heed_attend_write(a, out, TOY_ERR));
+        for (int r = 0; r < heed_attend_results(a); r++) {
+            heed_tensor result;
+
+            (void)heed_attend_result(a, r, &result);
+            most += bytes_of(result.type);
+        }
+        if (heed_context_peak_bytes(s->ctx) > most)
+            fail_msg("%s: %llu bytes, of at most %llu", probes[i] ? probes[i] : "weights",
+                     (unsigned long long)heed_context_peak_bytes(s->ctx), (unsigned long long)most);
+        heed_attend_free(a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(direct_results_have_the_bytes_of_copied_ones_and_take_less_memory),
         cmocka_unit_test(a_run_that_fails_leaves_the_memory_as_it_was),
         cmocka_unit_test(memory_that_is_missing_or_shared_is_refused_by_name),
+        cmocka_unit_test(attend_takes_inputs_results_and_at_most_a_mebibyte),
+        cmocka_unit_test(attend_takes_inputs_results_and_at_most_a_mebibyte),
     };
 
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -295,6 +295,40 @@ static void a_tap_delivers_and_changes_no_bit(void **state)
     heed_model_free(m);
 }
 
+/* Memory of 16 squares of weights and of the result lies where the caller has it; left out or overlapping, results are copied. */
+static void results_have_the_same_bytes_wherever_they_are_computed(void **state)
+{
+    scratch *s = *state;
+    heed_model *m =
+        open_model(s->ctx, toy_conv_attention_build(), &toy_conv_attention, &(heed_model_opts){ .seed = 4 });
+    const char *taps[] = { "block.0.self_attn.weights", NULL };
+    float x[2 * 64], y[2][6], w[2][2 * 2 * 16 * 16];
+    const heed_tensor in = { HEED_TYPE(HEED_F32, 2, 1, 8, 8), x };
+    heed_tensor out[] = { { HEED_TYPE(HEED_F32, 2, 3), y[0] }, { HEED_TYPE(HEED_F32, 2, 2, 16, 16), w[0] } };
+    const heed_plan *plan;
+    uint64_t direct;
+
+    for (int i = 0; i < 2 * 64; i++)
+        x[i] = (float)(i * 37 % 64) / 64;
+    TOY_OK(heed_model_taps(m, taps, TOY_ERR));
+    TOY_OK(heed_model_run(m, &in, 1, out, 2, TOY_ERR));
+    TOY_OK(heed_model_plan(m, &in.type, 1, &plan, TOY_ERR));
+    direct = heed_plan_describe(plan).sum_bytes;
+    out[0].data = y[1];
+    out[1].data = NULL; /* nobody wants it now */
+    TOY_OK(heed_model_run(m, &in, 1, out, 2, TOY_ERR));
+    assert_memory_equal(y[0], y[1], sizeof y[0]);
+    TOY_OK(heed_model_plan(m, &in.type, 1, &plan, TOY_ERR));
+    assert_true(heed_plan_describe(plan).sum_bytes >= direct + sizeof w[0]);
+    out[1].data = w[1];
+    TOY_OK(heed_model_run(m, &in, 1, out, 2, TOY_ERR));
+    assert_memory_equal(w[0], w[1], sizeof w[0]);
+    TOY_OK(heed_model_taps(m, NULL, TOY_ERR));
+    TOY_OK(heed_model_run(m, &in, 1, &(heed_tensor){ out[0].type, x }, 1, TOY_ERR)); /* over the input */
+    assert_memory_equal(y[0], x, sizeof y[0]);
+    heed_model_free(m);
+}
+
 static void an_unknown_tap_is_named_and_the_model_stays_of_use(void **state)
 {
     scratch *s = *state;
@@ -424,6 +458,7 @@ int main(void)
         UNIT(parameters_are_counted_without_running_statistics),
         UNIT(what_cannot_run_is_refused),
         UNIT(a_tap_delivers_and_changes_no_bit),
+        UNIT(results_have_the_same_bytes_wherever_they_are_computed),
         UNIT(an_unknown_tap_is_named_and_the_model_stays_of_use),
         UNIT(taps_in_the_model_change_no_bit_of_training),
         UNIT(a_model_is_opened_from_memory),

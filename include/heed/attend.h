@@ -141,11 +141,13 @@ HEED_MUST_CHECK HEED_API heed_status heed_attend_page(heed_attend *a, const char
 
 /* ---- the plan ---- */
 
-/** A part of the operator: attention, its gradient, its second pass. Texts are borrowed. */
+/** A part of the operator: attention, its gradient, its second pass, unless the gradient gives what that would. Texts are
+ *  borrowed. */
 typedef struct heed_attend_part {
     const char *op;
     const char *kernel;      /**< "reference" for the composition */
     const char *passed_over; /**< faster kernels, each with what it does not serve; "" for none */
+    const char *gives;       /**< of the gradient: probes that it gives besides, "pooled, received"; "" for none */
     double flops;            /**< that the formulas need; a multiply-add counts 2 */
 } heed_attend_part;
 

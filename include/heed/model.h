@@ -30,7 +30,9 @@ HEED_MUST_CHECK HEED_API heed_status heed_model_new(heed_model **out, heed_conte
 HEED_API void heed_model_free(heed_model *m);
 
 /** Evaluates the network: outputs[0] is the result of the build function; further ones are the taps named by
- * heed_model_taps. */
+ * heed_model_taps. Results whose memory is not wanted may be left out, or have data NULL. Where every result has memory that overlaps
+ * no input and no other, it is computed there; the first run for which this is not so makes another plan for these inputs, which copies
+ * results, with the same bytes. */
 HEED_MUST_CHECK HEED_API heed_status heed_model_run(heed_model *m, const heed_tensor *inputs, int n_inputs,
                                                     const heed_tensor *outputs, int n_outputs,
                                                     heed_error *err);

@@ -92,6 +92,7 @@ typedef struct heed_kv_cache {
     heed_value new_lengths; /**< as given */
     heed_value slots;       /**< i64 [B,rows]: the place of each new row; -1: not appended */
     heed_value mask;        /**< rings: bool [B,1,rows,capacity]; else {0} */
+    heed_value stands;      /**< rings: i64 [B,1,1,capacity]: where the row in each place stands, 2^62 where there is none; else {0} */
 } heed_kv_cache;
 
 /** Begins a run's append of `rows` new rows to each of `batch` sequences. Lengths are the state "kv_cache.<name>.length", which
@@ -102,8 +103,9 @@ HEED_API heed_kv_cache heed_kv_cache_open(heed_builder *b, const char *name, int
 
 /** Attention of a layer's new rows to all rows so far: q [B,Hq,rows,D], k and v [B,Hkv,rows,D] of the new rows alone; k
  *  and v are appended to the states "kv_cache.<scope>.<name>.k" and ".v". Rope turns new rows by their positions, once.
- *  The descriptor is causal by itself; lengths, q_lengths and offset come from the cache. A ring refuses what goes by the
- *  places of keys: other position terms, windows, strides, blocks, globals. Poison with HEED_ERR_SHAPE, _SPEC. */
+ *  The descriptor is causal by itself; lengths, q_lengths and offset come from the cache. Over a ring
+ *  alibi and t5 become a bias [B,Hq,rows,capacity] of true distances; what else goes by the places of keys is refused: shaw, xl,
+ *  windows, strides, blocks, globals. Poison with HEED_ERR_SHAPE, _SPEC. */
 HEED_API heed_attended heed_kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, const char *name, heed_value q,
                                             heed_value k, heed_value v, const heed_attention_spec *spec);
 
@@ -124,6 +126,11 @@ HEED_API int64_t heed_kv_cache_length(const heed_weights *w, const char *name, i
 HEED_MUST_CHECK HEED_API heed_status heed_kv_cache_rewind(heed_weights *w, const char *name, int64_t sequence, int64_t length,
                                                           heed_error *err);
 
+/** Sequence b of every cache of n sequences in these weights goes on as sequence from[b] was, for all b at once: {0,0,0,0} makes four
+ *  beams of one prompt, {1,0} swaps two. Rows in use are moved, without memory. While no session runs. HEED_ERR_USAGE when no cache has
+ *  n sequences, or from names one that is not there; then nothing is changed. Caches of another number of sequences stay as they are. */
+HEED_MUST_CHECK HEED_API heed_status heed_kv_cache_reorder(heed_weights *w, const int64_t *from, int64_t n, heed_error *err);
+
 typedef struct heed_mha_opts {
     heed_value key, value;      /**< {0}: the query (self-attention) */
     int64_t kdim, vdim;         /**< read from key and value */
@@ -136,12 +143,19 @@ typedef struct heed_mha_opts {
 } heed_mha_opts;
 /** Multi-head attention, batch first: x [B,T,E] -> [B,T,E]. in_proj_weight [3E,E] (or q_/k_/v_proj_weight when widths differ),
  *  in_proj_bias [3E], out_proj.weight, out_proj.bias. Taps "weights" [B,H,Tq,Tk] per head before dropout, and
- *  with spec.probe.mean "mean" [B,Tq,Tk], which never makes the weights of each head. *weights may be NULL. */
+ *  with spec.probe.mean "mean" [B,Tq,Tk], which never makes the weights of each head; with spec.probe.received and pooled
+ *  "received" [B,H,Tk] and "pooled", which cost next to nothing where attention is differentiated. *weights may be NULL.
+ *
+ *  Rows of padding are taken as zeros, whatever lies there, and have gradients of 0, so that nothing of them reaches a result, a weight
+ *  or its gradient. A row of key and value is padding from spec.in.lengths on, where k_seg is negative, and where a mask [B,1,1,Tk] does
+ *  not keep it; a row of x from q_lengths on and where q_seg is negative. In self-attention a row is padding that is so as key and as
+ *  query: lengths alone say it for both, a mask only of keys. What comes out of such a row of x is finite and means nothing. */
 HEED_API heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_value x, int64_t heads,
                                              const heed_mha_opts *opts, heed_value *weights);
 
 /** Attentive pooling, scaled dot with a learned query: e_t = query . (key x_t + bias) / sqrt(E), a = softmax(e over kept t),
- *  z = sum a_t x_t. x [B,T,E] -> [B,E]; query [E], key.weight [E,E], key.bias [E]; tap "weights" [B,T]. lengths i64 [B] or {0}. */
+ *  z = sum a_t x_t. x [B,T,E] -> [B,E]; query [E], key.weight [E,E], key.bias [E]; tap "weights" [B,T]. lengths i64 [B] or {0}: rows
+ *  beyond are never read. */
 HEED_API heed_value heed_attention_pool(heed_builder *b, const char *name, heed_value x, heed_value lengths);
 
 typedef enum heed_activation { HEED_RELU = 0, HEED_GELU, HEED_GELU_TANH, HEED_SILU, HEED_TANH } heed_activation;
@@ -159,7 +173,8 @@ typedef struct heed_encoder_layer_opts {
     enum { HEED_DROP_WEIGHTS = 0, HEED_KEEP_WEIGHTS } weights_dropout; /**< KEEP: no dropout of attention weights */
     enum { HEED_DROP_HIDDEN = 0, HEED_KEEP_HIDDEN } hidden_dropout;    /**< KEEP: none between the two linear maps */
 } heed_encoder_layer_opts;
-/** torch.nn.TransformerEncoderLayer, batch first: self_attn.*, linear1, linear2, norm1, norm2. x [B,T,E]. */
+/** torch.nn.TransformerEncoderLayer, batch first: self_attn.*, linear1, linear2, norm1, norm2. x [B,T,E]. Rows of padding, as
+ *  heed_multihead_attention says, are taken as zeros, and come out finite. */
 HEED_API heed_value heed_encoder_layer(heed_builder *b, const char *name, heed_value x, int64_t heads, const heed_encoder_layer_opts *opts);
 
 #ifdef __cplusplus

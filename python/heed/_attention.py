@@ -8,20 +8,13 @@ from ._library import default_context, error
 from ._tensors import DTYPES, NUMPY, address, shape_of
 
 FLOAT, INTEGER, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
+KINDS = {"f": FLOAT, "i": INTEGER, "b": BOOL}
 
 
 def dense(name, value):
     """value as a dense array of a dtype that attention takes: itself when it is one, else a copy."""
     a = np.asarray(value)
-    if a.dtype.kind == "f":
-        want = FLOAT
-    elif a.dtype.kind in "iu":
-        want = FLOAT if name in ("q", "k", "v", "q2", "k2") else INTEGER
-    elif a.dtype.kind == "b":
-        want = BOOL
-    else:
-        raise error("HEED_ERR_DTYPE", "attention: %s is an array of %s; it must be of numbers"
-                    % (name, a.dtype))
+    want = KINDS[_spec.kept_as(name, {"u": "i"}.get(a.dtype.kind, a.dtype.kind), a.dtype)]
     return np.ascontiguousarray(a, want) if a.ndim else a.astype(want)
 
 
@@ -32,11 +25,11 @@ class Call:
         self.context = context or default_context()
         arrays = {"q": dense("q", q), "k": dense("k", k), "v": dense("v", v)}
         self.rank = arrays["q"].ndim
-        for name, a in arrays.items():
+        for a in arrays.values():
             if a.ndim != self.rank or not 2 <= a.ndim <= 4:
                 raise error("HEED_ERR_SHAPE", "attention: q, k and v are all [T,D], all [H,T,D] or all [B,H,T,D]; "
                             "their shapes are %s" % ", ".join(str(a.shape) for a in arrays.values()))
-            arrays[name] = a.reshape((1,) * (4 - a.ndim) + a.shape)
+        arrays = {n: a.reshape((1,) * (4 - a.ndim) + a.shape) for n, a in arrays.items()}
         spec, tensors = _spec.merge(spec, names)
         spec, tensors = _spec.split(spec, tensors, probe)
         for name, value in tensors.items():

@@ -23,8 +23,24 @@ MAYBE = (_c.heed_maybe_i64, _c.heed_maybe_f32)
 INTEGERS = (ctypes.c_int64, ctypes.c_int, ctypes.c_int32, ctypes.c_uint, ctypes.c_uint32, ctypes.c_uint64)
 REALS = (ctypes.c_double, ctypes.c_float)
 FULL = ("mask", "bias", "gate", "prev", "dropout_keep")     # four dimensions: missing ones at the left are 1
+HANDLES = ("in", "stored")                                   # groups of tensors: no words of a spec
+WHOLE = ("lengths", "q_lengths", "q_seg", "k_seg", "globals", "graph_indptr", "graph_indices", "offset", "rng")
+TRUTH = ("mask", "block_keep", "dropout_keep")              # all others hold numbers with a point
 DESCRIPTOR = dict(_c.heed_attention_spec._fields_)
 TENSORS = tuple(name for name, _ in DESCRIPTOR["in"]._fields_)
+
+
+def kept_as(name, kind, dtype, strict=False):
+    """The kind, "f", "i" or "b", in which a tensor given with that kind goes to the operator. Whole numbers stand
+    for numbers with a point, but not in a mask, where 0 and 1 mean one thing here and another elsewhere, nor
+    for q, k and v where the result takes their dtype (strict)."""
+    if name in TRUTH and kind != "b":
+        raise error("HEED_ERR_DTYPE", "attention: %s is %s; it must be bool, true where a key is kept%s" % (
+            name, dtype, " (numbers that are added to scores are the tensor bias)" if name == "mask" else ""))
+    if kind not in "fib" or (strict and kind != "f"):
+        raise error("HEED_ERR_DTYPE", "attention: %s is %s; it must be of %s"
+                    % (name, dtype, "a floating dtype" if strict else "numbers"))
+    return "f" if kind == "i" and name not in WHOLE else kind
 
 
 def words(enum):
@@ -55,7 +71,18 @@ def unknown(path, name, known):
 def number(path, value, whole):
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__" if not whole else "__index__"):
         refuse("%s takes a %snumber, not %r" % (path, "whole " if whole else "", value))
-    return value.__index__() if whole else float(value)
+    value = value.__index__() if whole else float(value)
+    if whole and not -1 << 63 <= value < 1 << 63:
+        refuse("%s is %d, which 64 bits cannot hold" % (path, value))
+    return value
+
+
+def single(path, value):
+    """A number of a field that is a float in C: neither infinite in it nor, from something else, 0."""
+    held = ctypes.c_float(value).value
+    if abs(value) != float("inf") and (abs(held) == float("inf") or (held == 0) != (value == 0)):
+        refuse("%s is %g, which f32 cannot hold" % (path, value))
+    return value
 
 
 class Filler:
@@ -79,9 +106,11 @@ class Filler:
                 refuse("%s is true or false, not %r" % (path, value))
             setattr(struct, name, bool(value))
         elif kind in MAYBE:
-            setattr(struct, name, kind(True, number(path, value, kind is _c.heed_maybe_i64)))
+            given = number(path, value, kind is _c.heed_maybe_i64)
+            setattr(struct, name, kind(True, single(path, given) if kind is _c.heed_maybe_f32 else given))
         elif kind in INTEGERS or kind in REALS:
-            setattr(struct, name, number(path, value, kind in INTEGERS))
+            given = number(path, value, kind in INTEGERS)
+            setattr(struct, name, single(path, given) if kind is ctypes.c_float else given)
         elif kind is ctypes.c_char_p:
             setattr(struct, name, str(value).encode())
         elif issubclass(kind, ctypes.Array):
@@ -132,9 +161,9 @@ class Filler:
                     refuse("%s.%s is true or false, not %r" % (path, name, v))
                 other = [w for w in switches if w != name]
                 struct.kind = words(enum)[name if v else other[0]]
-            elif name not in names or name == "on" or (path == "" and name == "in"):
+            elif name not in names or name == "on" or (path == "" and name in HANDLES):
                 unknown(path + "." if path else "", name,
-                        [n for n in names if n not in ("on", "in")] + switches)
+                        [n for n in names if n not in ("on",) + HANDLES] + switches)
             else:
                 self.field(struct, name, v, "%s.%s" % (path, name) if path else name)
 
@@ -143,7 +172,7 @@ def leaves(kind=_c.heed_attention_spec, path=()):
     """{"causal": [("mask", "causal")], ...}: every name below the groups, and where it stands."""
     out = {}
     for name, t in kind._fields_:
-        if path == () and name in ("in", "probe"):
+        if path == () and name in ("in", "probe", "stored"):
             continue
         if path or not (isinstance(t, type) and issubclass(t, ctypes.Structure)) or t in MAYBE:
             out.setdefault(name, []).append(path + (name,))
@@ -160,9 +189,19 @@ def is_tensor(value):
     return hasattr(value, "__array__") and getattr(value, "ndim", 0) > 0 or hasattr(value, "data_ptr")
 
 
+def put(group, name, value, path):
+    """A field that is given by name; the spec may have it as well when it says the same."""
+    before = group.get(name, value)
+    if before is not value and (is_tensor(before) or is_tensor(value) or before != value):
+        refuse("%s is %r in the spec and %r by name: give one" % (path, before, value))
+    group[name] = value
+
+
 def merge(spec, names):
     """Splits keyword arguments into (spec, tensors): window=[4, 0] is {"mask": {"window": [4, 0]}},
     lengths=[3, 5] a tensor."""
+    if spec is not None and not isinstance(spec, dict):
+        refuse("a spec is an object like {\"mask\": {\"causal\": True}}, not %r" % (spec,))
     tensors = {k: v for k, v in (spec or {}).items() if k in TENSORS and is_tensor(v)}
     spec = {k: dict(v) if isinstance(v, dict) else v for k, v in (spec or {}).items() if k not in tensors}
     for name, value in names.items():
@@ -172,11 +211,12 @@ def merge(spec, names):
         scalar = not is_tensor(value) and not isinstance(value, (list, tuple))
         if name in TENSORS and not (isinstance(value, (dict, str, bool)) or scalar and leaf):
             tensors[name] = value
-        elif name in DESCRIPTOR and name != "in":
+        elif name in DESCRIPTOR and name not in HANDLES:
             if isinstance(value, dict) and isinstance(spec.get(name), dict):
-                spec[name].update(value)
+                for field, x in value.items():
+                    put(spec[name], field, x, "%s.%s" % (name, field))
             else:
-                spec[name] = value
+                put(spec, name, value, name)
         elif len(leaf) == 1:
             at = spec
             for group in leaf[0][:-1]:
@@ -184,9 +224,12 @@ def merge(spec, names):
                 inner = {"kind": inner} if isinstance(inner, str) else inner
                 at[group] = dict(inner) if isinstance(inner, dict) else {}
                 at = at[group]
-            at[leaf[0][-1]] = value
+            put(at, leaf[0][-1], value, ".".join(leaf[0]))
+        elif leaf:
+            refuse("%s is a field of several groups: write %s"
+                   % (name, " or ".join("%s={\"%s\": ...}" % (p[-2], name) for p in leaf)))
         else:
-            unknown("", name, [n for n in DESCRIPTOR if n != "in"] + list(TENSORS) + list(LEAVES))
+            unknown("", name, [n for n in DESCRIPTOR if n not in HANDLES] + list(TENSORS) + list(LEAVES))
     return spec, tensors
 
 

@@ -27,6 +27,7 @@ from ._library import default_context, error
 
 DTYPES = {torch.float32: _c.HEED_F32, torch.int64: _c.HEED_I64, torch.bool: _c.HEED_BOOL}
 TORCH = {v: k for k, v in DTYPES.items()}
+KINDS = {"f": torch.float32, "i": torch.int64, "b": torch.bool}
 
 
 def _tensor(name, value):
@@ -37,10 +38,11 @@ def _tensor(name, value):
     if value.device.type != "cpu":
         raise error("HEED_ERR_DEVICE", "attention: %s is on %s, and heed computes on the CPU: use .cpu()"
                     % (name, value.device))
-    if value.dtype in (torch.float64, torch.float16, torch.bfloat16):
-        value = value.float()
-    elif value.dtype not in DTYPES:
-        value = value.to(torch.int64)
+    if value.layout != torch.strided:
+        raise error("HEED_ERR_DTYPE", "attention: %s is %s: use .to_dense()" % (name, value.layout))
+    kind = ("b" if value.dtype == torch.bool else "f" if value.is_floating_point() else
+            "c" if value.is_complex() else "i")
+    value = value.to(KINDS[_spec.kept_as(name, kind, value.dtype, name in ("q", "k", "v", "q2", "k2"))])
     if name in _spec.FULL and value.ndim < 4:
         value = value.reshape((1,) * (4 - value.ndim) + tuple(value.shape))
     return value.contiguous()
@@ -56,34 +58,67 @@ def _run(context, problem, key, build, inputs):
         return out
 
 
+class _Once(torch.autograd.Function):
+    """Gradients as they are, for backward(create_graph=True). Whoever differentiates them is told that heed has
+    no second derivative: a penalty on gradients that silently does nothing is worse than none."""
+
+    @staticmethod
+    def forward(ctx, follow, *grads):
+        return tuple(g.view_as(g) for g in grads)
+
+    @staticmethod
+    def backward(ctx, *upstream):
+        raise error("HEED_ERR_MISSING", "attention: there is no second derivative: compute this attention with "
+                    "torch.nn.functional.scaled_dot_product_attention where gradients are differentiated again")
+
+
 class _Attention(torch.autograd.Function):
-    """Forward keeps its inputs only; backward computes the attention again, tile by tile, and its gradient
-    with it."""
+    """Forward keeps its inputs and, for a gradient, its result and two numbers a row. Backward makes weights
+    again from them, tile by tile. Where they are not enough (a gate, talking heads, a difference) it computes
+    the attention again, and its gradient with it."""
 
     @staticmethod
     def forward(ctx, context, problem, weights, *tensors):
         inputs = dict(zip(problem.names, tensors))
-        got = _run(context, problem, ("forward", weights), problem.forward(("weights",) if weights else ()),
-                   inputs)
+        wanted = ("weights",) if weights else ()
+        if problem.differentiates:
+            wanted += ("lse_rest",)
+        got = _run(context, problem, ("forward", wanted), problem.forward(wanted), inputs)
+        kept = [got[n] for n in _plans.STORED] if "lse_rest" in got else []
+        got.pop("lse_rest", None)
         ctx.context, ctx.problem, ctx.given = context, problem, list(got)
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*tensors, *kept)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*[t for n, t in got.items() if n not in _plans.UPSTREAM])
         problem.outputs = list(got)
         return tuple(got.values())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, *upstream):
+        with torch.no_grad():
+            grads = _Attention.once(ctx, upstream)
+        if torch.is_grad_enabled():                      # create_graph=True
+            some = [g for g in grads if g is not None]
+            with_graph = iter(_Once.apply(torch.empty(0, requires_grad=True), *some) if some else ())
+            grads = tuple(None if g is None else next(with_graph) for g in grads)
+        return grads
+
+    @staticmethod
+    def once(ctx, upstream):
         problem = ctx.problem
         up = {n: g for n, g in zip(ctx.given, upstream) if g is not None and n in _plans.UPSTREAM}
         by = [n for n, wanted in zip(problem.names, ctx.needs_input_grad[3:]) if wanted]
         if not up or not by:
             return (None,) * (3 + len(problem.names))
         given = tuple(n for n in _plans.UPSTREAM if n in up)
-        inputs = dict(zip(problem.names, ctx.saved_tensors))
+        saved = ctx.saved_tensors
+        inputs = dict(zip(problem.names, saved))
+        stored = len(saved) > len(problem.names)
+        if stored:
+            inputs.update(zip(("stored_" + n for n in _plans.STORED), saved[len(problem.names):]))
         inputs.update(("d" + n, up[n].to(torch.float32).contiguous()) for n in given)
-        got = _run(ctx.context, problem, ("gradient", given, tuple(by)), problem.gradient(given, by), inputs)
+        got = _run(ctx.context, problem, ("gradient", given, tuple(by), stored),
+                   problem.gradient(given, by, stored), inputs)
         return (None, None, None) + tuple(got.get("d_" + n) for n in problem.names)
 
 
@@ -99,7 +134,7 @@ def attention(q, k, v, spec=None, *, probe=None, weights=False, context=None, **
     Dropout without a seed takes one from PyTorch's generator, so torch.manual_seed repeats it.
     """
     context = context or default_context()
-    dtype = q.dtype
+    dtype = q.dtype if isinstance(q, torch.Tensor) else torch.float32
     spec, tensors = _spec.merge(spec, names)
     combine = spec.get("combine")
     if isinstance(combine, dict) and combine.get("dropout"):
@@ -117,6 +152,7 @@ def attention(q, k, v, spec=None, *, probe=None, weights=False, context=None, **
         given[name] = _tensor(name, value)
     key = json.dumps(spec, sort_keys=True, default=plain)
     problem = _plans.Problem({n: (DTYPES[t.dtype], tuple(t.shape)) for n, t in given.items()}, spec, key)
+    problem.differentiates = torch.is_grad_enabled() and any(t.requires_grad for t in given.values())
     values = _Attention.apply(context, problem, bool(weights), *[given[n] for n in problem.names])
     got = dict(zip(problem.outputs, values))
     out = got.pop("out").to(dtype)
@@ -220,6 +256,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         weights = None
         if need_weights:
             weights = seen.mean if mean else seen.weights.mean(1) if average_attn_weights else seen.weights
+            weights = weights.to(out.dtype)
         if not batched:
             return out.squeeze(0), None if weights is None else weights.squeeze(0)
         return out if self.batch_first else out.transpose(0, 1), weights
@@ -227,7 +264,14 @@ class MultiheadAttention(nn.MultiheadAttention):
     def _masks(self, q_shape, k_shape, padding, mask, is_causal):
         """PyTorch's masks, in which True forbids and numbers are added, as heed's, in which true keeps."""
         b, tq, tk = q_shape[0], q_shape[1], k_shape[1]
-        names = {"causal": bool(is_causal) and mask is not None and tq == tk}
+        for name, x in (("attn_mask", mask), ("key_padding_mask", padding)):
+            if x is not None and x.dtype != torch.bool and not x.is_floating_point():
+                raise error("HEED_ERR_DTYPE", "attention: %s is %s; it must be bool, true where attending is "
+                            "forbidden, or floating, added to the scores" % (name, x.dtype))
+        if is_causal and mask is None:
+            raise error("HEED_ERR_USAGE", "attention: is_causal is a hint about attn_mask: give the mask as well "
+                        "(torch.nn.Transformer.generate_square_subsequent_mask makes it)")
+        names = {"causal": bool(is_causal) and tq == tk}
         keep = bias = None
         if mask is not None and not names["causal"]:
             mask = ~mask if mask.dtype == torch.bool else mask
@@ -281,11 +325,21 @@ def _forward(more, module, query, key, value, attention_mask=None, scaling=None,
         names["dropout"] = {"p": float(dropout)}
     for name, x in more.items():
         names[name] = x(module) if callable(x) else x
-    asked = kwargs.get("output_attentions")
-    if asked is None:
-        asked = getattr(getattr(module, "config", None), "output_attentions", False)
+    asked = (kwargs.get("output_attentions") or _recording() or
+             getattr(getattr(module, "config", None), "output_attentions", False))
     out, seen = _watched(module, query, key, value, spec, names, bool(asked))
-    return out.transpose(1, 2).contiguous(), getattr(seen, "weights", None)
+    weights = getattr(seen, "weights", None)
+    return out.transpose(1, 2).contiguous(), None if weights is None else weights.to(query.dtype)
+
+
+def _recording():
+    """Whether transformers collects attentions right now: some models keep output_attentions to themselves
+    (GPT-2) and take from each layer what it returns."""
+    try:
+        from transformers.utils.output_capturing import _active_collector
+    except ImportError:                                  # another version: it passes the argument on
+        return False
+    return any("attentions" in name for name in _active_collector.get() or ())
 
 
 # The dtype of a mask that stands for causality as well: models slice masks and move them, and dtypes stay.

@@ -1,6 +1,6 @@
 /* attention: the core of the operator (attention.h has its formula, heed/attention.h the whole).
  *
- *   q [B,Hq,Tq,D], k [B,Hkv,Tk,D], v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv], lse [B,Hq,Tq], rel_sums, weights, probes
+ *   q [B,Hq,Tq,D], k [B,Hkv,Tk,D], v [B,Hkv,Tk,Dv]  ->  out [B,Hq,Tq,Dv], lse [B,Hq,Tq], lse_rest, rel_sums, weights, probes
  *
  * A row that keeps nothing has zeros, lse = -inf and no gradient. Rows beyond the lengths are replaced by zeros before anything
  * reads them, so they may hold anything. Dropout acts on what is multiplied by v, never on weights, lse or probes.
@@ -11,7 +11,12 @@
 
 #include <math.h>
 
-static const op_slot attention_in[] = { ATTENTION_INPUTS(ATTENTION_SLOT) SLOT_END };
+static const op_slot attention_in[] = {
+    ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "stored_lse", .dtypes = FLOATS, .flags = OPTIONAL },
+    { .name = "stored_lse_rest", .dtypes = FLOATS, .flags = OPTIONAL },
+    { .name = "stored_out", .dtypes = FLOATS, .flags = OPTIONAL },
+    SLOT_END,
+};
 #define ATTENTION_OUT(id, text)                                                                              \
     { .name = text, .flags = AT_GET_##id == AT_GET_LSE ? MINUS_INFINITY : 0 }, /* a row that keeps nothing */
 static const op_slot attention_out[] = { ATTENTION_OUTPUTS(ATTENTION_OUT) SLOT_END };
@@ -46,6 +51,7 @@ const op_field heed__attention_fields[] = {
     FIELD_I64(attention_attrs, topk),
     FIELD_I64(attention_attrs, pooled_q),
     FIELD_I64(attention_attrs, pooled_k),
+    FIELD_BOOL(attention_attrs, received),
     FIELD_END,
 };
 
@@ -185,9 +191,21 @@ bool heed__attention_has_lse(const attention_attrs *a)
            a->normaliser == HEED_NORMALISER_HARD || a->normaliser == HEED_NORMALISER_ADAPTIVE_SPAN;
 }
 
+bool heed__attention_by_lse(const attention_attrs *a)
+{
+    return a->score == ATTENTION_DOT && a->normaliser == HEED_NORMALISER_SOFTMAX && !a->rel_sums;
+}
+
 static heed_type attention_type(heed_dtype dtype, int64_t a, int64_t b, int64_t c, int64_t d)
 {
     return heed_type_of(dtype, 4, (const int64_t[]){ a, b, c, d });
+}
+
+static heed_status check_stored(op_infer *t, int slot, const char *name, const heed_type *want)
+{
+    if (!heed__given(t, slot) || heed_type_equal(&t->in[slot], want))
+        return HEED_OK;
+    return heed__refuse(t, HEED_ERR_SHAPE, "%s does not have the type of %s, which an earlier run gave", name, name + 7);
 }
 
 static heed_status attention_infer(op_infer *t)
@@ -200,7 +218,7 @@ static heed_status attention_infer(op_infer *t)
     const bool listed = heed__given(t, AT_PROBE_ROWS), some = heed__given(t, AT_PROBE_HEADS);
 
     t->out[AT_GET_OUT] = attention_type(q->dtype, batch, heads, tq, t->in[AT_V].dims[3]);
-    t->out[AT_GET_LSE] = t->out[AT_GET_ENTROPY] = t->out[AT_GET_DISTANCE] = heed__attention_row_type(q);
+    t->out[AT_GET_LSE] = t->out[AT_GET_LSE_REST] = t->out[AT_GET_ENTROPY] = t->out[AT_GET_DISTANCE] = heed__attention_row_type(q);
     t->out[AT_GET_ENTROPY].dims[2] = a->entropy ? tq : 0;
     t->out[AT_GET_DISTANCE].dims[2] = a->distance ? tq : 0;
     t->out[AT_GET_REL_SUMS] =
@@ -210,7 +228,9 @@ static heed_status attention_infer(op_infer *t)
                                          !a->rows ? 0 : listed ? t->in[AT_PROBE_ROWS].dims[0] : tq, tk);
     t->out[AT_GET_TOPK_VALUES] = attention_type(q->dtype, batch, heads, tq, a->topk);
     t->out[AT_GET_TOPK_INDICES] = attention_type(HEED_I64, batch, heads, tq, a->topk);
-    return HEED_OK;
+    TRY(check_stored(t, AT_OUT, "stored.out", &t->out[AT_GET_OUT]));
+    TRY(check_stored(t, AT_LSE, "stored.lse", &t->out[AT_GET_LSE]));
+    return check_stored(t, AT_LSE_REST, "stored.lse_rest", &t->out[AT_GET_LSE]);
 }
 
 static void attention_decompose(op_decompose *d)
@@ -222,7 +242,8 @@ static void attention_gradient(op_grad *g)
 {
     static const char *const names[] = { ATTENTION_OUTPUTS(ATTENTION_NAME) };
     static const int from[] = { ATTENTION_GRADS(ATTENTION_INPUT) };
-    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, din[AT_GRADS];
+    attention_attrs attrs = *(const attention_attrs *)g->attrs;
+    heed_value in[AT_GRAD_INPUTS] = { { 0 } }, din[AT_GRAD_OUTPUTS];
 
     for (int i = AT_GET_ROWS; i < AT_OUTPUTS; i++) {
         const heed_type t = heed_value_type(g->b, g->out[i]);
@@ -233,14 +254,18 @@ static void attention_gradient(op_grad *g)
     }
     for (int i = 0; i < g->n_in; i++)
         in[i] = g->in[i];
-    in[AT_LSE] = g->out[AT_GET_LSE];
-    in[AT_OUT] = g->out[AT_GET_OUT];
+    if (!in[AT_OUT].id && heed__attention_by_lse(g->attrs)) { /* nothing is stored */
+        in[AT_LSE] = g->out[AT_GET_LSE];
+        in[AT_LSE_REST] = g->out[AT_GET_LSE_REST];
+        in[AT_OUT] = g->out[AT_GET_OUT];
+    }
     in[AT_REL_SUMS] = g->dout[AT_GET_REL_SUMS].id ? g->out[AT_GET_REL_SUMS] : (heed_value){ 0 };
     in[AT_DOUT] = g->dout[AT_GET_OUT];
     in[AT_DLSE] = g->dout[AT_GET_LSE];
     in[AT_DWEIGHTS] = g->dout[AT_GET_WEIGHTS];
     in[AT_DREL_SUMS] = g->dout[AT_GET_REL_SUMS];
-    heed__nodes(g->b, &heed__op_attention_grad, g->attrs, in, AT_GRAD_INPUTS, din);
+    attrs.pooled_q = attrs.pooled_k = 0;
+    heed__nodes(g->b, &heed__op_attention_grad, &attrs, in, AT_GRAD_INPUTS, din);
     for (int i = 0; i < AT_GRADS; i++)
         if (from[i] < g->n_in && g->in[from[i]].id)
             g->din[from[i]] = din[i];
@@ -248,10 +273,10 @@ static void attention_gradient(op_grad *g)
 
 /* ---- building ---- */
 
-void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
+void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_CORE_INPUTS],
                           heed_value out[AT_OUTPUTS])
 {
-    int n = AT_INPUTS;
+    int n = AT_CORE_INPUTS;
 
     while (n > AT_V + 1 && in[n - 1].id == 0)
         n--;

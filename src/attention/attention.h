@@ -55,13 +55,16 @@
 #define ATTENTION_ENUM(id, name, dtypes, flags) AT_##id,
 #define ATTENTION_SLOT(id, text, kinds, bits) { .name = text, .dtypes = kinds, .flags = bits },
 
-/* Then what attention_probe (lse) and attention_grad are given besides. */
+/* Then what is given besides: to attention_probe lse and its rest; to attention what an earlier run stored, for its gradient; to
+ * attention_grad the same, or what this run gave, and upstream gradients. */
 enum {
     ATTENTION_INPUTS(ATTENTION_ENUM) AT_INPUTS,
     AT_LSE = AT_INPUTS,
+    AT_LSE_REST,
     AT_PROBE_INPUTS,
     AT_OUT = AT_PROBE_INPUTS,
-    AT_REL_SUMS,
+    AT_CORE_INPUTS,
+    AT_REL_SUMS = AT_CORE_INPUTS,
     AT_DOUT,
     AT_DLSE,
     AT_DWEIGHTS,
@@ -69,10 +72,11 @@ enum {
     AT_GRAD_INPUTS
 };
 
-/* Outputs of attention. rel_sums [B,Hq,Tq,R] like row_rel (R = 0 without); rows [B,nh,nr,Tk]; topk [B,Hq,Tq,K], K = 0 without; entropy and distance [B,Hq,Tq]. What is not asked for has Tq = 0. */
+/* Outputs of attention. lse_rest [B,Hq,Tq]: what rounding took from lse, so that e^((z - lse) - lse_rest) is exact at any size of
+ * the logits; zeros from the composition. It is 0 in exact arithmetic, and has no gradient. rel_sums [B,Hq,Tq,R] like row_rel (R = 0 without); rows [B,nh,nr,Tk]; topk [B,Hq,Tq,K], K = 0 without; entropy and distance [B,Hq,Tq]. What is not asked for has Tq = 0. */
 #define ATTENTION_OUTPUTS(X)                                                                                 \
     X(OUT, "out")                                                                                            \
-    X(LSE, "lse") X(REL_SUMS, "rel_sums") X(WEIGHTS, "weights") X(ROWS, "rows")                              \
+    X(LSE, "lse") X(LSE_REST, "lse_rest") X(REL_SUMS, "rel_sums") X(WEIGHTS, "weights") X(ROWS, "rows")                              \
         X(TOPK_VALUES, "topk_values") X(TOPK_INDICES, "topk_indices") X(ENTROPY, "entropy")                  \
             X(DISTANCE, "distance")
 #define ATTENTION_GET(id, name) AT_GET_##id,
@@ -83,12 +87,13 @@ enum { ATTENTION_OUTPUTS(ATTENTION_GET) AT_OUTPUTS };
  * mean [B,Tq,Tk]. */
 enum { AT_GET_POOLED, AT_GET_RECEIVED, AT_GET_MEAN, AT_PROBE_OUTPUTS };
 
-/* Outputs of attention_grad; the type of an input that is absent is f32 [0]. */
+/* Outputs of attention_grad; the type of an input that is absent is f32 [0]. Behind them the probes that backward gives on its
+ * way, as attention_probe has them, f32 [0] where the attributes do not ask: planning asks (passes/fold_probes.c). */
 #define ATTENTION_GRADS(X)                                                                                   \
     X(Q) X(K) X(V) X(BIAS) X(REL) X(ROW_REL) X(ADD_V) X(TEMPERATURE) X(SINK) X(SIGMOID_BIAS) X(ALPHA) X(SPAN)
 #define ATTENTION_D(id) AT_D##id,
 #define ATTENTION_INPUT(id) AT_##id,
-enum { ATTENTION_GRADS(ATTENTION_D) AT_GRADS };
+enum { ATTENTION_GRADS(ATTENTION_D) AT_GRADS, AT_GRAD_POOLED = AT_GRADS, AT_GRAD_RECEIVED, AT_GRAD_OUTPUTS };
 
 typedef enum attention_score {
     ATTENTION_DOT,
@@ -120,7 +125,8 @@ typedef struct attention_attrs {
     int64_t node;   /* of its random numbers */
     bool rows, entropy, distance; /* probes that are asked for: without, their outputs hold nothing */
     int64_t topk;                 /* 0: none */
-    int64_t pooled_q, pooled_k;
+    int64_t pooled_q, pooled_k;   /* attention_grad: 0 without */
+    bool received;                /* attention_grad */
 } attention_attrs;
 extern const op_field heed__attention_fields[];
 
@@ -136,13 +142,20 @@ heed_type heed__attention_row_type(const heed_type *q);
 /* Is lse defined for this normaliser? */
 bool heed__attention_has_lse(const attention_attrs *a);
 
+/* Does the gradient take lse and out? Else it makes whole rows of weights from the inputs alone. */
+bool heed__attention_by_lse(const attention_attrs *a);
+
 /* A core node with inputs given by slot, and all of its outputs. */
-void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
+void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_CORE_INPUTS],
                           heed_value out[AT_OUTPUTS]);
 
-/* The probes that take a second pass. lse {0} where the normaliser has none. */
+/* Types of two outputs of attention_probe, for q and k. */
+heed_type heed__attention_pooled_type(const attention_attrs *a, const heed_type *q, const heed_type *k);
+heed_type heed__attention_received_type(const heed_type *q, const heed_type *k);
+
+/* The probes that take a second pass over what the core gave. */
 void heed__attention_probe(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
-                           heed_value lse, heed_value out[AT_PROBE_OUTPUTS]);
+                           const heed_value core[AT_OUTPUTS], heed_value out[AT_PROBE_OUTPUTS]);
 
 /* Probes of any weights w [B,Hq,Tq,Tk] (compose_probe.c), each as its output. distance: i64, j - p, broadcastable to w. */
 heed_value heed__probe_rows(heed_builder *b, heed_value w, heed_value rows, heed_value heads);
@@ -198,6 +211,10 @@ typedef struct rope_attrs {
 heed_value heed__rope(heed_builder *b, heed_value x, heed_value offset, const rope_attrs *a);
 /* What a descriptor says of them, for heads of `width` numbers (the smaller of q's and k's). */
 rope_attrs heed__rope_attrs(const heed_attention_spec *s, int64_t width);
+
+/* What alibi and t5 add to the scores of q [B,Hq,..] at distances j - p, i64 [B or 1, 1, R], in the dtype of sums:
+ * [B or 1, Hq or 1, R]. {0}: the descriptor has neither. */
+heed_value heed__distance_terms(heed_builder *b, const heed_attention_spec *s, heed_value q, heed_value distance);
 
 /* x [B,T,3E] to q, k, v, each [B,heads,T,E/heads]: views; their gradients come back by one concat. */
 void heed__qkv(heed_builder *b, heed_value x, int64_t heads, heed_value out[3]);

@@ -1,19 +1,20 @@
 /* attention_grad: what attention hands back, computed again from lse instead of stored weights.
  *
- *   p   = e^(z - lse) over kept keys                      the weights
+ *   p   = e^((z - lse) - lse_rest) over kept keys         the weights
  *   dz  = p ((dropped (dout v^T) - sum_d dout out) + (dweights - sum_j p dweights) + dlse)
  *   dq  = scale dz k,   dk = scale dz^T q,   dv = dropped p^T dout;   key heads sum over their query heads
  *
  * from dz = p (dp - sum_j p dp + dlse), because sum_j p dropped(dout v^T)_j = dout . out: so no row of weights is needed at
  * once (Dao 2022, section 3.1). This is what the kernels do for softmax. The meaning, for every cell, is the derivative of
  * attention's own composition: below it is composed again and differentiated, and what forward already has is merged.
- * Any of dout, dlse, dweights and drel_sums may be absent. */
+ * Any of dout, dlse, dweights and drel_sums may be absent, and lse and out where no kernel takes them. */
 
 #include "attention/compose.h"
 
 static const op_slot attention_grad_in[] = {
-    ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "lse", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
-    { .name = "out", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
+    ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "lse", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
+    { .name = "lse_rest", .dtypes = FLOATS, .flags = OPTIONAL },
+    { .name = "out", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     { .name = "rel_sums", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     { .name = "dout", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     { .name = "dlse", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
@@ -22,7 +23,9 @@ static const op_slot attention_grad_in[] = {
     SLOT_END,
 };
 #define GRAD_OUT(id) { .name = "d" #id },
-static const op_slot attention_grad_out[] = { ATTENTION_GRADS(GRAD_OUT) SLOT_END };
+static const op_slot attention_grad_out[] = {
+    ATTENTION_GRADS(GRAD_OUT){ .name = "pooled" }, { .name = "received" }, SLOT_END
+};
 static const int grad_of[] = { ATTENTION_GRADS(ATTENTION_INPUT) };
 
 /* The outputs of attention that have an upstream. */
@@ -39,15 +42,18 @@ enum { UPSTREAMS = sizeof upstreams / sizeof *upstreams };
 static heed_status attention_grad_infer(op_infer *t)
 {
     const heed_type nothing = heed_type_of(HEED_F32, 1, (const int64_t[]){ 0 });
-    const heed_type *q = &t->in[AT_Q];
+    const attention_attrs *a = t->attrs;
+    const heed_type *q = &t->in[AT_Q], *k = &t->in[AT_K];
 
     TRY(heed__attention_check(t));
+    if (a->pooled_q < 0 || a->pooled_k < 0 || (a->pooled_q == 0) != (a->pooled_k == 0))
+        return heed__refuse(t, HEED_ERR_SPEC, "probe.pooled must hold two sizes of at least 1");
     for (int slot = AT_LSE; slot < AT_GRAD_INPUTS; slot++) {
         heed_type want = *q;
 
         if (!heed__given(t, slot))
             continue;
-        if (slot == AT_LSE || slot == AT_DLSE)
+        if (slot == AT_LSE || slot == AT_LSE_REST || slot == AT_DLSE)
             want = heed__attention_row_type(q);
         else if (slot == AT_DWEIGHTS)
             want.dims[3] = t->in[AT_K].dims[2];
@@ -62,6 +68,8 @@ static heed_status attention_grad_infer(op_infer *t)
     }
     for (int i = 0; i < AT_GRADS; i++)
         t->out[i] = heed__given(t, grad_of[i]) ? t->in[grad_of[i]] : nothing;
+    t->out[AT_GRAD_POOLED] = a->pooled_q ? heed__attention_pooled_type(a, q, k) : nothing;
+    t->out[AT_GRAD_RECEIVED] = a->received ? heed__attention_received_type(q, k) : nothing;
     return HEED_OK;
 }
 
@@ -70,6 +78,28 @@ static heed_status attention_grad_infer(op_infer *t)
 heed_value heed__attention_alias(heed_builder *b, heed_value x)
 {
     return heed_squeeze(b, heed_unsqueeze(b, x, 0), 0);
+}
+
+/* Probes are those of a node of their own. */
+static void grad_probes(op_decompose *d)
+{
+    const attention_attrs *a = d->attrs;
+    attention_attrs attrs = *a;
+    heed_value in[AT_INPUTS] = { { 0 } }, probe[AT_PROBE_OUTPUTS];
+    const heed_value core[AT_OUTPUTS] = { [AT_GET_LSE] = d->in[AT_LSE], [AT_GET_LSE_REST] = d->in[AT_LSE_REST] };
+
+    d->out[AT_GRAD_POOLED] = d->out[AT_GRAD_RECEIVED] =
+        heed_full(d->b, heed_type_of(HEED_F32, 1, (const int64_t[]){ 0 }), 0);
+    if (!a->pooled_q && !a->received)
+        return;
+    for (int i = 0; i < AT_INPUTS && i < d->n_in; i++)
+        in[i] = d->in[i];
+    attrs.received = false;
+    heed__attention_probe(d->b, &attrs, in, core, probe);
+    if (a->pooled_q)
+        d->out[AT_GRAD_POOLED] = probe[AT_GET_POOLED];
+    if (a->received)
+        d->out[AT_GRAD_RECEIVED] = probe[AT_GET_RECEIVED];
 }
 
 static void attention_grad_decompose(op_decompose *d)
@@ -99,6 +129,7 @@ static void attention_grad_decompose(op_decompose *d)
     heed_grad_of(b, y, dy, n_out, wrt, n, dx);
     for (int i = 0; i < n; i++)
         d->out[at[i]] = dx[i];
+    grad_probes(d);
 }
 
 #define GRAD_QKV(b, hq, hk, tq, tk, d, dv)                                                                   \
@@ -110,7 +141,7 @@ static void attention_grad_decompose(op_decompose *d)
     [AT_ROW_REL] = ABSENT(), [AT_ADD_V] = ABSENT(), [AT_TEMPERATURE] = ABSENT(), [AT_SINK] = ABSENT(),       \
     [AT_SIGMOID_BIAS] = ABSENT(), [AT_ALPHA] = ABSENT(), [AT_SPAN] = ABSENT(), [AT_RNG] = ABSENT(),          \
     [AT_DROPOUT_KEEP] = ABSENT(), [AT_PROBE_ROWS] = ABSENT(), [AT_PROBE_HEADS] = ABSENT(),                   \
-    [AT_REL_SUMS] = ABSENT()
+    [AT_REL_SUMS] = ABSENT(), [AT_LSE_REST] = ABSENT()
 #define UNMASKED                                                                                             \
     [AT_LENGTHS] = ABSENT(), [AT_Q_LENGTHS] = ABSENT(), [AT_OFFSET] = ABSENT(), [AT_MASK] = ABSENT()
 /* lse and out are the caller's, and a kernel uses them: only where they are attention's own do kernel and composition agree.

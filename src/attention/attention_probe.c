@@ -6,27 +6,37 @@
 
 static const op_slot attention_probe_in[] = {
     ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "lse", .dtypes = FLOATS, .flags = OPTIONAL },
+    { .name = "lse_rest", .dtypes = FLOATS, .flags = OPTIONAL },
     SLOT_END,
 };
 static const op_slot attention_probe_out[] = {
     { .name = "pooled" }, { .name = "received" }, { .name = "mean" }, SLOT_END
 };
 
+heed_type heed__attention_pooled_type(const attention_attrs *a, const heed_type *q, const heed_type *k)
+{
+    return heed_type_of(q->dtype, 4,
+                        (const int64_t[]){ q->dims[0], q->dims[1], i64_ceil_div(q->dims[2], a->pooled_q),
+                                           i64_ceil_div(k->dims[2], a->pooled_k) });
+}
+
+heed_type heed__attention_received_type(const heed_type *q, const heed_type *k)
+{
+    return heed_type_of(q->dtype, 3, (const int64_t[]){ q->dims[0], q->dims[1], k->dims[2] });
+}
+
 static heed_status attention_probe_infer(op_infer *t)
 {
     const attention_attrs *a = t->attrs;
-    const heed_type *q = &t->in[AT_Q];
+    const heed_type *q = &t->in[AT_Q], *k = &t->in[AT_K];
 
     TRY(heed__attention_check(t));
     if (a->pooled_q < 1 || a->pooled_k < 1)
         return heed__refuse(t, HEED_ERR_SPEC, "probe.pooled must hold two sizes of at least 1");
-    const int64_t batch = q->dims[0], heads = q->dims[1], tq = q->dims[2], tk = t->in[AT_K].dims[2];
-
-    t->out[AT_GET_POOLED] = heed_type_of(
-        q->dtype, 4,
-        (const int64_t[]){ batch, heads, i64_ceil_div(tq, a->pooled_q), i64_ceil_div(tk, a->pooled_k) });
-    t->out[AT_GET_RECEIVED] = heed_type_of(q->dtype, 3, (const int64_t[]){ batch, heads, tk });
-    t->out[AT_GET_MEAN] = heed_type_of(q->dtype, 3, (const int64_t[]){ batch, tq, tk });
+    t->out[AT_GET_POOLED] = heed__attention_pooled_type(a, q, k);
+    t->out[AT_GET_RECEIVED] = heed__attention_received_type(q, k);
+    t->out[AT_GET_MEAN] =
+        heed_type_of(q->dtype, 3, (const int64_t[]){ q->dims[0], q->dims[2], k->dims[2] });
     return HEED_OK;
 }
 
@@ -44,14 +54,17 @@ static void attention_probe_decompose(op_decompose *d)
 }
 
 void heed__attention_probe(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
-                           heed_value lse, heed_value out[AT_PROBE_OUTPUTS])
+                           const heed_value core[AT_OUTPUTS], heed_value out[AT_PROBE_OUTPUTS])
 {
     attention_attrs with = *a;
-    heed_value all[AT_PROBE_INPUTS];
+    heed_value all[AT_PROBE_INPUTS] = { { 0 } };
 
     for (int i = 0; i < AT_INPUTS; i++)
         all[i] = in[i];
-    all[AT_LSE] = lse;
+    if (heed__attention_has_lse(a)) {
+        all[AT_LSE] = core[AT_GET_LSE];
+        all[AT_LSE_REST] = core[AT_GET_LSE_REST];
+    }
     if (a->pooled_q == 0) /* not asked for: few cells that nobody uses */
         with.pooled_q = with.pooled_k = 64;
     heed__nodes(b, &heed__op_attention_probe, &with, all, AT_PROBE_INPUTS, out);

@@ -111,6 +111,7 @@ void heed__attention_compose(heed_builder *b, const attention_attrs *a, const he
     dropped = heed__attention_dropped(&p, w);
     out[AT_GET_OUT] = heed__as(b, heed__zero_unless(b, p.rows, heed_matmul(b, dropped, p.in[AT_V])), dtype);
     out[AT_GET_LSE] = heed_squeeze(b, lse, 3);
+    out[AT_GET_LSE_REST] = heed_full(b, heed_value_type(b, out[AT_GET_LSE]), 0); /* it rounds where it is used */
     out[AT_GET_REL_SUMS] = heed__as(b, heed__attention_rel_sums(&p, dropped), dtype);
     out[AT_GET_WEIGHTS] = heed__as(b, w, dtype);
     out[AT_GET_ROWS] = heed__as(b, heed__probe_rows(b, w, p.in[AT_PROBE_ROWS], p.in[AT_PROBE_HEADS]), dtype);

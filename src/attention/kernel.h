@@ -47,6 +47,10 @@ const char *heed__kernel_unserved(const op_call *c);
 /* Query and key pairs that the masks leave, as far as types and attributes tell. */
 double heed__kernel_pairs(const op_call *c);
 
+/* How many keys an item owns that sums over their queries: at least `least` (but no more than there are), whole tiles and whole
+ * blocks of pooled. */
+int64_t heed__kernel_key_range(const op_call *c, int64_t least);
+
 /* Items of a chunk. */
 int64_t heed__kernel_chunk(double flops, int64_t items);
 
@@ -59,6 +63,14 @@ float *heed__kernel_listed_rows(const op_call *c, int64_t b, int64_t h);
 /* A head that is listed more than once: the rows of queries [begin, end) again. */
 void heed__kernel_repeat_rows(const op_call *c, const attention_result *r, int64_t b, int64_t h,
                               int64_t begin, int64_t end);
+
+/* lse_rest of head number `head`, NULL when it is not given: zeros. */
+static inline const float *kernel_rest(const op_call *c, int64_t head)
+{
+    return kernel_given(c, AT_LSE_REST)
+               ? (const float *)c->in[AT_LSE_REST].data + head * kernel_size(c, AT_Q, 2)
+               : NULL;
+}
 
 #define KERNEL_BIT(slot) ((uint64_t)1 << (slot))
 

@@ -8,7 +8,9 @@
  * A bias [..,Tq,Tk] that heads or sequences share gets its gradient where it stands, so that memory is needed for the bias alone:
  * whoever owns a part of it adds up all heads and sequences that use it, in order. Where there are enough owners of whole heads, an
  * item sweeps over all that share one; else owners are items of some queries as above. Smaller sums (rel, biases along one axis,
- * temperature, sink) stand in `shared` per head, a few floats a query or key, and are added up in `finish`. */
+ * temperature, sink) stand in `shared` per head, a few floats a query or key, and are added up in `finish`.
+ *
+ * Probes that sum over the queries of a key (received, pooled) belong to the items that make dK and dV. */
 
 #include "attention/kernel_rows.h"
 
@@ -22,6 +24,7 @@ static const char *backward_refuses(const op_call *c)
     return why                            ? why
            : kernel_size(c, AT_Q, 1) == 0 ? "no heads"
            : a->rel_sums                  ? "values by relative position"
+           : !kernel_given(c, AT_LSE) || !kernel_given(c, AT_OUT) ? "weights without lse and out"
            : kernel_given(c, AT_DWEIGHTS) ? "a gradient of weights"
            : !kernel_given(c, AT_DOUT)    ? "a gradient of lse alone"
                                           : NULL;
@@ -32,12 +35,12 @@ static const char *backward_refuses(const op_call *c)
 #define FEW_HEADS 8         /* fewer key heads than this are cut ... */
 #define FEW_HEADS_WORK 50e6 /* ... when a head has so many operations */
 #define OWNERS_ENOUGH 8     /* so many owners of a shared bias sweep over whole heads */
-#define PART_KEYS (2 * ATTENTION_TILE)
 #define ROW_PARTS_MOST 64 /* of the queries of a head: each has sums of its own for rel */
 
 typedef struct backward_plan {
     int64_t batch, heads, key_heads, group, tq, tk;
-    int64_t key_parts, row_parts, part_rows; /* of each key head; of each owner of queries */
+    int64_t key_parts, part_keys; /* of each key head */
+    int64_t row_parts, part_rows; /* of each owner of queries */
     int64_t owners_b, owners_h;              /* of queries: (b, h), or fewer where a bias is shared */
     bool together;                           /* owners sweep over whole heads */
 } backward_plan;
@@ -68,7 +71,8 @@ static backward_plan backward_cut(const op_call *c)
         shared = p.owners_b < p.batch || p.owners_h < p.heads;
         p.together = shared && !few && p.owners_b * i64_min(p.owners_h, p.key_heads) >= OWNERS_ENOUGH;
     }
-    p.key_parts = few ? i64_max(1, i64_ceil_div(p.tk, PART_KEYS)) : 1;
+    p.part_keys = few ? heed__kernel_key_range(c, 2 * ATTENTION_TILE) : p.tk;
+    p.key_parts = i64_max(1, i64_ceil_div(p.tk, i64_max(1, p.part_keys)));
     p.part_rows = p.tq;
     if (few || (shared && !p.together)) {
         const int64_t owners = p.owners_b * p.owners_h;
@@ -173,6 +177,12 @@ static backward_sums backward_sums_of(const op_call *c, const backward_plan *p)
 
 /* ---- one query head ---- */
 
+/* Sums of no rows are nowhere. */
+static float *sums_at(float *x, int64_t n)
+{
+    return x ? x + n : NULL;
+}
+
 /* What an item may write: sums over queries, sums over keys, or both. */
 enum { OVER_QUERIES = 1, OVER_KEYS = 2 };
 
@@ -185,17 +195,24 @@ static attention_upstream backward_upstream(const op_call *c, const backward_pla
     const bool bias = wants(c, AT_BIAS, AT_DBIAS);
     attention_upstream u = { .out = (const float *)c->in[AT_OUT].data + at * tq * h->dv,
                              .lse = (const float *)c->in[AT_LSE].data + at * tq,
+                             .lse_rest = kernel_rest(c, at),
                              .dout = kernel_at(dout, b, head),
                              .dout_step = dout->strides[2],
                              .dlse = kernel_given(c, AT_DLSE) ? (const float *)c->in[AT_DLSE].data + at * tq
                                                               : NULL,
-                             .delta = s.delta + at * tq,
-                             .dsink_rows = wants(c, AT_SINK, AT_DSINK) ? s.sink + at * tq : NULL };
+                             .delta = sums_at(s.delta, at * tq),
+                             .dsink_rows = wants(c, AT_SINK, AT_DSINK) ? sums_at(s.sink, at * tq) : NULL };
 
     if (bias && s.bias_size && (kernel_size(c, AT_BIAS, 3) > 1 ? OVER_QUERIES : OVER_KEYS) & writes) {
         u.dbias = s.bias + at * s.bias_size;
         u.dbias_key = kernel_size(c, AT_BIAS, 3) > 1;
         u.dbias_row = !u.dbias_key;
+    }
+    if (writes & OVER_QUERIES) {
+        u.received = heed__kernel_out(c, AT_GRAD_RECEIVED, at);
+        u.pooled = heed__kernel_out(c, AT_GRAD_POOLED, at);
+        u.pooled_q = ((const attention_attrs *)c->attrs)->pooled_q;
+        u.pooled_k = ((const attention_attrs *)c->attrs)->pooled_k;
     }
     if (!(writes & OVER_KEYS))
         return u;
@@ -209,11 +226,11 @@ static attention_upstream backward_upstream(const op_call *c, const backward_pla
                       tq * p->tk;
     }
     if (wants(c, AT_REL, AT_DREL))
-        u.drel = s.rel + (at * i64_max(1, p->row_parts) + row_part) * s.rel_size;
+        u.drel = sums_at(s.rel, (at * i64_max(1, p->row_parts) + row_part) * s.rel_size);
     if (kernel_given(c, AT_ROW_REL))
         u.drow_rel = heed__kernel_out(c, AT_DROW_REL, at);
     if (wants(c, AT_TEMPERATURE, AT_DTEMPERATURE))
-        u.dtemperature_rows = s.temperature + at * tq;
+        u.dtemperature_rows = sums_at(s.temperature, at * tq);
     return u;
 }
 
@@ -288,7 +305,8 @@ static void run_keys(const op_call *c, const backward_plan *p, int64_t b, int64_
     attention_head *h = (attention_head *)(void *)((char *)c->scratch[0] + own);
     attention_upstream *u = (attention_upstream *)(void *)((char *)c->scratch[1] + own);
     const bool whole = p->key_parts == 1 || sweeps; /* else one part of the keys */
-    const int64_t first = whole ? 0 : part * PART_KEYS, end = whole ? p->tk : i64_min(p->tk, first + PART_KEYS);
+    const int64_t first = whole ? 0 : part * p->part_keys,
+                  end = whole ? p->tk : i64_min(p->tk, first + p->part_keys);
     float *dk = heed__kernel_out(c, AT_DK, b * p->key_heads + kv),
           *dv = heed__kernel_out(c, AT_DV, b * p->key_heads + kv);
     bool wanted = dk || dv;
@@ -306,7 +324,8 @@ static void run_keys(const op_call *c, const backward_plan *p, int64_t b, int64_
             ops->deltas(&h[g], &u[g], 0, p->tq);
             zero_rows(&h[g], &u[g], 0, p->tq);
         }
-        wanted |= u[g].dq || u[g].dbias || u[g].drel || u[g].drow_rel || u[g].dtemperature_rows;
+        wanted |= u[g].dq || u[g].dbias || u[g].drel || u[g].drow_rel || u[g].dtemperature_rows ||
+                  u[g].received || u[g].pooled;
     }
     if (wanted)
         ops->backward(h, u, p->group, &(attention_part){ 0, p->tq, first, end }, dk, dv, c->scratch);
@@ -456,7 +475,8 @@ const op_kernel heed__attention_grad_cpu[] = {
       .prepare = backward_prepare,
       .run = backward_run,
       .finish = backward_finish,
-      .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_OUT) | KERNEL_BIT(AT_LSE) | KERNEL_BIT(AT_DLSE) },
+      .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_OUT) | KERNEL_BIT(AT_LSE) | KERNEL_BIT(AT_LSE_REST) |
+                  KERNEL_BIT(AT_DLSE) },
     ROWS_BACKWARD,
     KERNEL_END,
 };

@@ -53,6 +53,7 @@ static attention_result forward_result(const op_call *c, int64_t at)
     const size_t own = forward_bytes(c);
     attention_result to = { .out = heed__kernel_out(c, AT_GET_OUT, at),
                             .lse = heed__kernel_out(c, AT_GET_LSE, at),
+                            .lse_rest = heed__kernel_out(c, AT_GET_LSE_REST, at),
                             .weights = heed__kernel_out(c, AT_GET_WEIGHTS, at) };
 
     if (a->entropy)

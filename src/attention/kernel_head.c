@@ -12,7 +12,7 @@ const char *heed__kernel_unserved(const op_call *c)
     const attention_attrs *a = c->attrs;
 
     if (!heed__all_f32(c))
-        return "this dtype (f32 only)";
+        return "a dtype other than f32";
     if (!heed__attention_ops(c->isa))
         return "this instruction level";
     if (a->score != ATTENTION_DOT)
@@ -62,6 +62,28 @@ double heed__attention_grad_flops(const op_call *c)
 {
     return 2 * kernel_heads(c) * heed__kernel_pairs(c) *
            (double)(3 * kernel_size(c, AT_Q, 3) + 2 * kernel_size(c, AT_V, 3));
+}
+
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+    while (b) {
+        const int64_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+int64_t heed__kernel_key_range(const op_call *c, int64_t least)
+{
+    const attention_attrs *a = c->attrs;
+    const int64_t tk = kernel_size(c, AT_K, 2), block = i64_max(1, a->pooled_k),
+                  tiles = block / common_divisor(ATTENTION_TILE, block);
+
+    if (tiles > tk / ATTENTION_TILE)
+        return tk;
+    return i64_min(tk, i64_ceil_div(least, tiles * ATTENTION_TILE) * tiles * ATTENTION_TILE);
 }
 
 int64_t heed__kernel_chunk(double flops, int64_t items)

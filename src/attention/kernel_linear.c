@@ -8,7 +8,7 @@
 static const char *linear_refuses(const op_call *c)
 {
     if (!heed__all_f32(c))
-        return "this dtype (f32 only)";
+        return "a dtype other than f32";
     return heed__attention_ops(c->isa) ? NULL : "this instruction level";
 }
 

@@ -10,28 +10,11 @@ static const char *probe_refuses(const op_call *c)
     return why ? why : kernel_given(c, AT_LSE) ? NULL : "weights without lse";
 }
 
-static int64_t common_divisor(int64_t a, int64_t b)
-{
-    while (b) {
-        const int64_t rest = a % b;
-
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
-/* Keys of an item: whole tiles and whole blocks of pooled. Packing queries is shared by so many keys, which is why they are not
- * fewer, and parallel work is divided by them, which is why they are not more. */
+/* Keys of an item. Packing queries is shared by so many, which is why they are not fewer, and parallel work is divided by them,
+ * which is why they are not more. */
 static int64_t probe_keys(const op_call *c)
 {
-    const attention_attrs *a = c->attrs;
-    const int64_t tk = kernel_size(c, AT_K, 2), each = tk < 2048 ? 2 * ATTENTION_TILE : 4 * ATTENTION_TILE,
-                  parts = a->pooled_k / common_divisor(ATTENTION_TILE, a->pooled_k);
-
-    if (parts > tk / ATTENTION_TILE)
-        return tk;
-    return i64_min(tk, i64_ceil_div(each, parts * ATTENTION_TILE) * parts * ATTENTION_TILE);
+    return heed__kernel_key_range(c, kernel_size(c, AT_K, 2) < 2048 ? 2 * ATTENTION_TILE : 4 * ATTENTION_TILE);
 }
 
 static int64_t probe_ranges(const op_call *c)
@@ -81,6 +64,7 @@ static void probe_run(const op_call *c, int64_t begin, int64_t end)
 
             h[g] = heed__kernel_head(c, b, g, heed__kernel_sets(c, b));
             to[g] = (attention_second){ .lse = (const float *)c->in[AT_LSE].data + at * tq,
+                                        .lse_rest = kernel_rest(c, at),
                                         .received = heed__kernel_out(c, AT_GET_RECEIVED, at),
                                         .pooled = heed__kernel_out(c, AT_GET_POOLED, at),
                                         .pooled_q = a->pooled_q,
@@ -103,7 +87,7 @@ const op_kernel heed__attention_probe_cpu[] = {
       .prepare_count = heed__kernel_prepare_count,
       .prepare = heed__kernel_prepare,
       .run = probe_run,
-      .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_LSE) },
+      .dense_in = KERNEL_DENSE | KERNEL_BIT(AT_LSE) | KERNEL_BIT(AT_LSE_REST) },
     ROWS_PROBE,
     KERNEL_END,
 };

@@ -10,7 +10,7 @@
 const char *heed__rows_refuses(const op_call *c)
 {
     if (!heed__all_f32(c))
-        return "this dtype (f32 only)";
+        return "a dtype other than f32";
     return heed__attention_ops(c->isa) ? NULL : "this instruction level";
 }
 
@@ -44,6 +44,7 @@ static attention_result rows_result(const op_call *c, int64_t b, int64_t h)
     return (attention_result){
         .out = heed__kernel_out(c, AT_GET_OUT, at),
         .lse = heed__kernel_out(c, AT_GET_LSE, at),
+        .lse_rest = heed__kernel_out(c, AT_GET_LSE_REST, at),
         .weights = heed__kernel_out(c, AT_GET_WEIGHTS, at),
         .rel_sums = heed__kernel_out(c, AT_GET_REL_SUMS, at),
         .entropy = heed__kernel_out(c, AT_GET_ENTROPY, at),
@@ -151,6 +152,13 @@ void heed__rows_probe_run(const op_call *c, int64_t begin, int64_t end)
 }
 
 /* ---- backward ---- */
+
+const char *heed__rows_grad_refuses(const op_call *c)
+{
+    const attention_attrs *a = c->attrs;
+
+    return a->pooled_q || a->received ? "probes on the way back" : heed__rows_refuses(c);
+}
 
 /* The queries of a head come in parts, whose sums over queries (dk, dv and what heads share) are made one by one and added up in
  * order. Parts depend on Tq alone, so it changes no bit whether an item goes through all of them or there is an item for each:

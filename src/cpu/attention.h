@@ -66,6 +66,7 @@ typedef struct attention_head {
 /* Where results go: dense, of this head; each may be NULL. */
 typedef struct attention_result {
     float *out, *lse; /* [tq, dv], [tq] */
+    float *lse_rest;  /* [tq]: what rounding took from lse, 0 where that is -inf */
     float *weights;   /* [tq, tk] */
     float *rel_sums;  /* [tq, row_size]; the rows kernels */
     float *entropy, *distance;
@@ -85,6 +86,7 @@ typedef struct attention_result {
  * caller adds them up in a fixed order. */
 typedef struct attention_upstream {
     const float *out, *lse, *dout, *dlse; /* the rows kernels need neither out nor lse, and dout may be NULL there */
+    const float *lse_rest;                /* NULL: zeros */
     int64_t dout_step;
     const float *dweights, *drel_sums; /* [tq, tk] in rows of dweights_step, [tq, row_size]; NULL: none. Rows kernels only */
     int64_t dweights_step;
@@ -94,16 +96,18 @@ typedef struct attention_upstream {
     int64_t dbias_row, dbias_key;
     float *drel, *drow_rel;   /* tq + tk - 1; [tq, row_size]: zeroed before */
     float *dtemperature_rows; /* tiles: [tq]: of each query; zeroed before */
-    float *dsink_rows;        /* tiles: [tq]: e^(sink - lse) (dlse - delta), written by `deltas` */
+    float *dsink_rows;        /* tiles: [tq]: e^((sink - lse) - lse_rest) (dlse - delta), written by `deltas` */
     float *dadd_v;          /* dk; zeroed before */
+    float *received, *pooled; /* tiles: probes of all queries, as attention_second; written */
+    int64_t pooled_q, pooled_k;
     float *dtemperature, *dsink, *dsigmoid_bias, *dalpha, *dspan; /* one number each, zeroed before */
 } attention_upstream;
 
 /* A head of the second pass: its saved log-sums, and where its sums go; dense. Each of the sums may be NULL. */
 typedef struct attention_second {
-    const float *lse; /* [tq] */
-    float *received;  /* [tk] */
-    float *pooled;    /* [ceil(tq/pooled_q), ceil(tk/pooled_k)] */
+    const float *lse, *lse_rest; /* [tq]; lse_rest NULL: zeros */
+    float *received;             /* [tk] */
+    float *pooled;               /* [ceil(tq/pooled_q), ceil(tk/pooled_k)] */
     int64_t pooled_q, pooled_k;
 } attention_second;
 
@@ -149,7 +153,7 @@ typedef struct attention_ops {
     void (*forward)(const attention_head *h, const attention_result *to, int64_t begin, int64_t end,
                     void *const scratch[4]);
 
-    /* Weights w = e^(z - lse) once more, of all query heads of a sequence and keys [first, last), which this call owns: first is a
+    /* Weights w = e^((z - lse) - lse_rest) once more, of all query heads of a sequence and keys [first, last), which this call owns: first is a
      * multiple of ATTENTION_TILE and of pooled_k, last too unless it is tk. mean [tq,tk]: sum of w over heads by their number, or
      * NULL. */
     size_t (*probe_bytes)(int64_t dk, int64_t heads, int64_t keys, int64_t pooled_q);
@@ -160,13 +164,14 @@ typedef struct attention_ops {
     void (*deltas)(const attention_head *h, const attention_upstream *u, int64_t begin, int64_t end);
 
     /* The query heads that share one key head, `group` of them, heads[g] with upstream[g]; dk [tk,dk] and dv [tk,dv] of the key
-     * head, or NULL.  With p = e^(z - lse) over kept keys,
+     * head, or NULL.  With p = e^((z - lse) - lse_rest) over kept keys,
      *   dz = p (dropped dout v - sum dout out + dlse),  ds = dz (1 - (z temperature / softcap)^2) / temperature,
      *   dq = scale ds k,  dk = scale ds^T q,  dv = dropped p^T dout,  dtemperature = -sum dz z / temperature.
-     * What is summed over queries (dk, dv, dbias without rows) is wanted of a part with all queries only, what is summed over keys
-     * (the rest of upstream) of one with all keys: of dq, dk and dv the rows of the part are written. A row of dq is a sum over
-     * tiles of keys in rising order, a row of dk or dv one over heads and queries, a number of drel one over rising queries: so
-     * the way in which a head is cut into parts changes no bit. */
+     * What is summed over queries (dk, dv, dbias without rows, received, pooled) is wanted of a part with all queries only, what is
+     * summed over keys (the rest of upstream) of one with all keys: of dq, dk and dv the rows of the part are written. A row of dq
+     * is a sum over tiles of keys in rising order, a row of dk or dv one over heads and queries, a number of drel one over rising
+     * queries: so the way in which a head is cut into parts changes no bit. received and pooled have the bytes of `probe`; with
+     * pooled the keys of a part begin and end as there. */
     void (*backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
                      const attention_part *part, float *dk, float *dv, void *const scratch[4]);
 

@@ -144,7 +144,7 @@ static heed_status run_once(const records *r, const heed_graph *g, const heed_te
     heed_status st;
     int id;
 
-    STEP(heed_plan_new(&p, r->ctx, g, NULL, err));
+    STEP(heed_plan_new(&p, r->ctx, g, &(heed_plan_opts){ .results = HEED_RESULTS_DIRECT }, err));
     STEP(heed_session_new(&s, r->ctx, heed_model_weights(r->model),
                           &(heed_session_opts){ .seed = heed_model_seed(r->model) }, err));
     STEP(heed_session_add(s, p, &id, err));

@@ -14,6 +14,7 @@ heed_value heed_attention_pool(heed_builder *b, const char *name, heed_value x, 
     heed_attended a;
 
     heed_scope_push(b, name);
+    x = heed__without_padding(b, x, &(heed_attention_spec){ .in.lengths = lengths });
     query = heed_param(b, "query", HEED_TYPE(HEED_F32, width),
                        &(heed_init){ .kind = HEED_INIT_UNIFORM, .a = -bound, .b = bound });
     key = heed_linear(b, "key", x, width, NULL);

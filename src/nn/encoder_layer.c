@@ -28,10 +28,12 @@ heed_value heed_encoder_layer(heed_builder *b, const char *name, heed_value x, i
     heed_value h;
 
     heed_scope_push(b, name);
+    if (!o->cache)
+        x = heed__without_padding(b, x, &o->spec);
     h = o->norm == HEED_PRE_NORM ? heed_layer_norm_layer(b, "norm1", x, &norm) : x;
     x = heed_add(b, x,
                  heed_dropout_layer(b, "dropout1",
-                                    heed_multihead_attention(b, "self_attn", h, heads, &attn, NULL), p));
+                                    heed__attend_rows(b, "self_attn", h, heads, &attn, NULL), p));
     if (o->norm == HEED_PRE_NORM) {
         x = heed_add(b, x, feed_forward(b, heed_layer_norm_layer(b, "norm2", x, &norm), o, p));
     } else {

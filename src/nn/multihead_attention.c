@@ -124,8 +124,8 @@ static void keep_learned_key(heed_builder *b, heed_attention_spec *spec, int64_t
     spec->mask.causal = spec->offset.set = false;
 }
 
-heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_value x, int64_t heads,
-                                    const heed_mha_opts *opts, heed_value *weights)
+heed_value heed__attend_rows(heed_builder *b, const char *name, heed_value x, int64_t heads,
+                             const heed_mha_opts *opts, heed_value *weights)
 {
     static const heed_mha_opts plain;
     const heed_mha_opts *o = opts ? opts : &plain;
@@ -162,6 +162,10 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
     heed_tap(b, "weights", a.weights);
     if (a.mean.id)
         heed_tap(b, "mean", a.mean);
+    if (a.received.id)
+        heed_tap(b, "received", a.received);
+    if (a.pooled.id)
+        heed_tap(b, "pooled", a.pooled);
     if (weights)
         *weights = a.weights;
     y = heed_linear(
@@ -169,4 +173,23 @@ heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_valu
         &(heed_linear_opts){ .bias = o->bias, .bias_init = &(heed_init){ .kind = HEED_INIT_ZEROS } });
     heed_scope_pop(b);
     return y;
+}
+
+heed_value heed_multihead_attention(heed_builder *b, const char *name, heed_value x, int64_t heads,
+                                    const heed_mha_opts *opts, heed_value *weights)
+{
+    heed_mha_opts o = opts ? *opts : (heed_mha_opts){ 0 };
+    const heed_value given = x;
+
+    if (o.cache) /* nothing is learned here, and rows that do not count are not appended */
+        return heed__attend_rows(b, name, x, heads, &o, weights);
+    if ((!o.key.id && !o.value.id) || o.key.id == x.id || o.value.id == x.id)
+        x = heed__without_padding(b, x, &o.spec);
+    else
+        x = heed__without_query_padding(b, x, &o.spec);
+    if (o.key.id)
+        o.key = o.key.id == given.id ? x : heed__without_key_padding(b, o.key, &o.spec);
+    if (o.value.id)
+        o.value = o.value.id == given.id ? x : heed__without_key_padding(b, o.value, &o.spec);
+    return heed__attend_rows(b, name, x, heads, &o, weights);
 }

@@ -5,6 +5,8 @@
 
 #include "ops/reference.h"
 
+#include <string.h>
+
 static const op_slot select_in[] = {
     { .name = "condition", .dtypes = BOOLS },
     { .name = "x", .dtypes = ANY_DTYPE, .flags = DIFFERENTIABLE },
@@ -61,6 +63,22 @@ typedef void select_loop(void *z, const uint8_t *c, const void *x, const void *y
         }                                                                                                    \
         for (; i < n; i++)                                                                                   \
             z[i * sz] = c[i * sc] ? x[i * sx] : y[i * sy];                                                   \
+    }                                                                                                        \
+                                                                                                             \
+    static void copy_##type(void *to, const void *from, int64_t sz, int64_t sx, int64_t n)                   \
+    {                                                                                                        \
+        type *z = to;                                                                                        \
+        const type *x = from;                                                                                \
+                                                                                                             \
+        if (sx == 0) {                                                                                       \
+            const type same = *x;                                                                            \
+                                                                                                             \
+            for (int64_t i = 0; i < n; i++)                                                                  \
+                z[i * sz] = same;                                                                            \
+        } else {                                                                                             \
+            for (int64_t i = 0; i < n; i++)                                                                  \
+                z[i * sz] = x[i * sx];                                                                       \
+        }                                                                                                    \
     }
 
 SELECT_LOOP(uint8_t)
@@ -68,9 +86,27 @@ SELECT_LOOP(uint16_t)
 SELECT_LOOP(uint32_t)
 SELECT_LOOP(uint64_t)
 
+typedef void copy_loop(void *z, const void *x, int64_t step_z, int64_t step_x, int64_t n);
+
+static copy_loop *const copy_width[] = { [1] = copy_uint8_t, [2] = copy_uint16_t, [4] = copy_uint32_t, [8] = copy_uint64_t };
+
 static select_loop *const select_width[] = {
     [1] = select_uint8_t, [2] = select_uint16_t, [4] = select_uint32_t, [8] = select_uint64_t
 };
+
+/* One condition for n elements, as of a mask of rows: they are moved, and where they lie already nothing is. Rows of padding that
+ * are cleared in place cost what the padding does. */
+static void select_one(const pieces *p, void *const *at, int64_t n)
+{
+    const int from = *(const uint8_t *)at[1] ? 2 : 3;
+
+    if (at[from] == at[0] && p->w.step[from] == p->w.step[0])
+        return;
+    if (p->w.step[0] == 1 && p->w.step[from] == 1)
+        memmove(at[0], at[from], (size_t)(n * p->width[0]));
+    else
+        copy_width[p->width[0]](at[0], at[from], p->w.step[0], p->w.step[from], n);
+}
 
 static void select_run(const op_call *c, int64_t begin, int64_t end)
 {
@@ -81,7 +117,10 @@ static void select_run(const op_call *c, int64_t begin, int64_t end)
     heed__pieces(&p, 4, v, begin);
     for (int64_t n; begin < end; begin += n) {
         n = heed__take_piece(&p, end - begin, at);
-        select_width[p.width[0]](at[0], at[1], at[2], at[3], p.w.step, n);
+        if (p.w.step[1] == 0)
+            select_one(&p, at, n);
+        else
+            select_width[p.width[0]](at[0], at[1], at[2], at[3], p.w.step, n);
     }
 }
 

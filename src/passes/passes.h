@@ -12,6 +12,11 @@ typedef bool serves_fn(const void *user, const heed_graph *g, const node *n);
  * it, opens it and no other, and finds the value inside. */
 heed_status heed__pass_open(heed_graph **out, const heed_graph *g, serves_fn *serves, const void *user, heed_error *err);
 
+/* Probes that the backward pass of the same attention can give (fold_probes.c): received and pooled of attention_probe become
+ * outputs of attention_grad. `tiled`: is the node served by the kernel "tiles"? *out is NULL when there is no attention_grad. */
+heed_status heed__pass_fold_probes(heed_graph **out, const heed_graph *g, serves_fn *tiled, const void *user,
+                                   heed_error *err);
+
 /* Merges equal nodes, drops views that change nothing and dead nodes. */
 heed_status heed__pass_simplify(heed_graph **out, const heed_graph *g, heed_error *err);
 

@@ -1,5 +1,5 @@
-/* The order of passes: keep the taps asked for -> open what no kernel serves -> simplify. (Gradients were taken while building;
- * fusion will stand between simplify and here.) */
+/* The order of passes: keep the taps asked for -> fold probes into gradients -> open what no kernel serves -> simplify.
+ * (Gradients were taken while building; fusion will stand between simplify and here.) */
 
 #include "base/error.h"
 #include "base/text.h"
@@ -13,18 +13,29 @@ typedef struct serving {
     heed_kernels kernels;
 } serving;
 
+static const op_kernel *kernel_of(const serving *s, const heed_graph *g, const node *n)
+{
+    view in[OP_IN_MAX], out[OP_OUT_MAX];
+    const op_call c = heed__plan_call(s->ctx, g, n, in, out);
+
+    return heed__plan_kernel(n->op, &c, s->kernels, NULL);
+}
+
 static bool served(const void *user, const heed_graph *g, const node *n)
 {
     const serving *s = user;
-    view in[OP_IN_MAX], out[OP_OUT_MAX];
-    op_call c;
 
     if (s->kernels == HEED_KERNELS_REFERENCE && n->op->decompose)
         return false;
-    if (n->op->flags & OP_VIEW)
-        return true;
-    c = heed__plan_call(s->ctx, g, n, in, out);
-    return heed__plan_kernel(n->op, &c, s->kernels, NULL) != NULL;
+    return n->op->flags & OP_VIEW || kernel_of(s, g, n);
+}
+
+static bool tiled(const void *user, const heed_graph *g, const node *n)
+{
+    const serving *s = user;
+    const op_kernel *k = s->kernels == HEED_KERNELS_FAST ? kernel_of(s, g, n) : NULL;
+
+    return k && strcmp(k->name, "tiles") == 0;
 }
 
 /* The first of `taps` that asks for the name, or -1. */
@@ -77,19 +88,27 @@ static heed_status keep_taps(heed_graph **out, const heed_graph *g, const char *
     return heed__rewrite_end(&r, out, err);
 }
 
+heed_status heed__plan_fold(heed_graph **out, const heed_graph *g, heed_context *ctx, heed_kernels kernels,
+                            heed_error *err)
+{
+    return heed__pass_fold_probes(out, g, tiled, &(const serving){ ctx, kernels }, err);
+}
+
 heed_status heed__plan_lower(heed_graph **out, const heed_graph *g, heed_context *ctx,
                              const heed_plan_opts *opts, heed_error *err)
 {
     const serving s = { ctx, opts ? opts->kernels : HEED_KERNELS_FAST };
-    heed_graph *kept = NULL, *opened = NULL;
+    heed_graph *kept = NULL, *folded = NULL, *opened = NULL;
     heed_status st;
 
     STEP(check_taps(g, opts ? opts->taps : NULL, err));
     STEP(keep_taps(&kept, g, opts ? opts->taps : NULL, err));
-    STEP(heed__pass_open(&opened, kept, served, &s, err));
+    STEP(heed__plan_fold(&folded, kept, ctx, s.kernels, err));
+    STEP(heed__pass_open(&opened, folded ? folded : kept, served, &s, err));
     STEP(heed__pass_simplify(out, opened, err));
 done:
     heed_graph_free(kept);
+    heed_graph_free(folded);
     heed_graph_free(opened);
     return st;
 }

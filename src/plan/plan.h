@@ -89,6 +89,9 @@ heed_status heed__plan_order(uint32_t *order, heed_context *ctx, const heed_grap
 /* plan/lower.c: passes in order. */
 heed_status heed__plan_lower(heed_graph **out, const heed_graph *g, heed_context *ctx, const heed_plan_opts *opts, heed_error *err);
 
+/* The pass fold_probes with the kernels that would serve; *out NULL when nothing is differentiated. */
+heed_status heed__plan_fold(heed_graph **out, const heed_graph *g, heed_context *ctx, heed_kernels kernels, heed_error *err);
+
 /* The kernel for a call with types and attributes; *passed gets the names that did not accept. NULL: none serves. */
 const op_kernel *heed__plan_kernel(const op_def *op, const op_call *c, heed_kernels kernels, text *passed);
 

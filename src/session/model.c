@@ -1,10 +1,13 @@
 /* A model meets shapes: for each set of input types it builds the evaluation graph once, plans it and keeps
- * the plan; the least recently used one goes first. All plans work on one store of weights and in one block. */
+ * the plan; the least recently used one goes first. All plans work on one store of weights and in one block.
+ * A plan computes results in the caller's memory (HEED_RESULTS_DIRECT). The first run that leaves some out, or
+ * gives memory that overlaps, puts one in its place that copies them, which serves every run. */
 
 #include "base/context.h"
 #include "base/error.h"
 #include "graph/graph.h"
 #include "passes/edit.h"
+#include "session/results.h"
 #include "session/weights.h"
 #include <heed/model.h>
 
@@ -25,6 +28,7 @@ typedef struct kept_plan {
     heed_plan *plan; /* NULL: free */
     heed_type inputs[INPUTS_MAX];
     int n_inputs, id;
+    heed_results results;
     uint64_t used;
 } kept_plan;
 
@@ -222,25 +226,15 @@ static bool same_inputs(const kept_plan *k, const heed_type *inputs, int n)
     return true;
 }
 
-/* The plan for these types: found, or made in the place of the one not used for longest. */
-static heed_status plan_for(heed_model *m, const heed_type *inputs, int n, kept_plan **out, heed_error *err)
+/* Plans for these types, in the place of another plan or of none. */
+static heed_status plan_in(heed_model *m, kept_plan *place, const heed_type *inputs, int n, heed_results results,
+                           heed_error *err)
 {
-    const heed_plan_opts with = { .taps = (const char *const *)m->taps };
-    kept_plan made = { .n_inputs = n }, *place = &m->plans[0];
+    const heed_plan_opts with = { .taps = (const char *const *)m->taps, .results = results };
+    kept_plan made = { .n_inputs = n, .results = results };
     heed_graph *g = NULL, *edited = NULL;
     heed_status st;
 
-    for (int i = 0; i < m->room; i++) {
-        kept_plan *k = &m->plans[i];
-
-        if (same_inputs(k, inputs, n)) {
-            k->used = ++m->clock;
-            *out = k;
-            return HEED_OK;
-        }
-        if (place->plan && (!k->plan || k->used < place->used))
-            place = k;
-    }
     STEP(heed_model_graph(m, inputs, n, HEED_EVAL, &g, err));
     if (m->edits.n > 0)
         STEP(heed_graph_edit(&edited, g, m->edits.list, m->edits.n, err));
@@ -254,13 +248,33 @@ static heed_status plan_for(heed_model *m, const heed_type *inputs, int n, kept_
         heed_plan_free(place->plan);
     }
     *place = made;
-    *out = place;
     made.plan = NULL;
 done:
     heed_plan_free(made.plan);
     heed_graph_free(edited);
     heed_graph_free(g);
     return st;
+}
+
+/* The plan for these types: found, or made in the place of the one not used for longest. */
+static heed_status plan_for(heed_model *m, const heed_type *inputs, int n, kept_plan **out, heed_error *err)
+{
+    kept_plan *place = &m->plans[0];
+
+    for (int i = 0; i < m->room; i++) {
+        kept_plan *k = &m->plans[i];
+
+        if (same_inputs(k, inputs, n)) {
+            k->used = ++m->clock;
+            *out = k;
+            return HEED_OK;
+        }
+        if (place->plan && (!k->plan || k->used < place->used))
+            place = k;
+    }
+    TRY(plan_in(m, place, inputs, n, HEED_RESULTS_DIRECT, err));
+    *out = place;
+    return HEED_OK;
 }
 
 heed_status heed_model_run(heed_model *m, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
@@ -272,6 +286,9 @@ heed_status heed_model_run(heed_model *m, const heed_tensor *inputs, int n_input
     for (int i = 0; i < n_inputs && i < INPUTS_MAX; i++)
         types[i] = inputs[i].type;
     TRY(plan_for(m, types, n_inputs, &k, err));
+    if (k->results == HEED_RESULTS_DIRECT &&
+        heed__results_need_copies(k->plan, inputs, n_inputs, outputs, n_outputs))
+        TRY(plan_in(m, k, types, n_inputs, HEED_RESULTS_COPIED, err));
     return heed_session_run(m->session, k->id, inputs, n_inputs, outputs, n_outputs, err);
 }
 

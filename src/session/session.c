@@ -7,10 +7,10 @@
 #include "graph/number.h"
 #include "plan/plan.h"
 #include "session/profile.h"
+#include "session/results.h"
 #include "session/weights.h"
 
 #include <stdatomic.h>
-#include <math.h>
 #include <math.h>
 #include <string.h>
 
@@ -117,6 +117,14 @@ static void *memory_of(const heed_session *s, const bound *b, const operand *o)
     return base ? base + o->offset : NULL;
 }
 
+/* What is given but has no elements may be nowhere. Kernels count from its beginning all the same, and NULL + 0 has no meaning. */
+static void *memory_read(const heed_session *s, const bound *b, const operand *o)
+{
+    void *at = memory_of(s, b, o);
+
+    return at || o->view.type.rank < 0 ? at : s->block;
+}
+
 static void resolve(const heed_session *s, bound *b)
 {
     const heed_plan *p = b->plan;
@@ -127,7 +135,7 @@ static void resolve(const heed_session *s, bound *b)
 
         for (int j = 0; j < t->n_in; j++) {
             v[j] = t->in[j].view;
-            v[j].data = memory_of(s, b, &t->in[j]);
+            v[j].data = memory_read(s, b, &t->in[j]);
         }
         for (int j = 0; j < t->n_out; j++) {
             v[t->n_in + j] = t->out[j].view;
@@ -154,7 +162,7 @@ static void resolve_moving(const heed_session *s, bound *b)
 
         for (int j = 0; j < t->n_in; j++)
             if (moves(p, &t->in[j]))
-                v[j].data = memory_of(s, b, &t->in[j]);
+                v[j].data = memory_read(s, b, &t->in[j]);
         for (int j = 0; p->direct && j < t->n_out; j++)
             if (moves(p, &t->out[j]))
                 v[t->n_in + j].data = memory_of(s, b, &t->out[j]);
@@ -165,12 +173,12 @@ static heed_status make_block(heed_session *s, uint64_t bytes, heed_error *err)
 {
     char *bigger;
 
-    if (bytes <= s->block_bytes)
+    if (bytes <= s->block_bytes && (s->block || s->borrowed))
         return HEED_OK;
     if (s->borrowed)
         return heed__fail(err, HEED_ERR_LIMIT, "the plan needs a block of %llu bytes, the one given has %llu",
                           (unsigned long long)bytes, (unsigned long long)s->block_bytes);
-    bigger = heed__alloc_raw(s->ctx->heap, bytes, 1, 64);
+    bigger = heed__alloc_raw(s->ctx->heap, bytes ? bytes : 1, 1, 64); /* nothing has a place, too */
     if (!bigger)
         return heed__fail_memory(err, bytes);
     heed__release(s->ctx->heap, s->block);
@@ -359,7 +367,7 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
                         .isa = s->ctx->isa,
                         .row = heed__row_ops(s->ctx->isa),
                         .gemm = heed__gemm_ops(s->ctx->isa),
-                        .shared = block_at(s, b->plan, t->shared),
+                        .shared = t->shared == NO_STORAGE ? s->block : block_at(s, b->plan, t->shared), /* so too */
                         .partial_stride = (int64_t)t->partial_stride,
                         .chunks = t->chunks,
                         .threads = heed__pool_threads(s->ctx->pool),
@@ -442,28 +450,52 @@ static bool overlap(const heed_tensor *x, const heed_tensor *y)
     return n > 0 && m > 0 && a < b + m && b < a + n;
 }
 
+/* The result whose memory is missing, or overlaps that of an input or of an earlier result; -1: none. */
+static int not_apart(const heed_plan *p, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
+                     int n_outputs, const char **why)
+{
+    for (int i = 0; i < (int)p->n_outputs; i++) {
+        *why = NULL;
+        if (i >= n_outputs || (!outputs[i].data && heed_type_count(&p->outputs[i].operand.view.type) > 0))
+            return i;
+        for (int j = 0; j < n_inputs && !*why; j++)
+            *why = overlap(&outputs[i], &inputs[j]) ? "an input's" : NULL;
+        for (int j = 0; j < i && !*why; j++)
+            *why = overlap(&outputs[i], &outputs[j]) ? "another's" : NULL;
+        if (*why)
+            return i;
+    }
+    return -1;
+}
+
+bool heed__results_need_copies(const heed_plan *p, const heed_tensor *inputs, int n_inputs,
+                               const heed_tensor *outputs, int n_outputs)
+{
+    const char *why;
+
+    for (int i = 0; i < n_outputs && i < (int)p->n_outputs; i++)
+        if (outputs[i].data && !heed_type_equal(&outputs[i].type, &p->outputs[i].operand.view.type))
+            return false; /* refused by the run */
+    return not_apart(p, inputs, n_inputs, outputs, n_outputs, &why) >= 0;
+}
+
 /* Memory for every result, apart from everything else that the caller gave. */
 static heed_status take_outputs(bound *b, const heed_tensor *inputs, int n_inputs, const heed_tensor *outputs,
                                 int n_outputs, heed_error *err)
 {
-    for (int i = 0; i < (int)b->plan->n_outputs; i++) {
-        const char *name = b->plan->outputs[i].name;
+    const char *why;
+    const int bad = not_apart(b->plan, inputs, n_inputs, outputs, n_outputs, &why);
 
-        if (i >= n_outputs || (!outputs[i].data && heed_type_count(&b->plan->outputs[i].operand.view.type) > 0))
-            return heed__fail(err, HEED_ERR_USAGE,
-                              "session_run: this plan computes results where the caller wants them, but no memory is given "
-                              "for \"%s\"",
-                              name);
-        for (int j = 0; j < n_inputs; j++)
-            if (overlap(&outputs[i], &inputs[j]))
-                return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps an input's",
-                                  name);
-        for (int j = 0; j < i; j++)
-            if (overlap(&outputs[i], &outputs[j]))
-                return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps another's",
-                                  name);
+    if (bad >= 0 && why)
+        return heed__fail(err, HEED_ERR_USAGE, "session_run: the memory of the result \"%s\" overlaps %s",
+                          b->plan->outputs[bad].name, why);
+    if (bad >= 0)
+        return heed__fail(err, HEED_ERR_USAGE,
+                          "session_run: this plan computes results where the caller wants them, but no memory is given "
+                          "for \"%s\"",
+                          b->plan->outputs[bad].name);
+    for (int i = 0; i < (int)b->plan->n_outputs; i++)
         b->outputs[i] = outputs[i].data;
-    }
     return HEED_OK;
 }
 

@@ -1,5 +1,5 @@
 /* Which kernel runs each part of the operator, why each faster one does not, and what it costs: from the graph as it was built,
- * in which a part is one node whether a kernel serves it or it will be opened. */
+ * in which a part is one node whether a kernel serves it or it will be opened; but probes that backward gives are folded. */
 
 #include "tasks/attend.h"
 
@@ -18,9 +18,8 @@ static bool plan_is_part(const op_def *op)
 }
 
 /* Nodes that a result needs: marked from the outputs back. */
-static bool *plan_live(const heed_attend *a)
+static bool *plan_live(const heed_attend *a, const heed_graph *g)
 {
-    const heed_graph *g = a->graph;
     bool *live = heed__alloc(a->ctx->heap, (size_t)g->n_nodes + 1, sizeof *live);
 
     if (!live)
@@ -34,11 +33,23 @@ static bool *plan_live(const heed_attend *a)
     return live;
 }
 
-/* What serves a node, and what does not. */
-static heed_status plan_describe(heed_attend *a, const node *n, heed_attend_part *p, heed_error *err)
+static const char *plan_gives(const node *n)
+{
+    const attention_attrs *a = n->op == &heed__op_attention_grad ? n->attrs : NULL;
+
+    return !a                          ? ""
+           : a->pooled_q && a->received ? "pooled, received"
+           : a->pooled_q                ? "pooled"
+           : a->received                ? "received"
+                                        : "";
+}
+
+/* What serves a node of g, and what does not. */
+static heed_status plan_describe(heed_attend *a, const heed_graph *g, const node *n, heed_attend_part *p,
+                                 heed_error *err)
 {
     view in[OP_IN_MAX], out[OP_OUT_MAX];
-    const op_call c = heed__plan_call(a->ctx, a->graph, n, in, out);
+    const op_call c = heed__plan_call(a->ctx, g, n, in, out);
     const op_kernel *k;
     text passed;
     bool lost;
@@ -48,6 +59,7 @@ static heed_status plan_describe(heed_attend *a, const node *n, heed_attend_part
     *p = (heed_attend_part){ .op = n->op->name,
                              .kernel = k ? k->name : "reference",
                              .passed_over = heed__arena_string(&a->build, passed.data),
+                             .gives = plan_gives(n),
                              .flops = n->op->flops ? n->op->flops(&c) : 0 };
     if (a->opts.kernel == HEED_ATTEND_REFERENCE) {
         p->kernel = "reference";
@@ -60,20 +72,33 @@ static heed_status plan_describe(heed_attend *a, const node *n, heed_attend_part
 
 heed_status heed__attend_parts(heed_attend *a, heed_error *err)
 {
-    bool *live = plan_live(a);
-    heed_status st = live ? HEED_OK : heed__fail_memory(err, a->graph->n_nodes);
+    heed_graph *folded = NULL;
+    const heed_graph *g = a->graph;
+    bool *live = NULL;
+    heed_status st;
 
     a->n_parts = 0;
-    for (uint32_t i = 0; st == HEED_OK && i < a->graph->n_nodes && a->n_parts < ATTEND_PARTS_MOST; i++)
-        if (live[i] && plan_is_part(a->graph->nodes[i].op))
-            st = plan_describe(a, &a->graph->nodes[i], &a->parts[a->n_parts++], err);
+    if (a->opts.kernel != HEED_ATTEND_REFERENCE)
+        STEP(heed__plan_fold(&folded, a->graph, a->ctx, HEED_KERNELS_FAST, err));
+    g = folded ? folded : a->graph;
+    live = plan_live(a, g);
+    if (!live) {
+        st = heed__fail_memory(err, g->n_nodes);
+        goto done;
+    }
+    for (uint32_t i = 0; i < g->n_nodes && a->n_parts < ATTEND_PARTS_MOST; i++)
+        if (live[i] && plan_is_part(g->nodes[i].op))
+            STEP(plan_describe(a, g, &g->nodes[i], &a->parts[a->n_parts++], err));
+    st = HEED_OK;
+done:
     heed__release(a->ctx->heap, live);
+    heed_graph_free(folded);
     return st;
 }
 
 heed_attend_part heed_attend_part_at(const heed_attend *a, int i)
 {
-    return i >= 0 && i < a->n_parts ? a->parts[i] : (heed_attend_part){ "", "", "", 0 };
+    return i >= 0 && i < a->n_parts ? a->parts[i] : (heed_attend_part){ "", "", "", "", 0 };
 }
 
 heed_status heed__attend_streams(const heed_attend *a, heed_error *err)

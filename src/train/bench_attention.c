@@ -5,6 +5,7 @@
  * backward. So a kernel that visits what is masked away shows a low rate. */
 
 #include "base/error.h"
+#include "ops/ops.h"
 #include "train/bench.h"
 #include <heed/nn.h>
 
@@ -15,13 +16,15 @@
 #define WINDOW 256
 #define GLOBALS 4
 #define BLOCK 64
+#define STEP_HIDDEN 4 /* widths of the feed-forward part of a training step */
 #define STRIDE 16 /* with a window: 16 neighbours, then each 16th key */
 
 typedef enum kind_flags {
     KIND_LAYER = 1,   /* heed_multihead_attention around it, width heads * columns */
     KIND_SECOND = 2,  /* wants probes that take a second pass */
     KIND_LEARNED = 4, /* the bias has a gradient: both ways only */
-    KIND_LINEAR = 8   /* no pairs: two products of [D,Dv] a token */
+    KIND_LINEAR = 8,  /* no pairs: two products of [D,Dv] a token */
+    KIND_STEP = 16    /* a training step of a Transformer layer of that width, both ways only */
 } kind_flags;
 
 typedef struct attention_kind {
@@ -188,12 +191,12 @@ static void set_top_512(heed_builder *b, heed_attention_spec *spec, const int64_
 /* What one pass over the rows gives. */
 static void set_row_probes(heed_builder *b, heed_attention_spec *spec, const int64_t *size)
 {
-    static const int64_t rows[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+    static const int64_t listed[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
 
     (void)b, (void)size;
     spec->probe.entropy = spec->probe.distance = true;
     spec->probe.topk = 8;
-    spec->probe.rows = (heed_attention_list){ rows, 16 };
+    spec->probe.rows = (heed_attention_list){ listed, 16 };
 }
 
 /* What takes a second pass. */
@@ -222,6 +225,8 @@ static const attention_kind kinds[] = {
     { "top 512", set_top_512, NULL, 0 },
     { "layer", NULL, NULL, KIND_LAYER },
     { "layer, mean weights", set_mean, NULL, KIND_LAYER | KIND_SECOND },
+    { "training step", NULL, NULL, KIND_STEP },
+    { "training step, key probes", set_key_probes, NULL, KIND_STEP | KIND_SECOND },
 };
 static const int64_t tokens_of_kinds[] = { 128, 512, 1024, 2048, 4096 };
 
@@ -250,6 +255,7 @@ static attention_row attention_row_at(int i)
         r.both = i % 2;
         r.size[2] = tokens_of_kinds[i / 2 % COUNT(tokens_of_kinds)];
         r.kind = &kinds[i / 2 / COUNT(tokens_of_kinds)];
+        r.size[0] = r.kind->flags & KIND_STEP ? 1 : r.size[0];
         return r;
     }
     i -= KIND_ROWS;
@@ -263,10 +269,10 @@ static attention_row attention_row_at(int i)
     return r;
 }
 
-/* A learned bias is nothing of its own forward. */
+/* A learned bias is nothing of its own forward, nor is a step. */
 static bool attention_row_exists(const attention_row *r)
 {
-    return r->both || !(r->kind->flags & KIND_LEARNED);
+    return r->both || !(r->kind->flags & (KIND_LEARNED | KIND_STEP));
 }
 
 static void attention_name(char to[BENCH_NAME], const attention_row *r)
@@ -340,6 +346,51 @@ static void build_layer(heed_builder *b, const attention_row *r, heed_attention_
         heed_output(b, d_names[i], d[i]);
 }
 
+/* One step of AdamW of parameter number n. */
+static void step_parameter(heed_builder *b, int n, heed_value p, heed_value dp)
+{
+    const adam_hyper h = { 0.9, 0.999, 1e-8, 0.01, .decoupled = true };
+    const heed_value one = heed_scalar(b, HEED_F32, 1);
+    heed_value m[2], now[3];
+    char name[32];
+
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(name, sizeof name, "moment%d.%d", i, n);
+        m[i] = now[i] = heed_state(b, name, heed_value_type(b, p), NULL);
+    }
+    now[2] = heed__adam(b, &h, p, dp, &now[0], &now[1], NULL, heed_scalar(b, HEED_F32, 1e-4), one, one);
+    heed_assign(b, m[0], now[0]);
+    heed_assign(b, m[1], now[1]);
+    heed_assign(b, p, now[2]);
+}
+
+/* torch.nn.TransformerEncoderLayer, norm first, without dropout: forward, gradients of all parameters, AdamW. */
+static void build_step(heed_builder *b, const attention_row *r, heed_attention_spec *spec)
+{
+    enum { PARAMETERS_MOST = 16 };
+    const int64_t *s = r->size, width = s[1] * s[3];
+    heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, s[0], s[2], width)),
+               target = heed_input(b, "target", heed_value_type(b, x)), p[PARAMETERS_MOST],
+               dp[PARAMETERS_MOST], away, loss;
+    int n;
+
+    if (r->kind->set)
+        r->kind->set(b, spec, s);
+    away = heed_encoder_layer(b, "layer", x, s[1],
+                              &(heed_encoder_layer_opts){ .feedforward = STEP_HIDDEN * width,
+                                                          .dropout = HEED_SET(0),
+                                                          .activation = HEED_GELU,
+                                                          .norm = HEED_PRE_NORM,
+                                                          .spec = *spec });
+    away = heed_sub(b, away, target);
+    loss = heed_mean(b, heed_mul(b, away, away), 7, HEED_DROP_AXES);
+    heed_output(b, "loss", loss);
+    n = heed_params(b, p, PARAMETERS_MOST);
+    heed_grad(b, loss, p, n, dp);
+    for (int i = 0; i < n; i++)
+        step_parameter(b, i, p[i], dp[i]);
+}
+
 static void attention_build(heed_builder *b, const void *what)
 {
     const attention_row *r = what;
@@ -347,6 +398,8 @@ static void attention_build(heed_builder *b, const void *what)
 
     if (r->kind->flags & KIND_LAYER)
         build_layer(b, r, &spec);
+    else if (r->kind->flags & KIND_STEP)
+        build_step(b, r, &spec);
     else
         build_core(b, r, &spec);
 }
@@ -362,9 +415,10 @@ static const char *attention_kernel(const heed_plan *plan, const attention_row *
 
         if (strcmp(s.op, forward) == 0)
             kernel = s.kernel;
-        else if (strcmp(s.op, "attention_grad") == 0 || strcmp(s.op, "linear_attention_grad") == 0)
+        else if (strcmp(s.op, "attention_grad") == 0 || strcmp(s.op, "linear_attention_grad") == 0) {
             back = true;
-        else if (strcmp(s.op, "attention_probe") == 0)
+            probed |= strcmp(s.kernel, "tiles") == 0; /* which gives them on its way */
+        } else if (strcmp(s.op, "attention_probe") == 0)
             probed = true;
     }
     return !kernel            ? "composed"
@@ -389,9 +443,9 @@ static double attention_flops(const attention_row *r)
     const double pairs = r->kind->flags & KIND_LINEAR ? t * d : attention_kept(r);
     double flops = 4 * heads * pairs * d * (r->both ? 3.5 : 1);
 
-    if (r->kind->flags & KIND_LAYER)
-        flops += 8 * (double)r->size[0] * t * (double)(r->size[1] * r->size[3]) *
-                 (double)(r->size[1] * r->size[3]) * (r->both ? 3 : 1);
+    if (r->kind->flags & (KIND_LAYER | KIND_STEP))
+        flops += (r->kind->flags & KIND_STEP ? 8 + 4 * STEP_HIDDEN : 8) * (double)r->size[0] * t *
+                 (double)(r->size[1] * r->size[3]) * (double)(r->size[1] * r->size[3]) * (r->both ? 3 : 1);
     return flops;
 }
 
@@ -413,11 +467,15 @@ static void attention_fill(bench_graph *g, const attention_row *r)
 static heed_status attention_prepare(bench_graph *g, heed_context *ctx, const attention_row *r,
                                      bench_depth depth, heed_bench_row *row, heed_error *err)
 {
-    static const char *const mean[] = { "layer.mean", NULL };
-    const bool tapped = (r->kind->flags & KIND_LAYER) && (r->kind->flags & KIND_SECOND);
+    static const char *const mean[] = { "layer.mean", NULL },
+                      *const of_keys[] = { "layer.self_attn.received", "layer.self_attn.pooled", NULL };
+    const char *const *taps = !(r->kind->flags & KIND_SECOND) ? NULL
+                              : r->kind->flags & KIND_LAYER   ? mean
+                              : r->kind->flags & KIND_STEP    ? of_keys
+                                                              : NULL;
 
-    TRY(heed__bench_prepare(g, ctx, attention_build, r, &(heed_plan_opts){ .taps = tapped ? mean : NULL, .results = HEED_RESULTS_DIRECT },
-                            depth, err));
+    TRY(heed__bench_prepare(g, ctx, attention_build, r,
+                            &(heed_plan_opts){ .taps = taps, .results = HEED_RESULTS_DIRECT }, depth, err));
     attention_fill(g, r);
     row->kernel = attention_kernel(g->plan, r);
     row->block_bytes = heed_plan_describe(g->plan).block_bytes;

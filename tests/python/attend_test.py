@@ -175,6 +175,40 @@ def what_is_not_known_or_not_meant_is_refused_with_a_sentence():
 
 
 @test
+def numbers_that_do_not_fit_are_refused_and_not_cut():
+    q = random(4, 6, 8)
+    with refused(heed.SpecError, "offset", "64 bits"):
+        heed.attend(q, q, q, causal=True, offset=1 << 70)            # cut to 64 bits it would be 0
+    with refused(heed.SpecError, "probe.rows", "64 bits"):
+        heed.attend(q, q, q, probe={"rows": [1 << 64]})
+    for scale in (1e-300, 1e300):
+        with refused(heed.SpecError, "score.scale", "f32"):
+            heed.attend(q, q, q, scale=scale)
+    with refused(heed.DtypeError, "mask is int64", "bias"):
+        heed.attend(q, q, q, mask=np.ones((6, 6), np.int64))
+    with refused(heed.DtypeError, "complex64"):
+        heed.attend(q * 1j, q, q)
+    assert heed.attend(q, q, q, sink=[0, 1, 0, 1]).out.tobytes() == \
+        heed.attend(q, q, q, sink=[0.0, 1.0, 0.0, 1.0]).out.tobytes()
+
+
+@test
+def a_spec_that_says_two_things_is_refused():
+    q = random(4, 6, 8)
+    with refused(heed.SpecError, "softcap", "2.0", "3.0", "give one"):
+        heed.attend(q, q, q, {"softcap": 2.0}, softcap=3.0)
+    with refused(heed.SpecError, "mask.causal"):
+        heed.attend(q, q, q, {"mask": {"causal": True}}, causal=False)
+    heed.attend(q, q, q, {"mask": {"causal": True}}, causal=True)
+    with refused(heed.SpecError, "score={", "normaliser={"):
+        heed.attend(q, q, q, kind="cosine")
+    with refused(heed.SpecError, "a spec is an object"):
+        heed.attend(q, q, q, '{"softcap": 3}')
+    with refused(heed.ShapeError, "(6, 8), (4, 6, 8), (4, 6, 8)"):
+        heed.attend(q[0], q, q)
+
+
+@test
 def nothing_to_attend_to_gives_zeros():
     r = heed.attend(random(1, 2, 3, 4), random(1, 2, 0, 4), random(1, 2, 0, 4))
     assert not r.out.any() and np.isneginf(r.lse).all()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import heed
 import heed.torch as ht
+from heed._library import lib
 from sentences import refused, run, test
 
 sdpa = F.scaled_dot_product_attention
@@ -146,6 +147,35 @@ def a_gradient_is_made_only_where_it_is_wanted():
 
 
 @test
+def backward_takes_what_forward_stored_and_has_the_bytes_of_one_graph():
+    torch.manual_seed(0)
+    for more, computes in [({}, 0), ({"causal": True, "window": [40, 0], "sink": torch.zeros(4)}, 0),
+                           ({"normaliser": "sparsemax"}, 0), ({"gate": torch.zeros(2, 4, 90, 8)}, 1)]:
+        context = heed.Context(threads=2)
+        q, k, v, dout = random(2, 4, 90, 8), random(2, 2, 70, 8), random(2, 2, 70, 8), torch.randn(2, 4, 90, 8)
+        ht.attention(q, k, v, context=context, **more).backward(dout)
+        arrays = {n: x.numpy() if isinstance(x, torch.Tensor) else x for n, x in more.items()}
+        one = heed.attend(*(x.detach().numpy() for x in (q, k, v)), dout=dout.numpy(), context=context, **arrays)
+        for x, name in ((q, "q"), (k, "k"), (v, "v")):
+            assert x.grad.numpy().tobytes() == one.grad[name].tobytes(), (more, name)
+        ours = [p for key, p in context.plans.plans.items() if key[1][0] == "gradient" and len(key[1]) == 4]
+        assert len(ours) == 1
+        plan = ours[0].handle.pointer
+        ops = [lib.heed_plan_step_at(plan, i).op for i in range(lib.heed_plan_steps(plan))]
+        assert (ops.count(b"attention"), ops.count(b"attention_grad")) == (computes, 1), (more, ops)
+
+
+@test
+def without_a_gradient_nothing_is_kept():
+    context = heed.Context(threads=1)
+    q = random(1, 1, 5, 4)
+    with torch.no_grad():
+        ht.attention(q, q, q, context=context)
+    plan, = context.plans.plans.values()
+    assert plan.outputs == ["out", "lse"]
+
+
+@test
 def threads_of_pytorch_may_call_at_once():
     torch.manual_seed(0)
     q, want, bad = random(1, 2, 50, 8), None, []
@@ -168,9 +198,30 @@ def what_cannot_be_served_is_refused():
         ht.attention(q, q, q, casual=True)
     with refused(heed.DeviceError, "meta", ".cpu()"):
         ht.attention(torch.empty(1, 1, 3, 4, device="meta"), q, q)
-    with refused(RuntimeError):                          # a second derivative
-        g, = torch.autograd.grad(ht.attention(q, q, q).sum(), q, create_graph=True)
-        g.sum().backward()
+    with refused(heed.DtypeError, "mask is torch.uint8", "true where a key is kept"):
+        ht.attention(q, q, q, mask=torch.ones(3, 3, dtype=torch.uint8))
+    with refused(heed.DtypeError, "q is torch.complex64"):
+        ht.attention(q.to(torch.complex64), q, q)
+    with refused(heed.DtypeError, "to_dense"):
+        ht.attention(q.detach().to_sparse(), q, q)
+
+
+@test
+def a_second_derivative_is_refused_and_not_left_out():
+    q = random(1, 1, 3, 4)
+    g, = torch.autograd.grad(ht.attention(q, q, q).sum(), q, create_graph=True)
+    assert g.requires_grad                               # a penalty on it must not come out as nothing
+    plain, = torch.autograd.grad(ht.attention(q, q, q).sum(), q)
+    assert torch.equal(g, plain)
+    with refused(heed.MissingError, "no second derivative"):
+        (q.sum() + g.square().sum()).backward()
+
+
+@test
+def lists_and_arrays_are_tensors_and_whole_numbers_are_numbers():
+    q = random(1, 2, 3, 4, grad=False)
+    close(ht.attention(q.numpy(), q.tolist(), q), ht.attention(q, q, q))
+    close(ht.attention(q, q, q, sink=[0, 1]), ht.attention(q, q, q, sink=torch.tensor([0.0, 1.0])))
 
 
 @test
@@ -205,6 +256,23 @@ def multihead_attention_of_torch_nn_gives_the_same_on_heed():
     want = m(x, x, x)
     ht.convert(m)
     close(m(x, x, x)[0], want[0])
+
+
+@test
+def multihead_attention_refuses_what_pytorch_refuses():
+    m, x = nn.MultiheadAttention(8, 2, batch_first=True).double(), torch.randn(2, 4, 8, dtype=torch.float64)
+    assert m(x, x, x)[1].dtype == torch.float64
+    ht.convert(m)
+    assert m(x, x, x)[1].dtype == torch.float64
+    m.float()
+    x = x.float()
+    for name in ("attn_mask", "key_padding_mask"):       # ones in it would keep what they ought to forbid
+        mask = torch.ones(*((4, 4) if name == "attn_mask" else (2, 4)), dtype=torch.uint8)
+        with refused(heed.DtypeError, name, "torch.uint8"):
+            m(x, x, x, **{name: mask})
+    for weights in (True, False):
+        with refused(heed.UsageError, "is_causal", "attn_mask"):
+            m(x, x, x, is_causal=True, need_weights=weights)
 
 
 @test
@@ -332,6 +400,13 @@ def llama(attn_implementation, **more):
     return LlamaForCausalLM(c)
 
 
+def gpt2(attn_implementation, **more):
+    import transformers
+    return transformers.GPT2LMHeadModel._from_config(transformers.GPT2Config(
+        vocab_size=64, n_embd=32, n_layer=3, n_head=4, n_positions=32, bos_token_id=1, eos_token_id=2, **more),
+        attn_implementation=attn_implementation)
+
+
 def mistral(attn_implementation, **more):
     from transformers import MistralConfig, MistralForCausalLM
     c = MistralConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
@@ -388,7 +463,7 @@ def output_attentions_is_served_without_eager_attention():
     if not transformers_is_there():
         return
     ids = torch.randint(3, 60, (2, 9))
-    for make in (bert, llama):
+    for make in (bert, llama, gpt2):
         outs = [m.eval()(input_ids=ids, output_attentions=True) for m in pair(make)]
         assert len(outs[1].attentions) == 3
         for x, y in zip(outs[0].attentions, outs[1].attentions):

@@ -1,16 +1,21 @@
 /* Softmax attention of one key head, backward; compiled once per instruction level.
  *
- *   S, P and dP = dO V^T again, P from lse;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
+ *   S, P and dP = dO V^T again, P from lse and what its rounding left;  dV += P^T dO,  dK += dS^T Q,  dQ += dS K
  *
  * in blocks of 64 queries by 64 keys; terms that are added to the scores get sums of dS along rows, columns or diagonals. Q is
- * multiplied by the scale when it is packed: S then needs none, dK neither. */
+ * multiplied by the scale when it is packed: S then needs none, dK neither.
+ *
+ * received and pooled are sums of P, which is here anyway. Their chains are those of attention_probe.c. */
 
 #include "cpu/level/attention_level.h"
 #include "cpu/level/attention_terms.h"
 
-/* A tile of keys: on end, in rows, and the sums of its rows; rows of k_width and v_width floats. */
+/* A tile of keys: on end, in rows, and the sums of its rows; rows of k_width and v_width floats. And sums of each key's weights:
+ * of the queries of ATTENTION_ROWS, and of those of a block of pooled, which ends before query *until (0: none has begun). */
 typedef struct backward_keys {
     float *k_tile, *v_tile, *k, *dk, *dv;
+    float *received, *pooled;
+    int64_t *until;
     int64_t first, keys;
 } backward_keys;
 
@@ -41,6 +46,8 @@ static int64_t backward_areas(backward_block *b, int64_t dk, int64_t dv, void *c
             tile->v_tile = tile->k_tile + dk * PANEL;
             tile->dk = (float *)scratch[2] + t * sums;
             tile->dv = tile->dk + k_width * PANEL;
+            tile->received = (float *)scratch[2] + TOGETHER * sums + t * 2 * PANEL;
+            tile->pooled = tile->received + PANEL;
         }
         b->q = scratch[1];
         b->dout = b->q + (narrow ? PANEL / 2 : q);
@@ -49,7 +56,7 @@ static int64_t backward_areas(backward_block *b, int64_t dk, int64_t dv, void *c
         b->dq = b->ds + TILE_FLOATS;
     }
     return kernel_max(kernel_max(TOGETHER * keys, narrow ? q : q + dout),
-                      kernel_max(TOGETHER * sums, 2 * TILE_FLOATS + k_width * PANEL));
+                      kernel_max(TOGETHER * (sums + 2 * PANEL), 2 * TILE_FLOATS + k_width * PANEL));
 }
 
 size_t LEVEL_NAME(attention_backward_bytes)(int64_t dk, int64_t dv)
@@ -106,8 +113,9 @@ void LEVEL_NAME(attention_deltas)(const attention_head *h, const attention_upstr
     for (int64_t i = begin; u->dsink_rows && i < end; i++) {
         const bool empty = i >= last || u->lse[i] == MINUS_INF;
 
-        u->dsink_rows[i] =
-            empty ? 0 : vf_exp(vsplat(h->sink - u->lse[i]))[0] * ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
+        const float down = h->sink - u->lse[i] - (u->lse_rest ? u->lse_rest[i] : 0);
+
+        u->dsink_rows[i] = empty ? 0 : vf_exp(vsplat(down))[0] * ((u->dlse ? u->dlse[i] : 0) - u->delta[i]);
     }
 }
 
@@ -158,26 +166,33 @@ static int64_t cells_alike(const int64_t *from, const int64_t *to, int64_t at)
 
 /* ---- one block ---- */
 
-/* What one row of weights has: drops, masked and shaped are constants where this is called, and its loops are made for each. */
+/* What one row of weights has: what `way` says is constant where this is called, and its loops are made for each. */
 typedef struct backward_row {
-    float *p, *ds; /* logits and dP, to become dropped weights and dS */
-    vf lse, delta, dlse;
+    float *p, *ds;            /* logits and dP, to become dropped weights and dS */
+    float *received, *pooled; /* to which weights are added; NULL: not wanted */
+    vf lse, rest, delta, dlse;
     vf heat;                        /* sum of dz z */
     uint32_t words[PANEL + 2 * VL]; /* of dropout */
     uint64_t word;                  /* kept keys */
 } backward_row;
 
-VEC_INLINE void backward_vector(const attention_head *h, backward_row *x, int64_t v, const bool drops,
-                                const bool masked, const bool shaped)
+enum { DROPS = 1, SHAPED = 2, SHOWN = 4, MASKED = 8 };
+
+VEC_INLINE void backward_vector(const attention_head *h, backward_row *x, int64_t v, const int way)
 {
+    const bool drops = way & DROPS, shaped = way & SHAPED, masked = way & MASKED;
     const vf z = vload(x->p + v * VL), dp = vload(x->ds + v * VL);
     const vi lanes = masked ? word_lanes(x->word, v) : (vi){ 0 };
-    const vf down_from = z - x->lse;
+    const vf down_from = z - x->lse - x->rest;
     const vf e = exp_down(masked ? vselect(lanes, down_from, vsplat(MINUS_INF)) : down_from);
     const vf down = drops ? dropped(dp, x->words + v * VL, h->threshold, h->kept) : dp;
     vf ds = e * (down - x->delta + x->dlse);
 
     vstore(x->p + v * VL, drops ? dropped(e, x->words + v * VL, h->threshold, h->kept) : e);
+    if (way & SHOWN && x->received)
+        vstore(x->received + v * VL, vload(x->received + v * VL) + e);
+    if (way & SHOWN && x->pooled)
+        vstore(x->pooled + v * VL, vload(x->pooled + v * VL) + e);
     if (shaped) {
         const vf heat = ds * z, capped = h->softcap > 0 ? z * vsplat(h->temperature / h->softcap) : (vf){ 0 };
 
@@ -189,29 +204,33 @@ VEC_INLINE void backward_vector(const attention_head *h, backward_row *x, int64_
 
 /* Row i: logits to weights (dropped), dP to dS, both zero where not kept, in vectors [begin, end). */
 VEC_INLINE void backward_vectors(const attention_head *h, backward_row *x, int64_t begin, int64_t end,
-                                 const bool drops, const bool shaped)
+                                 const int way)
 {
     for (int64_t v = begin; v < end; v++) {
         if (word_whole(x->word, v))
-            backward_vector(h, x, v, drops, false, shaped);
+            backward_vector(h, x, v, way);
         else
-            backward_vector(h, x, v, drops, true, shaped);
+            backward_vector(h, x, v, way | MASKED);
     }
 }
 
+#define WAY(way)                                                                                             \
+    static void backward_vectors_##way(const attention_head *h, backward_row *x, int64_t begin, int64_t end) \
+    {                                                                                                        \
+        backward_vectors(h, x, begin, end, way);                                                             \
+    }
+#define WAYS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+WAYS(WAY)
+#define WAY_NAME(way) backward_vectors_##way,
+static void (*const backward_ways[])(const attention_head *h, backward_row *x, int64_t begin,
+                                     int64_t end) = { WAYS(WAY_NAME) };
+
 static void backward_weights(const attention_head *h, backward_row *x, int64_t i, int64_t first,
-                             int64_t begin, int64_t end, bool shaped)
+                             int64_t begin, int64_t end, int way)
 {
     if (h->drops)
         dropout_words(x->words + begin * VL, h, i, first + begin * VL, end - begin);
-    if (shaped && h->drops)
-        backward_vectors(h, x, begin, end, true, true);
-    else if (shaped)
-        backward_vectors(h, x, begin, end, false, true);
-    else if (h->drops)
-        backward_vectors(h, x, begin, end, true, false);
-    else
-        backward_vectors(h, x, begin, end, false, false);
+    backward_ways[way](h, x, begin, end);
 }
 
 /* Zeros in p and ds where a column of cells has kept keys above and below, but the row of cells has none. */
@@ -227,45 +246,7 @@ static void backward_holes(const backward_block *b, const backward_cells *x, int
             }
 }
 
-/* p and ds of queries [i, i + n) and the tile. */
-static void backward_scores(const attention_head *h, const attention_upstream *u, const backward_block *b,
-                            const backward_keys *tile, const backward_cells *x, int64_t i, int64_t n,
-                            const uint64_t *words)
-{
-    const bool terms = has_terms(h), shaped = h->softcap > 0 || h->temperature != 1 || u->dtemperature_rows;
-    backward_row y;
-
-    for (int64_t r = 0, next; r * CELL < n; r = next) {
-        const int64_t at = r * CELL, from = x->from[r] * CELL,
-                      width = whole_vectors(kernel_min(tile->keys, x->to[r] * CELL)) - from;
-
-        next = cells_alike(x->from, x->to, r);
-        if (width <= 0)
-            continue;
-        const int64_t end = kernel_min(n, next * CELL);
-        product_scores(b->p + at * PANEL + from, b->q + at * PANEL, PANEL, tile->k_tile + from, end - at,
-                       width, h->dk);
-        product_scores(b->ds + at * PANEL + from, b->dout + at * PANEL, PANEL, tile->v_tile + from, end - at,
-                       width, h->dv);
-        if (terms)
-            add_all_terms(h, b->p + at * PANEL + from, i + at, end - at, tile->first + from,
-                          tile->keys - from, width / VL);
-        for (int64_t row = at; row < end; row++) {
-            y.p = b->p + row * PANEL;
-            y.ds = b->ds + row * PANEL;
-            y.word = words ? words[row] : whole_word(tile->keys);
-            y.lse = vsplat(u->lse[i + row]);
-            y.delta = vsplat(u->delta[i + row]);
-            y.dlse = vsplat(u->dlse ? u->dlse[i + row] : 0);
-            y.heat = (vf){ 0 };
-            backward_weights(h, &y, i + row, tile->first, from / VL, (from + width) / VL, shaped);
-            if (u->dtemperature_rows)
-                u->dtemperature_rows[i + row] -= vsum_lanes(y.heat) / h->temperature;
-        }
-    }
-}
-
-/* ---- what terms get ---- */
+/* ---- probes ---- */
 
 /* to[j] += from[j], j < n. */
 static void add_row(float *to, const float *from, int64_t n)
@@ -277,6 +258,129 @@ static void add_row(float *to, const float *from, int64_t n)
     if (j < n)
         vstore_part(to + j, vload_part(to + j, n - j) + vload(from + j), n - j);
 }
+
+/* The tile's block of pooled is complete: sums over the keys of each cell go on where the tile before has left them. */
+static void backward_pool(const attention_upstream *u, const backward_keys *tile, int64_t tk)
+{
+    const int64_t c = u->pooled_k, block = (*tile->until - 1) / u->pooled_q;
+    float *const cells = u->pooled + block * kernel_ceil(tk, c);
+
+    for (int64_t j = 0; j < tile->keys;) {
+        const int64_t cell = (tile->first + j) / c,
+                      end = kernel_min(tile->keys, (cell + 1) * c - tile->first);
+        float sum = cells[cell];
+
+        for (; j < end; j++)
+            sum += tile->pooled[j];
+        cells[cell] = sum;
+    }
+    memset(tile->pooled, 0, PANEL * sizeof(float));
+    *tile->until = 0;
+}
+
+/* Query i begins another block of pooled. Tiles in front of this one that are in the same block go first: they meet no further
+ * query of it. */
+static void backward_turn(const attention_upstream *u, const backward_block *b, const backward_keys *tile,
+                          int64_t i, int64_t tk)
+{
+    const int64_t until = *tile->until;
+
+    for (const backward_keys *t = b->tile; until && t <= tile; t++)
+        if (*t->until == until)
+            backward_pool(u, t, tk);
+    *tile->until = (i / u->pooled_q + 1) * u->pooled_q;
+}
+
+/* After some queries of a head: received gets the sums of each ATTENTION_ROWS, at the end all gets what is left. */
+static void backward_probes(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                            int64_t tiles, int64_t queries, bool end)
+{
+    for (const backward_keys *t = b->tile; t < b->tile + tiles; t++) {
+        if (u->received && (end || queries % ATTENTION_ROWS == 0)) {
+            add_row(u->received + t->first, t->received, t->keys);
+            memset(t->received, 0, PANEL * sizeof(float));
+        }
+        if (u->pooled && end && *t->until)
+            backward_pool(u, t, h->mask.tk);
+    }
+}
+
+/* Zeros where queries of the keys of a part will be summed, and then means in place of the sums of pooled. */
+static void backward_probes_begin(const attention_head *h, const attention_upstream *u,
+                                  const attention_part *part)
+{
+    const int64_t c = u->pooled_k, n_rows = u->pooled ? kernel_ceil(h->mask.tq, u->pooled_q) : 0;
+
+    if (u->received)
+        memset(u->received + part->key, 0, (size_t)(part->key_end - part->key) * sizeof(float));
+    for (int64_t r = 0; r < n_rows; r++)
+        memset(u->pooled + r * kernel_ceil(h->mask.tk, c) + part->key / c, 0,
+               (size_t)(kernel_ceil(part->key_end, c) - part->key / c) * sizeof(float));
+}
+
+static void backward_probes_end(const attention_head *h, const attention_upstream *u,
+                                const attention_part *part)
+{
+    const int64_t a = u->pooled_q, c = u->pooled_k, tq = h->mask.tq, tk = h->mask.tk;
+
+    for (int64_t i = 0; u->pooled && i < tq; i += a)
+        for (int64_t j = part->key; j < part->key_end; j += c)
+            u->pooled[i / a * kernel_ceil(tk, c) + j / c] /=
+                (float)(kernel_min(i + a, tq) - i) * (float)(kernel_min(j + c, tk) - j);
+}
+
+/* ---- one block, on ---- */
+
+/* Where dS of query i and key j goes if it goes row by row. */
+static const float *dbias_ahead(const attention_upstream *u, int64_t i, int64_t j)
+{
+    return u->dbias && u->dbias_key ? u->dbias + i * u->dbias_row + j : NULL;
+}
+
+/* p and ds of queries [i, i + n) and the tile. */
+static void backward_scores(const attention_head *h, const attention_upstream *u, const backward_block *b,
+                            const backward_keys *tile, const backward_cells *x, int64_t i, int64_t n,
+                            const uint64_t *words)
+{
+    const bool terms = has_terms(h), shaped = h->softcap > 0 || h->temperature != 1 || u->dtemperature_rows;
+    const int way = (h->drops ? DROPS : 0) | (shaped ? SHAPED : 0) | (u->received || u->pooled ? SHOWN : 0);
+    backward_row y = { .received = u->received ? tile->received : NULL,
+                       .pooled = u->pooled ? tile->pooled : NULL };
+
+    for (int64_t r = 0, next; r * CELL < n; r = next) {
+        const int64_t at = r * CELL, from = x->from[r] * CELL,
+                      width = whole_vectors(kernel_min(tile->keys, x->to[r] * CELL)) - from;
+
+        next = cells_alike(x->from, x->to, r);
+        if (width <= 0)
+            continue;
+        const int64_t end = kernel_min(n, next * CELL);
+        product_scores_ahead(b->p + at * PANEL + from, b->q + at * PANEL, PANEL, tile->k_tile + from, end - at,
+                             width, h->dk, bias_ahead(h, i + at, tile->first + from), h->bias_row);
+        product_scores_ahead(b->ds + at * PANEL + from, b->dout + at * PANEL, PANEL, tile->v_tile + from, end - at,
+                             width, h->dv, dbias_ahead(u, i + at, tile->first + from), u->dbias_row);
+        if (terms)
+            add_all_terms(h, b->p + at * PANEL + from, i + at, end - at, tile->first + from,
+                          tile->keys - from, width / VL);
+        for (int64_t row = at; row < end; row++) {
+            y.p = b->p + row * PANEL;
+            y.ds = b->ds + row * PANEL;
+            y.word = words ? words[row] : whole_word(tile->keys);
+            y.lse = vsplat(u->lse[i + row]);
+            y.rest = vsplat(u->lse_rest ? u->lse_rest[i + row] : 0);
+            y.delta = vsplat(u->delta[i + row]);
+            y.dlse = vsplat(u->dlse ? u->dlse[i + row] : 0);
+            y.heat = (vf){ 0 };
+            if (u->pooled && i + row >= *tile->until)
+                backward_turn(u, b, tile, i + row, h->mask.tk);
+            backward_weights(h, &y, i + row, tile->first, from / VL, (from + width) / VL, way);
+            if (u->dtemperature_rows)
+                u->dtemperature_rows[i + row] -= vsum_lanes(y.heat) / h->temperature;
+        }
+    }
+}
+
+/* ---- what terms get ---- */
 
 static float row_sum(const float *x, int64_t width)
 {
@@ -449,10 +553,13 @@ static void backward_sweep(const attention_head *heads, const attention_upstream
                   end = kernel_min(last, first + tiles * PANEL),
                   ahead = kernel_min(last, end + TOGETHER * PANEL);
     bool packed[TOGETHER] = { false };
+    int64_t until[TOGETHER] = { 0 };
 
     for (int64_t t = 0; t < tiles; t++) {
         backward_keys *tile = &b->tile[t];
 
+        memset(tile->received, 0, 2 * PANEL * sizeof(float));
+        tile->until = &until[t];
         tile->first = first + t * PANEL;
         tile->keys = kernel_min(PANEL, h->mask.length - tile->first);
         if (dk)
@@ -474,6 +581,7 @@ static void backward_sweep(const attention_head *heads, const attention_upstream
             if (first == part->key)
                 backward_fetch(x->q, x->q_step, i + PANEL, kernel_min(stop, i + 2 * PANEL), x->dk);
             backward_tiles(x, &upstream[g], b, tiles, packed, i, kernel_min(stop, i + PANEL), dk, dv);
+            backward_probes(x, &upstream[g], b, tiles, i + PANEL, i + PANEL >= stop);
         }
     }
     for (int64_t t = 0; t < tiles; t++) {
@@ -504,10 +612,14 @@ void LEVEL_NAME(attention_backward)(const attention_head *heads, const attention
     backward_block b;
 
     (void)backward_areas(&b, h->dk, h->dv, scratch);
-    for (int64_t g = 0; g < group; g++)
+    for (int64_t g = 0; g < group; g++) {
         backward_zero(upstream[g].dq, part->query, part->query_end, h->dk);
+        backward_probes_begin(&heads[g], &upstream[g], part);
+    }
     backward_zero(dk, kernel_max(part->key, length), part->key_end, h->dk);
     backward_zero(dv, kernel_max(part->key, length), part->key_end, h->dv);
     for (int64_t first = part->key; first < last; first += TOGETHER * PANEL)
         backward_sweep(heads, upstream, group, part, dk, dv, &b, first, last);
+    for (int64_t g = 0; g < group; g++)
+        backward_probes_end(&heads[g], &upstream[g], part);
 }

@@ -25,8 +25,8 @@ typedef struct forward_block {
     int64_t width;
     bool terms, tracks, reports, drops;
     float *report[ATTENTION_ROWS];     /* where the scores of a row are stored for its weights, or NULL */
-    int64_t collected[ATTENTION_ROWS]; /* scores of a row that may be among its largest: above its bound */
-    float bound[ATTENTION_ROWS];
+    int64_t collected[ATTENTION_ROWS]; /* scores of a row that may be among its many largest: above its bound */
+    float bound[ATTENTION_ROWS + VL];
 } forward_block;
 
 /* Some queries of the block against a tile, or what they keep of it in whole vectors. */
@@ -44,8 +44,8 @@ static void forward_scores(const attention_head *h, const forward_block *b, cons
 {
     const uint64_t all = whole_word(t->keys);
 
-    product_scores(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k + t->skip, t->n, t->vectors * VL,
-                   h->dk);
+    product_scores_ahead(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k + t->skip, t->n, t->vectors * VL, h->dk,
+                         bias_ahead(h, t->i, t->first), h->bias_row);
     if (b->terms)
         add_all_terms(h, b->s, t->i, t->n, t->first, t->keys, t->vectors);
     for (int64_t r = 0; r < t->n; r++) {
@@ -70,20 +70,22 @@ static void forward_scores(const attention_head *h, const forward_block *b, cons
 static void forward_maxima(const forward_block *b, const forward_part *t, const float *most, float *change,
                            float *moved)
 {
-    float m[GROUP + VL], shift[GROUP + VL];
-
-    memcpy(m, b->m + t->at, (size_t)t->n * sizeof *m);
     for (int64_t r = 0; r < t->n; r += VL) {
-        const vf before = vload(m + r), now = larger(vload(most + r), before);
+        float *const m = b->m + t->at + r, *const shift = b->shift + t->at + r;
+        const int64_t left = t->n - r;
+        const vf before = vload(m), now = larger(vload(most + r), before);
         const vf base = vselect((vi)(now == MINUS_INF), vsplat(0.0f), now);
 
         vstore(change + r, exp_down(before - base));
-        vstore(moved + r, vload(b->shift + t->at + r) - base);
-        vstore(m + r, now);
-        vstore(shift + r, base);
+        vstore(moved + r, vload(shift) - base);
+        if (left >= VL) {
+            vstore(m, now);
+            vstore(shift, base);
+        } else {
+            vstore_part(m, now, left);
+            vstore_part(shift, base, left);
+        }
     }
-    memcpy(b->m + t->at, m, (size_t)t->n * sizeof *m);
-    memcpy(b->shift + t->at, shift, (size_t)t->n * sizeof *m);
 }
 
 /* Row r: scores to weights e^(s - shift), and their sums. `drops` and `tracks` are constants where this is called. */
@@ -138,11 +140,16 @@ static void forward_weights(const attention_head *h, const forward_block *b, con
 
 /* ---- the largest weights ----
  *
- * Scores above a bound are collected with their keys; when there are too many, the k largest of them stay and the least of
- * those is the new bound. A bound that lags behind lets few more in: a long row of random scores needs a handful of selections. Keys are collected in rising order and one that only equals the bound stays outside, so ties go to
- * the lower key. */
+ * Up to FEW of them are a list in falling order that lies in registers while a tile of a row is looked at; most tiles have no
+ * score above its last and cost one compare. x is put in by
+ *
+ *   z_e = max(z_e, min(z_e-1, x)),  z_-1 = +inf,
+ *
+ * which leaves z as it is when x does not belong there. More are collected: scores above a bound, with their keys; when there are
+ * too many, the k largest of them stay in a heap and the least of those is the new bound. Either way keys come in rising order and
+ * one that only equals what is there is behind it, so ties go to the lower key. */
 
-enum { FEW = 32 }; /* so many are selected by looking for the largest again and again; more by a heap */
+enum { FEW = 32, RENEW = 8 }; /* RENEW: so many are put in before the rest of a tile is compared again */
 
 /* The lanes of a mask as bits. */
 VEC_INLINE uint32_t lane_bits(vi mask)
@@ -156,33 +163,74 @@ VEC_INLINE uint32_t lane_bits(vi mask)
 #endif
 }
 
-/* Takes the `k` largest of n out, in falling order: z[0 .. k-1]. They stay in vectors meanwhile, whose lanes vanish one by one. */
-static void select_few(float *z, int32_t *key, int64_t n, int64_t k)
+/* The lanes of x one place up, behind the last of `before`. */
+VEC_INLINE vi lanes_up(vi x, vi before)
 {
-    const int64_t vectors = kernel_ceil(n, VL);
-    vf x[ATTENTION_COLLECTED(FEW) / VL];
-    float best[FEW];
-    int32_t best_key[FEW];
+#if LEVEL == 4
+    return (vi)_mm512_alignr_epi32((__m512i)x, (__m512i)before, VL - 1);
+#elif LEVEL == 3
+    const __m256i up = _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6);
 
-    for (int64_t i = n; i % VL; i++)
-        z[i] = MINUS_INF;
+    return (vi)_mm256_blend_epi32(_mm256_permutevar8x32_epi32((__m256i)x, up),
+                                  _mm256_permutevar8x32_epi32((__m256i)before, up), 1);
+#else
+    return (vi){ before[VL - 1], x[0], x[1], x[2] };
+#endif
+}
+
+/* The keys of a row's tile whose scores are above the bound, as bits. */
+VEC_INLINE uint64_t above_bound(const float *s, int64_t vectors, float bound)
+{
+    uint64_t word = 0;
+
     for (int64_t v = 0; v < vectors; v++)
-        x[v] = vload(z + v * VL);
-    for (int64_t e = 0; e < k; e++) {
-        vf most = x[0];
-        int64_t v = 0;
-        uint32_t here;
+        word |= (uint64_t)lane_bits((vi)(vload(s + v * VL) > vsplat(bound))) << (v * VL);
+    return word;
+}
 
-        for (int64_t i = 1; i < vectors; i++)
-            most = larger(x[i], most);
-        best[e] = largest(most);
-        while (!(here = lane_bits((vi)(x[v] == vsplat(best[e])))))
-            v++;
-        best_key[e] = key[v * VL + __builtin_ctz(here)];
-        x[v] = vselect((vi)(lane_numbers() == vsplat((float)__builtin_ctz(here))), vsplat(MINUS_INF), x[v]);
+/* Puts what a row's tile has above the k-th of its list into the list of w vectors; the new k-th. */
+VEC_INLINE float put_in(float *list, int32_t *list_keys, const int64_t w, int64_t k, const float *s, int64_t vectors,
+                        int32_t first)
+{
+    vf z[FEW / VL];
+    vi key[FEW / VL];
+    int renew = RENEW;
+
+    UNROLL for (int64_t v = 0; v < w; v++)
+    {
+        z[v] = vload(list + v * VL);
+        memcpy(&key[v], list_keys + v * VL, sizeof key[v]);
     }
-    memcpy(z, best, (size_t)k * sizeof *z);
-    memcpy(key, best_key, (size_t)k * sizeof *key);
+    for (uint64_t word = above_bound(s, vectors, list[k - 1]); word;) {
+        const int at = __builtin_ctzll(word);
+        const vf x = vsplat(s[at]);
+        vf z_before = vsplat(-MINUS_INF);
+        vi key_before = { 0 };
+
+        UNROLL for (int64_t v = 0; v < w; v++)
+        {
+            const vf z_here = z[v], z_up = (vf)lanes_up((vi)z_here, (vi)z_before);
+            const vi key_here = key[v], key_up = lanes_up(key_here, key_before);
+
+            z[v] = larger(z_here, smaller(z_up, x));
+            key[v] = (vi)vselect((vi)(x > z_here), vselect((vi)(x > z_up), (vf)key_up, (vf)(first + at - (vi){ 0 })),
+                                 (vf)key_here);
+            z_before = z_here;
+            key_before = key_here;
+        }
+        word &= word - 1;
+        if (--renew == 0) {
+            UNROLL for (int64_t v = 0; v < w; v++) vstore(list + v * VL, z[v]);
+            word &= above_bound(s, vectors, list[k - 1]);
+            renew = RENEW;
+        }
+    }
+    UNROLL for (int64_t v = 0; v < w; v++)
+    {
+        vstore(list + v * VL, z[v]);
+        memcpy(list_keys + v * VL, &key[v], sizeof key[v]);
+    }
+    return list[k - 1];
 }
 
 static void swap_scores(float *z, int32_t *key, int64_t a, int64_t b)
@@ -214,6 +262,7 @@ static void heap_sink(float *z, int32_t *key, int64_t n, int64_t at)
     }
 }
 
+/* Takes the k largest of n out, in falling order. */
 static void select_many(float *z, int32_t *key, int64_t n, int64_t k)
 {
     for (int64_t at = k / 2; at >= 0; at--)
@@ -227,17 +276,6 @@ static void select_many(float *z, int32_t *key, int64_t n, int64_t k)
         swap_scores(z, key, 0, left);
         heap_sink(z, key, left, 0);
     }
-}
-
-/* The k largest of a row, in falling order; how many they are. */
-static int64_t select_largest(float *z, int32_t *key, int64_t n, int64_t k)
-{
-    k = kernel_min(n, k);
-    if (k <= FEW)
-        select_few(z, key, n, k);
-    else
-        select_many(z, key, n, k);
-    return k;
 }
 
 /* Adds the scores of a vector that are above the bound, and their keys; a vector behind them is written. */
@@ -261,26 +299,56 @@ VEC_INLINE int64_t collect(float *z, int32_t *key, int64_t n, vf x, vf bound, in
 #endif
 }
 
+/* The same of one row for many. */
+static void collect_row(forward_block *b, const forward_part *t, int64_t r, int64_t k, float *z, int32_t *key)
+{
+    int64_t n = b->collected[t->at + r];
+
+    if (n > 2 * k + VL) {
+        select_many(z, key, n, k);
+        b->bound[t->at + r] = z[k - 1];
+        n = k;
+    }
+    for (int64_t v = 0; v < t->vectors; v++)
+        n = collect(z, key, n, vload(b->s + r * PANEL + v * VL), vsplat(b->bound[t->at + r]),
+                    (int32_t)(t->first + v * VL));
+    b->collected[t->at + r] = n;
+}
+
 static void forward_collect(forward_block *b, const forward_part *t, const attention_result *to, const float *most)
 {
     const int64_t k = to->topk, room = ATTENTION_COLLECTED(k);
+    uint32_t rows = 0; /* that have something above their bound */
 
-    for (int64_t r = 0; r < t->n; r++) {
-        const int64_t row = t->at + r;
-        float *const z = to->collected + row * room;
-        int32_t *const key = to->collected_keys + row * room;
-        int64_t n = b->collected[row];
-        float bound = b->bound[row];
+    for (int64_t r = 0; r < t->n; r += VL)
+        rows |= lane_bits((vi)(vload(most + r) > vload(b->bound + t->at + r))) << r;
+    for (rows &= (uint32_t)(((uint64_t)1 << t->n) - 1); rows; rows &= rows - 1) {
+        const int64_t r = __builtin_ctz(rows);
+        float *const z = to->collected + (t->at + r) * room, *const s = b->s + r * PANEL;
+        int32_t *const key = to->collected_keys + (t->at + r) * room;
 
-        if (!(most[r] > bound))
-            continue;
-        if (n > 2 * k + VL) {
-            n = select_largest(z, key, n, k);
-            b->bound[row] = bound = z[k - 1];
+        if (k <= VL)
+            b->bound[t->at + r] = put_in(z, key, 1, k, s, t->vectors, (int32_t)t->first);
+        else if (k <= 2 * VL)
+            b->bound[t->at + r] = put_in(z, key, 2, k, s, t->vectors, (int32_t)t->first);
+        else if (k <= FEW)
+            b->bound[t->at + r] = put_in(z, key, FEW / VL, k, s, t->vectors, (int32_t)t->first);
+        else
+            collect_row(b, t, r, k, z, key);
+    }
+}
+
+static void forward_collect_nothing(forward_block *b, const attention_result *to)
+{
+    for (int64_t r = 0; r < b->end - b->begin; r++) {
+        const int64_t room = ATTENTION_COLLECTED(to->topk);
+
+        b->collected[r] = 0;
+        b->bound[r] = MINUS_INF;
+        for (int64_t e = 0; to->topk <= FEW && e < FEW; e += VL) {
+            vstore(to->collected + r * room + e, vsplat(MINUS_INF));
+            memset(to->collected_keys + r * room + e, 0, VL * sizeof(int32_t));
         }
-        for (int64_t v = 0; v < t->vectors; v++)
-            n = collect(z, key, n, vload(b->s + r * PANEL + v * VL), vsplat(bound), (int32_t)(t->first + v * VL));
-        b->collected[row] = n;
     }
 }
 
@@ -291,9 +359,11 @@ static void forward_list_largest(forward_block *b, const attention_result *to)
         const int64_t k = to->topk, at = (b->begin + row) * k, room = ATTENTION_COLLECTED(k);
         float *const z = to->collected + row * room;
         int32_t *const key = to->collected_keys + row * room;
-        const int64_t some = select_largest(z, key, b->collected[row], k);
+        const int64_t some = k <= FEW ? k : kernel_min(k, b->collected[row]);
         int64_t n = 0;
 
+        if (k > FEW)
+            select_many(z, key, b->collected[row], some);
         for (int64_t i = 0; i < some; i += VL)
             vstore(z + i, exp_down(vload(z + i) - vsplat(b->shift[row])) / vsplat(b->total[row]));
         for (; n < some && z[n] > 0; n++)
@@ -453,8 +523,14 @@ static void forward_finish(const attention_head *h, const forward_block *b, cons
         for (int64_t p = 0; p < h->dv; p += VL)
             store_rows(y + p, (vf)(some & (vi)(vload(o + p) / by)), h->dv - p);
     }
-    for (int64_t r = 0; to->lse && r < n; r += VL)
-        store_rows(to->lse + b->begin + r, vload(b->shift + r) + vf_log(vload(b->total + r)), n - r);
+    for (int64_t r = 0; (to->lse || to->lse_rest) && r < n; r += VL) {
+        vf rest, lse = log_sum(vload(b->shift + r), vload(b->total + r), &rest);
+
+        if (to->lse)
+            store_rows(to->lse + b->begin + r, lse, n - r);
+        if (to->lse_rest)
+            store_rows(to->lse_rest + b->begin + r, rest, n - r);
+    }
 }
 
 /* Where everything lies in the four areas; floats of the largest. */
@@ -524,10 +600,8 @@ static void forward_begin(const attention_head *h, forward_block *b, const atten
         clear_rows(b->entropy, VL, n, VL);
         clear_rows(b->distance, VL, n, VL);
     }
-    for (int64_t r = 0; to->topk && r < n; r++) {
-        b->collected[r] = 0;
-        b->bound[r] = MINUS_INF;
-    }
+    if (to->topk)
+        forward_collect_nothing(b, to);
     forward_reported(h, b, to);
     pack_panels(b->q, ATTENTION_ROWS, h->q + b->begin * h->q_step, h->q_step,
                 kernel_min(b->end, h->mask.q_length) - b->begin, h->dk, h->scale);

@@ -1,7 +1,7 @@
 /* Probes of softmax weights that sum over queries or heads, by a second pass over saved log-sums; compiled once per instruction
  * level.
  *
- *   w_ij = e^(z_ij - lse_i);  received_j = sum_i w_ij,  pooled = mean of w over blocks,  mean_ij = sum_h w_ij / H
+ *   w_ij = e^((z_ij - lse_i) - rest_i);  received_j = sum_i w_ij,  pooled = mean of w over blocks,  mean_ij = sum_h w_ij / H
  *
  * A call owns some keys of a sequence, so that each sum is of one thread and in the order of rising queries: over the queries of a
  * block first, then over blocks. */
@@ -57,15 +57,14 @@ typedef struct probe_part {
     float *mean;              /* NULL: not wanted */
     int64_t begin, end;       /* queries */
     int64_t first, last;      /* keys */
-    bool packed;              /* the tiles of keys are */
 } probe_part;
 
 /* Scores of a row to weights, added to sums that may be NULL; `masked` is a constant where this is called. */
-VEC_INLINE void probe_row(const float *s, vf lse, uint64_t word, int64_t vectors, int64_t keys, float *block,
-                          float *cells, float *mean, const bool masked)
+VEC_INLINE void probe_row(const float *s, vf lse, vf rest, uint64_t word, int64_t vectors, int64_t keys,
+                          float *block, float *cells, float *mean, const bool masked)
 {
     for (int64_t v = 0; v < vectors; v++) {
-        const vf z = vload(s + v * VL) - lse;
+        const vf z = vload(s + v * VL) - lse - rest;
         const vf w = exp_down(masked ? vselect(word_lanes(word, v), z, vsplat(MINUS_INF)) : z);
         const int64_t left = keys - v * VL;
 
@@ -102,12 +101,25 @@ static void probe_tile(const probe_part *t, const float *k, int64_t tile, int64_
                          *const cells = t->pooled ? a->cells + slot * a->wide + at : NULL,
                          *const mean = t->mean ? t->mean + (i + r) * h->mask.tk + tile : NULL;
 
+            const vf lse = vsplat(t->to->lse[i + r]),
+                     rest = vsplat(t->to->lse_rest ? t->to->lse_rest[i + r] : 0);
+
             if (word == ~(uint64_t)0)
-                probe_row(s, vsplat(t->to->lse[i + r]), word, vectors, keys, block, cells, mean, false);
+                probe_row(s, lse, rest, word, vectors, keys, block, cells, mean, false);
             else
-                probe_row(s, vsplat(t->to->lse[i + r]), word, word_vectors(word), keys, block, cells, mean, true);
+                probe_row(s, lse, rest, word, word_vectors(word), keys, block, cells, mean, true);
         }
     }
+}
+
+/* All tiles of keys, for every block of queries: the first one that uses a tile need not be the first one. */
+static void probe_pack(const attention_head *h, const probe_area *a, int64_t first, int64_t last)
+{
+    const int64_t end = kernel_min(h->mask.length, last);
+
+    for (int64_t tile = first; tile < end; tile += PANEL)
+        pack_tile(a->k + (tile - first) * h->dk, h->k + tile * h->k_step, h->k_step,
+                  kernel_min(PANEL, h->mask.length - tile), h->dk);
 }
 
 static void probe_tiles(const probe_part *t)
@@ -130,7 +142,7 @@ static void probe_tiles(const probe_part *t)
             pack_panels(t->area->q, ATTENTION_ROWS, h->q + t->begin * h->q_step, h->q_step, until - t->begin,
                         h->dk, h->scale);
         any = true;
-        if (!t->packed)
+        if (t->mean)
             pack_tile(k, h->k + tile * h->k_step, h->k_step, keys, h->dk);
         probe_tile(t, k, tile, keys, kind == ATTENTION_PART ? words : NULL);
     }
@@ -201,10 +213,13 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
     memset(a.received, 0, (size_t)(2 * n_heads * a.wide) * sizeof(float));
     /* With a mean its part stays in a cache while heads pass by; else the packed keys of a head stay. */
     for (int64_t item = 0; item < blocks * n_heads; item++) {
-        const int64_t g = mean ? item % n_heads : item / blocks, block = mean ? item / n_heads : item % blocks,
-                      begin = block * ATTENTION_ROWS, end = kernel_min(tq, begin + ATTENTION_ROWS);
+        const int64_t g = mean ? item % n_heads : item / blocks,
+                      block = mean ? item / n_heads : item % blocks, begin = block * ATTENTION_ROWS,
+                      end = kernel_min(tq, begin + ATTENTION_ROWS);
         float *const rows = mean ? mean + begin * tk + first : NULL;
 
+        if (!mean && block == 0)
+            probe_pack(&heads[g], &a, first, last);
         if (mean && g == 0)
             probe_mean(rows, tk, end - begin, last - first, 0);
         probe_queries(&(probe_part){ .h = &heads[g],
@@ -216,8 +231,7 @@ void LEVEL_NAME(attention_probe)(const attention_head *heads, const attention_se
                                      .begin = begin,
                                      .end = end,
                                      .first = first,
-                                     .last = last,
-                                     .packed = !mean && block > 0 });
+                                     .last = last });
         if (mean && g == n_heads - 1)
             probe_mean(rows, tk, end - begin, last - first, (float)n_heads);
     }

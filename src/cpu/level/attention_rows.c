@@ -238,6 +238,8 @@ static void tell_nothing(const attention_head *h, const attention_result *to, in
         zero_floats(to->distance + begin, n);
     for (int64_t i = begin; to->lse && i < end; i++)
         to->lse[i] = MINUS_INF;
+    if (to->lse_rest)
+        zero_floats(to->lse_rest + begin, n);
     for (int64_t i = begin * to->topk; to->topk_values && i < end * to->topk; i++)
         to->topk_values[i] = 0;
     for (int64_t i = begin * to->topk; to->topk_indices && i < end * to->topk; i++)
@@ -281,6 +283,8 @@ void LEVEL_NAME(attention_rows_forward)(const attention_head *h, const attention
 
         if (to->lse)
             to->lse[begin + r] = told.lse;
+        if (to->lse_rest)
+            to->lse_rest[begin + r] = told.lse_rest;
         tell_row(h, &f, r, to);
     }
     if (to->out || to->rel_sums)

@@ -29,8 +29,9 @@ typedef struct rows_block {
 
 /* What a row tells beside its weights. */
 typedef struct rows_told {
-    float lse;  /* -inf: nothing was kept, or the normaliser has none */
-    float sink; /* its share of the weights */
+    float lse;      /* -inf: nothing was kept, or the normaliser has none */
+    float lse_rest; /* what rounding took from it */
+    float sink;     /* its share of the weights */
 } rows_told;
 
 /* ---- scores ---- */
@@ -476,6 +477,14 @@ static inline float row_exp(const float *z, float *w, int64_t n, float shift)
     return row_sum(sum);
 }
 
+static inline void tell_log_sum(rows_told *told, float shift, float sum)
+{
+    vf rest;
+
+    told->lse = log_sum(vsplat(shift), vsplat(sum), &rest)[0];
+    told->lse_rest = rest[0];
+}
+
 static inline void row_softmax(const attention_head *h, const float *z, float *w, int64_t n, float most,
                                rows_told *told)
 {
@@ -490,7 +499,7 @@ static inline void row_softmax(const attention_head *h, const float *z, float *w
         told->sink = e / sum;
     }
     row_times(w, n, 1 / sum);
-    told->lse = shift + vf_log(vsplat(sum))[0];
+    tell_log_sum(told, shift, sum);
 }
 
 /* Keys that the span leaves are the only ones kept. */
@@ -525,7 +534,7 @@ static inline void row_span(const attention_head *h, const rows_block *b, int64_
     }
     all = row_sum(sum);
     row_times(w, n, 1 / all);
-    told->lse = most + vf_log(vsplat(all))[0];
+    tell_log_sum(told, most, all);
 }
 
 /* d^power for 0 <= d <= 1; power 1 and 2 without a logarithm. */

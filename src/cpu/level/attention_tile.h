@@ -44,6 +44,8 @@ typedef struct product_args {
     bool add;  /* C is where the chains begin */
     bool onto; /* C + by A B: the product is made first, then added */
     float by;
+    const float *ahead; /* NULL, or rows as C's that are read next: they come into the second cache meanwhile */
+    int64_t ahead_step;
 } product_args;
 
 typedef void product_fn(const product_args *p);
@@ -139,24 +141,37 @@ enum product_form { ROW, COLUMN };
     [w] = { { NULL, heights(PRODUCT_NAME, w, 0) }, { NULL, heights(PRODUCT_NAME, w, 1) } },
 static product_fn *const product_table[WIDTH + 1][2][15] = { WIDTHS(TABLE) };
 
-/* C of `to` [m,n], n in whole vectors; A is one panel. */
+/* A few rows at a time between products: all at once they would wait for each other, and far rows have one place in L1. */
+static inline void product_fetch(const product_args *p, int64_t row, int64_t rows, int64_t n)
+{
+    for (int64_t r = row; p->ahead && r < row + rows; r++)
+        for (int64_t j = 0; j < n; j += 64 / (int64_t)sizeof(float))
+            __builtin_prefetch(p->ahead + r * p->ahead_step + j, 0, 2);
+}
+
+/* C of `to` [m,n], n in whole vectors; A is one panel. Cut evenly, the first parts larger by one. */
 static void product_as(enum product_form form, const product_args *to, int64_t m, int64_t n)
 {
-    const int64_t vectors = n / VL, wide = kernel_ceil(vectors, WIDTH);
+    const uint32_t vectors = (uint32_t)n / VL, wide = (vectors + WIDTH - 1) / WIDTH;
+    product_args p = *to;
 
-    for (int64_t j = 0; j < wide; j++) {
-        const int64_t v = part_begin(vectors, wide, j), w = part_begin(vectors, wide, j + 1) - v;
-        const int64_t high = kernel_ceil(m, product_height[w]);
+    for (uint32_t left = vectors, j = wide, w; j > 0; j--, left -= w) {
+        w = (left + j - 1) / j;
+        const uint32_t most = (uint32_t)product_height[w], rows = (uint32_t)m;
+        const float *const a = p.a;
+        float *const c = p.c;
 
-        for (int64_t i = 0; i < high; i++) {
-            const int64_t at = part_begin(m, high, i), h = part_begin(m, high, i + 1) - at;
-            product_args p = *to;
-
-            p.a += form == ROW ? at * PANEL : at;
-            p.b += v * VL;
-            p.c += at * p.c_step + v * VL;
+        for (uint32_t below = rows, i = (rows + most - 1) / most, h; i > 0; i--, below -= h) {
+            h = (below + i - 1) / i;
+            product_fetch(&p, rows - below, h, w * VL);
             product_table[w][form][h](&p);
+            p.a += form == ROW ? h * PANEL : h;
+            p.c += h * p.c_step;
         }
+        p.a = a;
+        p.b += w * VL;
+        p.c = c + w * VL;
+        p.ahead = p.ahead ? p.ahead + w * VL : NULL;
     }
 }
 
@@ -170,12 +185,23 @@ static inline void product(enum product_form form, float *c, int64_t c_step, con
                m, n);
 }
 
-/* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. */
+/* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. `ahead`: see product_args. */
+static inline void product_scores_ahead(float *s, const float *a, int64_t a_rows, const float *tile, int64_t m, int64_t n,
+                                        int64_t d, const float *ahead, int64_t ahead_step)
+{
+    product_args p = { .a = a, .b = tile, .c = s, .b_step = PANEL, .c_step = PANEL, .k = kernel_min(PANEL, d) };
+
+    p.ahead = ahead;
+    p.ahead_step = ahead_step;
+    product_as(ROW, &p, m, n);
+    for (int64_t t = PANEL; t < d; t += PANEL)
+        product(ROW, s, PANEL, a + t * a_rows, tile + t * PANEL, PANEL, m, n, kernel_min(PANEL, d - t), true);
+}
+
 static inline void product_scores(float *s, const float *a, int64_t a_rows, const float *tile, int64_t m, int64_t n,
                            int64_t d)
 {
-    for (int64_t p = 0; p == 0 || p < d; p += PANEL, a += a_rows * PANEL)
-        product(ROW, s, PANEL, a, tile + p * PANEL, PANEL, m, n, kernel_min(PANEL, d - p), p > 0);
+    product_scores_ahead(s, a, a_rows, tile, m, n, d, NULL, 0);
 }
 
 /* C += A B for B in panels: C's columns follow B's. */
@@ -260,6 +286,39 @@ VEC_INLINE void transpose_quads(float *to, const float *from, int64_t step)
 }
 #endif
 
+#if LEVEL == 4
+/* The same for 16 rows and 16 columns: each row is one load. Squares of four, then those in their places. */
+static inline void transpose_square(float *to, const float *from, int64_t step)
+{
+    __m512 quad[VL];
+
+    UNROLL for (int i = 0; i < VL; i += 4)
+    {
+        const __m512 a = (__m512)vload(from + i * step), b = (__m512)vload(from + (i + 1) * step),
+                     c = (__m512)vload(from + (i + 2) * step), d = (__m512)vload(from + (i + 3) * step);
+        const __m512d ab = (__m512d)_mm512_unpacklo_ps(a, b), cd = (__m512d)_mm512_unpacklo_ps(c, d),
+                      AB = (__m512d)_mm512_unpackhi_ps(a, b), CD = (__m512d)_mm512_unpackhi_ps(c, d);
+
+        quad[i] = (__m512)_mm512_unpacklo_pd(ab, cd);
+        quad[i + 1] = (__m512)_mm512_unpackhi_pd(ab, cd);
+        quad[i + 2] = (__m512)_mm512_unpacklo_pd(AB, CD);
+        quad[i + 3] = (__m512)_mm512_unpackhi_pd(AB, CD);
+    }
+    UNROLL for (int p = 0; p < 4; p++)
+    {
+        const __m512 x = _mm512_shuffle_f32x4(quad[p], quad[4 + p], 0x88),
+                     y = _mm512_shuffle_f32x4(quad[8 + p], quad[12 + p], 0x88),
+                     z = _mm512_shuffle_f32x4(quad[p], quad[4 + p], 0xdd),
+                     u = _mm512_shuffle_f32x4(quad[8 + p], quad[12 + p], 0xdd);
+
+        vstore(to + p * PANEL, (vf)_mm512_shuffle_f32x4(x, y, 0x88));
+        vstore(to + (4 + p) * PANEL, (vf)_mm512_shuffle_f32x4(z, u, 0x88));
+        vstore(to + (8 + p) * PANEL, (vf)_mm512_shuffle_f32x4(x, y, 0xdd));
+        vstore(to + (12 + p) * PANEL, (vf)_mm512_shuffle_f32x4(z, u, 0xdd));
+    }
+}
+#endif
+
 /* to[64 p + j] = from(j, p): a tile of keys on end. Columns behind the last key are zero. */
 static inline void pack_tile(float *to, const float *from, int64_t step, int64_t keys, int64_t n)
 {
@@ -271,9 +330,16 @@ static inline void pack_tile(float *to, const float *from, int64_t step, int64_t
 #if LEVEL == 4 || LEVEL == 3
     const int64_t quads = n / 4 * 4;
 
-    for (; done + VL <= keys; done += VL)
-        for (int64_t p = 0; p < quads; p += 4)
+    for (; done + VL <= keys; done += VL) {
+        int64_t p = 0;
+
+#if LEVEL == 4
+        for (; p + VL <= n; p += VL)
+            transpose_square(to + p * PANEL + done, from + done * step + p, step);
+#endif
+        for (; p < quads; p += 4)
             transpose_quads(to + p * PANEL + done, from + done * step + p, step);
+    }
     if (quads < n)
         kernel_transpose(to + quads * PANEL, PANEL, from + quads, step, done, n - quads);
 #endif
@@ -376,6 +442,18 @@ VEC_INLINE vf larger(vf a, vf b)
 #endif
 }
 
+/* The smaller lane by lane, likewise. */
+VEC_INLINE vf smaller(vf a, vf b)
+{
+#if LEVEL == 4
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif LEVEL == 3
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vselect((vi)(a < b), a, b);
+#endif
+}
+
 /* e^x for x <= 0, -inf and NaN included: at most 2 ULP, which a softmax divides out of all but its own rounding; below -87.3, where
  * e^x is no normal number, zero.
  *
@@ -401,6 +479,16 @@ VEC_INLINE vf exp_down(vf x)
 #else
     return vf_exp(x);
 #endif
+}
+
+/* ln of a denominator: shift + ln total, and what its rounding leaves, exactly (Knuth 1969, 4.2.2); -inf and 0 where nothing was
+ * kept. The rest is half a unit of lse at most, 5e-4 at 1e4: so much weights e^(z - lse) alone would be off. */
+VEC_INLINE vf log_sum(vf shift, vf total, vf *rest)
+{
+    const vf ln = vf_log(total), lse = shift + ln, added = lse - shift;
+
+    *rest = (vf)(~(vi)(total == 0.0f) & (vi)((shift - (lse - added)) + (ln - added)));
+    return lse;
 }
 
 VEC_INLINE float largest(vf v)
