@@ -305,7 +305,8 @@ static void run_keys(const op_call *c, const backward_plan *p, int64_t b, int64_
     attention_head *h = (attention_head *)(void *)((char *)c->scratch[0] + own);
     attention_upstream *u = (attention_upstream *)(void *)((char *)c->scratch[1] + own);
     const bool whole = p->key_parts == 1 || sweeps; /* else one part of the keys */
-    const int64_t first = whole ? 0 : part * p->part_keys, end = whole ? p->tk : i64_min(p->tk, first + p->part_keys);
+    const int64_t first = whole ? 0 : part * p->part_keys,
+                  end = whole ? p->tk : i64_min(p->tk, first + p->part_keys);
     float *dk = heed__kernel_out(c, AT_DK, b * p->key_heads + kv),
           *dv = heed__kernel_out(c, AT_DV, b * p->key_heads + kv);
     bool wanted = dk || dv;

@@ -37,9 +37,9 @@ double heed__linear_attention_grad_flops(const op_call *c)
 
 typedef struct linear_plan {
     int64_t batch, heads, key_heads, group, tq, tk;
-    int64_t rows, row_parts;     /* queries of an item, items of a head */
-    int64_t keys, key_parts;     /* backward: the same of keys */
-    int64_t floats;              /* of the sums of a stretch */
+    int64_t rows, row_parts;      /* queries of an item, items of a head */
+    int64_t keys, key_parts;      /* backward: the same of keys */
+    int64_t floats;               /* of the sums of a stretch */
     int64_t key_sums, query_sums; /* stretches of a head; 0: not cut */
 } linear_plan;
 
@@ -93,16 +93,15 @@ static void sum_keys(const op_call *c, const linear_plan *p, int64_t begin, int6
         const int64_t at = item / p->key_sums, b = at / p->key_heads, kv = at % p->key_heads;
         const attention_head h = heed__kernel_head(c, b, kv * p->group, NULL);
 
-        heed__attention_ops(c->isa)->linear_keys(&h, item % p->key_sums, (float *)c->shared + item * p->floats,
-                                                 c->scratch);
+        heed__attention_ops(c->isa)->linear_keys(&h, item % p->key_sums,
+                                                 (float *)c->shared + item * p->floats, c->scratch);
     }
 }
 
 static attention_linear key_sums_of(const op_call *c, const linear_plan *p, int64_t key_head)
 {
-    return (attention_linear){
-        .key_sums = is_cut(p) ? (float *)c->shared + key_head * p->key_sums * p->floats : NULL
-    };
+    return (attention_linear){ .key_sums = is_cut(p) ? (float *)c->shared + key_head * p->key_sums * p->floats
+                                                     : NULL };
 }
 
 /* ---- forward ---- */
@@ -158,7 +157,8 @@ static void linear_run(const op_call *c, int64_t begin, int64_t end)
         const int64_t at = item / p.row_parts, b = at / p.heads, head = at % p.heads,
                       first = item % p.row_parts * p.rows;
         const attention_head h = heed__kernel_head(c, b, head, NULL);
-        const attention_result to = { .out = heed__kernel_out(c, 0, at), .weights = heed__kernel_out(c, 1, at) };
+        const attention_result to = { .out = heed__kernel_out(c, 0, at),
+                                      .weights = heed__kernel_out(c, 1, at) };
         const attention_linear l = key_sums_of(c, &p, b * p.key_heads + head / p.group);
 
         heed__attention_ops(c->isa)->linear_forward(&h, &to, &l, first, i64_min(p.tq, first + p.rows),
@@ -192,7 +192,8 @@ static const char *back_refuses(const op_call *c)
 
 static linear_plan back_plan_of(const op_call *c)
 {
-    return linear_cut(c, kernel_size(c, AT_K, 0) * kernel_size(c, AT_K, 1), heed__linear_attention_grad_flops(c));
+    return linear_cut(c, kernel_size(c, AT_K, 0) * kernel_size(c, AT_K, 1),
+                      heed__linear_attention_grad_flops(c));
 }
 
 static int64_t back_count(const op_call *c)
@@ -210,8 +211,8 @@ static int64_t back_chunk(const op_call *c)
 /* Behind the level's own part of each area, the first holds the heads of a group and the second their upstream. */
 static size_t back_bytes(const op_call *c)
 {
-    const size_t bytes = heed__attention_ops(c->isa)->linear_backward_bytes(kernel_size(c, AT_Q, 3),
-                                                                            kernel_size(c, AT_V, 3));
+    const size_t bytes =
+        heed__attention_ops(c->isa)->linear_backward_bytes(kernel_size(c, AT_Q, 3), kernel_size(c, AT_V, 3));
 
     return (bytes + 63) & ~(size_t)63;
 }
@@ -301,8 +302,8 @@ static void back_keys(const op_call *c, const linear_plan *p, int64_t at, int64_
     const attention_linear l = back_sums(c, p, at);
 
     heed__attention_ops(c->isa)->linear_back_keys(back_head_area(c), back_upstream_area(c), p->group, &l,
-                                                  heed__kernel_out(c, AT_K, at), heed__kernel_out(c, AT_V, at),
-                                                  begin, end, c->scratch);
+                                                  heed__kernel_out(c, AT_K, at),
+                                                  heed__kernel_out(c, AT_V, at), begin, end, c->scratch);
 }
 
 static void back_run(const op_call *c, int64_t begin, int64_t end)
@@ -314,8 +315,9 @@ static void back_run(const op_call *c, int64_t begin, int64_t end)
         const attention_linear l = back_sums(c, &p, at);
 
         back_heads(c, &p, at, back_head_area(c), back_upstream_area(c));
-        heed__attention_ops(c->isa)->linear_back_queries(back_head_area(c), back_upstream_area(c), p.group, &l,
-                                                         first, i64_min(p.tq, first + p.rows), c->scratch);
+        heed__attention_ops(c->isa)->linear_back_queries(back_head_area(c), back_upstream_area(c), p.group,
+                                                         &l, first, i64_min(p.tq, first + p.rows),
+                                                         c->scratch);
         if (!is_cut(&p))
             back_keys(c, &p, at, 0, p.tk);
     }

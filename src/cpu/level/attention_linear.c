@@ -304,7 +304,8 @@ static void sums_before(const attention_head *h, linear_block *b, const attentio
     make_sum(b);
 }
 
-void LEVEL_NAME(attention_linear_keys)(const attention_head *h, int64_t stretch, float *to, void *const scratch[4])
+void LEVEL_NAME(attention_linear_keys)(const attention_head *h, int64_t stretch, float *to,
+                                       void *const scratch[4])
 {
     linear_block b;
 
@@ -550,9 +551,10 @@ static void pass_rows(const attention_head *heads, const attention_upstream *ups
     }
 }
 
-void LEVEL_NAME(attention_linear_back_queries)(const attention_head *heads, const attention_upstream *upstream,
-                                               int64_t group, const attention_linear *l, int64_t begin,
-                                               int64_t end, void *const scratch[4])
+void LEVEL_NAME(attention_linear_back_queries)(const attention_head *heads,
+                                               const attention_upstream *upstream, int64_t group,
+                                               const attention_linear *l, int64_t begin, int64_t end,
+                                               void *const scratch[4])
 {
     const attention_head *h = heads;
     const int64_t floats = attention_linear_floats(h->dk, h->dv);
@@ -568,7 +570,8 @@ void LEVEL_NAME(attention_linear_back_queries)(const attention_head *heads, cons
     for (int64_t i = begin; l->query_sums && i < end; i += ATTENTION_STRETCH) {
         clear_sums(&b);
         pass_rows(heads, upstream, group, l, &b, i, kernel_min(end, i + ATTENTION_STRETCH));
-        memcpy(l->query_sums + i / ATTENTION_STRETCH * floats, b.base, (size_t)sum_floats(&b) * sizeof(float));
+        memcpy(l->query_sums + i / ATTENTION_STRETCH * floats, b.base,
+               (size_t)sum_floats(&b) * sizeof(float));
     }
 }
 
@@ -577,8 +580,8 @@ static void sums_behind(const attention_head *heads, const attention_upstream *u
                         const attention_linear *l, linear_block *b, int64_t begin)
 {
     const attention_head *h = heads;
-    const int64_t length = h->mask.q_length,
-                  next = kernel_ceil(begin, ATTENTION_STRETCH), last = kernel_ceil(length, ATTENTION_STRETCH);
+    const int64_t length = h->mask.q_length, next = kernel_ceil(begin, ATTENTION_STRETCH),
+                  last = kernel_ceil(length, ATTENTION_STRETCH);
 
     clear_sums(b);
     for (int64_t stretch = last - 1; l->query_sums && stretch >= next; stretch--)

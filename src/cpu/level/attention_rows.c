@@ -7,7 +7,7 @@ typedef struct forward_rows {
     rows_block b;
     float *v, *out; /* values of a tile, sums of a row: rows of `width` floats */
     int64_t width;
-    uint32_t few;   /* rows with few weights */
+    uint32_t few;  /* rows with few weights */
     float *values; /* of a row, as they are sorted, with their keys */
     int64_t *keys;
 } forward_rows;

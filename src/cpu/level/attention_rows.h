@@ -191,7 +191,8 @@ VEC_INLINE vf unit_clip(vf x)
  * A weight of zero adds nothing to a sum, so a row with few others does without the rest. That is decided by the row itself, and so
  * changes no bit of it for the sake of another. */
 
-#define FEW 16 /* of the 64 keys of a tile: from about here on the product of the whole tile is the cheaper one */
+#define FEW                                                                                                  \
+    16 /* of the 64 keys of a tile: from about here on the product of the whole tile is the cheaper one */
 
 /* Keys of a tile at which the numbers are not zero. */
 static inline uint64_t nonzero_word(const float *x)
@@ -253,7 +254,8 @@ VEC_INLINE vf row_vector(const float *row, int64_t p, int64_t n)
 }
 
 /* to += sum over the keys of the word of by[j] rows[j]; rows of n numbers, `to` in whole vectors. */
-static inline void few_rows(float *to, const float *by, uint64_t word, const float *rows, int64_t step, int64_t n)
+static inline void few_rows(float *to, const float *by, uint64_t word, const float *rows, int64_t step,
+                            int64_t n)
 {
     for (int64_t p = 0; p < n; p += VL) {
         vf sum = vload(to + p);
@@ -268,7 +270,8 @@ static inline void few_rows(float *to, const float *by, uint64_t word, const flo
 }
 
 /* to[j] += by[j] row, for the keys of the word; `to` in rows of whole vectors. */
-static inline void few_spread(float *to, int64_t step, const float *by, uint64_t word, const float *row, int64_t n)
+static inline void few_spread(float *to, int64_t step, const float *by, uint64_t word, const float *row,
+                              int64_t n)
 {
     for (; word; word &= word - 1) {
         const int64_t j = __builtin_ctzll(word);
@@ -280,7 +283,8 @@ static inline void few_spread(float *to, int64_t step, const float *by, uint64_t
 }
 
 /* to[j] = row . rows[j], for the keys of the word; zero for the others. */
-static inline void few_scores(float *to, uint64_t word, const float *row, const float *rows, int64_t step, int64_t n)
+static inline void few_scores(float *to, uint64_t word, const float *row, const float *rows, int64_t step,
+                              int64_t n)
 {
     clear_rows(to, PANEL, 1, PANEL);
     for (; word; word &= word - 1) {

@@ -19,8 +19,9 @@ typedef struct backward_rows {
         *dv; /* of all keys: rows of k_width and v_width floats; dk of all scores but dot lies in tiles on end */
     double *add_v;
     int64_t k_width, v_width;
-    uint64_t *words; /* [tiles, ATTENTION_BLOCK]: keys at which a row of w is not zero; no other has a gradient */
-    uint32_t few;    /* rows with few such keys */
+    uint64_t
+        *words; /* [tiles, ATTENTION_BLOCK]: keys at which a row of w is not zero; no other has a gradient */
+    uint32_t few; /* rows with few such keys */
 } backward_rows;
 
 /* Numbers of a head, summed in order of rows. */
@@ -113,8 +114,8 @@ static void upstream_row(const attention_head *h, const attention_upstream *u, c
 }
 
 /* s = dout v^T of a tile, where it counts. */
-static void tile_upstream(const attention_head *h, const attention_upstream *u, const backward_rows *x, int64_t t,
-                          bool *packed)
+static void tile_upstream(const attention_head *h, const attention_upstream *u, const backward_rows *x,
+                          int64_t t, bool *packed)
 {
     const rows_block *b = &x->b;
     const uint64_t *words = x->words + t * ATTENTION_BLOCK;
@@ -125,11 +126,13 @@ static void tile_upstream(const attention_head *h, const attention_upstream *u, 
         end = rows_alike(x->few, r, b->n);
         if (!in_rows(x->few, r)) {
             if (!*packed)
-                pack_panels(x->dout, b->height, u->dout + b->begin * u->dout_step, u->dout_step, b->n, h->dv, 1);
+                pack_panels(x->dout, b->height, u->dout + b->begin * u->dout_step, u->dout_step, b->n, h->dv,
+                            1);
             if (!tile)
                 pack_tile(x->v_tile, v, h->v_step, tile_keys(h, b->first[t]), h->dv);
             *packed = tile = true;
-            product_scores(b->s + r * PANEL, x->dout + r * PANEL, b->height, x->v_tile, end - r, PANEL, h->dv);
+            product_scores(b->s + r * PANEL, x->dout + r * PANEL, b->height, x->v_tile, end - r, PANEL,
+                           h->dv);
             continue;
         }
         for (; r < end; r++)
@@ -469,7 +472,8 @@ static void backward_pairs(const attention_head *h, const backward_rows *x, int6
 }
 
 /* ds of row r and tile t to what is added to the scores. */
-static void terms_row(const attention_head *h, const attention_upstream *u, const float *s, int64_t i, int64_t first)
+static void terms_row(const attention_head *h, const attention_upstream *u, const float *s, int64_t i,
+                      int64_t first)
 {
     const int64_t keys = tile_keys(h, first);
 
