@@ -3,7 +3,7 @@
  *   bytes 0..6   B, Hkv, Hq/Hkv, Tq, Tk, D, Dv: each modulo a little; Tq, Tk, D, Dv from 192 on one of sizes around a tile
  *   bytes 7..11  a bit for each tensor behind q, k, v: is it given?
  *   byte 12      which tensor has a size too many; byte 13 seeds their numbers
- *   byte 14      the level, modulo 3; above it, what is held against the run (attend_fuzz.c)
+ *   byte 14      the level, modulo 3; above it, what is held against the run; from 192 on in bf16 (attend_fuzz.c)
  *   byte 15      bit 0: whole weights, 1: gradients, 2: dweights, 3: dlse
  *   the rest     the descriptor as JSON; or, where it does not begin with a brace, a byte for each choice of which one is
  *                made, with the tensors that it needs and of the others those that it can use */
@@ -22,7 +22,7 @@
 
 enum { HEAD = 16, BITS_AT = 7, FIRST = 3, SPEC_MOST = 4096, TENSORS_MOST = 48 };
 
-/* NAME=SIZES: B sequences, H heads, G key heads, q queries, k keys, D and V widths, p rows and an end, e edges, u and v blocks of
+/* NAME=SIZES: B sequences, H heads, h heads or 1, G key heads, q queries, k keys, D and V widths, p rows and an end, e edges, u and v blocks of
  * queries and keys; or a digit. From dweights on they have bits of byte 15. */
 static const char *const tensors[] = {
     "q=BHqD",         "k=BGkD",          "v=BGkV",
@@ -32,13 +32,13 @@ static const char *const tensors[] = {
     "offset=B",       "score_w=HDD",     "add_wq=13D",
     "add_wk=H3D",     "add_v=H3",        "add_b=13",
     "prev=BHqk",      "loc_kernel=23",   "loc_u=132",
-    "tau=H",          "shaw_k=5D",       "shaw_v=5V",
+    "tau=h",          "shaw_k=5D",       "shaw_v=5V",
     "xl_r=4HD",       "xl_u=HD",         "xl_v=HD",
-    "alibi_slopes=1", "t5_table=8H",     "bias=1Hqk",
-    "temperature=H",  "sink=H",          "sigmoid_bias=1",
-    "alpha=H",        "span=H",          "gate=BHq1",
+    "alibi_slopes=h", "t5_table=8H",     "bias=1Hqk",
+    "temperature=h",  "sink=h",          "sigmoid_bias=h",
+    "alpha=h",        "span=h",          "gate=BHq1",
     "talk_pre=HH",    "talk_post=HH",    "q2=BHqD",
-    "k2=BGkD",        "lambda=1",        "dropout_keep=BHqk",
+    "k2=BGkD",        "lambda=h",        "dropout_keep=BHqk",
     "dout=BHqV",      "dweights=BHqk",   "dlse=BHq",
 };
 enum { TENSORS = sizeof tensors / sizeof *tensors, DWEIGHTS = TENSORS - 2 };
@@ -54,7 +54,7 @@ typedef struct problem {
     int64_t b, g, h, q, k, d, v, block_q, block_k, edges;
     uint32_t seed;
     char spec[SPEC_MOST];
-    bool weights, grad;
+    bool weights, grad, shared; /* shared: one number for all heads */
     given at[TENSORS_MOST];
     int n;
 } problem;
@@ -258,6 +258,8 @@ static bool choose_mask(choosing *c)
 {
     uint8_t bits = choice(c);
 
+    if (bits & 64) /* one of them alone, or none: many together hide each other */
+        bits = (uint8_t)(1 << bits % 7 & 63);
     use(c, " lengths q_lengths ");
     if (c->sensible && c->normaliser == LINEAR)
         bits &= 1;
@@ -402,6 +404,8 @@ static int64_t size_of(const problem *p, char letter)
         return p->g;
     case 'H':
         return p->h;
+    case 'h':
+        return p->shared ? 1 : p->h;
     case 'q':
         return p->q;
     case 'k':
@@ -482,6 +486,19 @@ static bool is_bool(const char *name)
     return strcmp(name, "mask") == 0 || strcmp(name, "block_keep") == 0 || strcmp(name, "dropout_keep") == 0;
 }
 
+/* Axes that may be of size 1 are so by the seed. */
+static const char *sizes_of(const problem *p, const char *name, const char *sizes)
+{
+    static const char *const pairs[] = { "BHqk", "1Hqk", "B1qk", "11qk", "1H1k", "B11k", "1Hq1", "1111" },
+                             *const gates[] = {
+                                 "BHqV", "BHq1", "1HqV", "B1q1", "1H11", "B11V", "11q1", "1111"
+                             };
+
+    if (strcmp(name, "bias") == 0 || strcmp(name, "mask") == 0)
+        return pairs[(p->seed + (size_t)p->n) % 8];
+    return strcmp(name, "gate") == 0 ? gates[(p->seed + (size_t)p->n) % 8] : sizes;
+}
+
 static bool make_tensor(problem *p, const char *what, bool larger)
 {
     given *t = &p->at[p->n];
@@ -489,6 +506,7 @@ static bool make_tensor(problem *p, const char *what, bool larger)
 
     t->sizes = strchr(what, '=') + 1;
     snprintf(t->name, sizeof t->name, "%.*s", (int)(t->sizes - 1 - what), what);
+    t->sizes = sizes_of(p, t->name, t->sizes);
     t->type.dtype = is_integer(t->name) ? HEED_I64 : is_bool(t->name) ? HEED_BOOL : HEED_F64;
     t->type.rank = (int)strlen(t->sizes);
     for (int i = 0; i < t->type.rank; i++)
@@ -561,6 +579,7 @@ static problem *make_problem(const uint8_t *data, size_t size)
         p->g = p->h && p->h % p->g == 0 ? p->g : 1;
         p->d = i64_min(p->d, 17);
     }
+    p->shared = data[13] % 4 == 3;
     p->weights = data[15] & 1;
     p->grad = (data[15] & 2) != 0;
     memcpy(p->spec, data + HEAD, size - HEAD);

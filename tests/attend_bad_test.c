@@ -258,6 +258,8 @@ static void learned_numbers_out_of_range_end_the_run_with_tensor_place_and_value
         { "{}", "temperature", { 1, 1, 1, INFINITY }, "element 3 has the value inf" },
         { "{\"normaliser\":{\"kind\":\"entmax\"}}", "alpha", { 1.5f, 1, 2, 2 }, "element 1 has the value 1" },
         { "{\"normaliser\":{\"kind\":\"entmax\"}}", "alpha", { 1.5f, 2, 2, 2.1f }, "element 3 has the value 2.1; it must be 1.01 to 2" },
+        { "{\"normaliser\":{\"kind\":\"adaptive_span\"}}", "span", { 1, NAN, 3, 2 }, "element 1 has the value nan; it must be finite" },
+        { "{\"normaliser\":{\"kind\":\"adaptive_span\"}}", "span", { 1, 2, -INFINITY, 2 }, "element 2 has the value -inf; it must be finite" },
     };
     const scratch *s = *state;
 
@@ -365,7 +367,7 @@ static void metadata_that_lie_are_refused(void **state)
     } lies[] = {
         { { "atol", "nan" }, "atol" },       { { "atol", "1e9" }, "atol" },      { { "rtol", "-1" }, "rtol" },
         { { "rtol", "much" }, "rtol" },      { { "expect", "maybe" }, "expect" }, { { "spec", "[]" }, "braces" },
-        { { "spec", "{\"a\":1}" }, "field" }, { { "spec", "" }, "JSON" },          { { "spec", "{\"mask\":{\"causal\":true,\"causal\":false}}" }, "JSON" },
+        { { "spec", "{\"a\":1}" }, "field" }, { { "spec", "" }, "JSON" },          { { "spec", "{\"mask\":{\"causal\":true,\"causal\":false}}" }, "stands twice" },
     };
     const scratch *s = *state;
     float one[1] = { 1 };

@@ -70,7 +70,7 @@ expect 0 "$heed" attend "$cases/seed-example.safetensors" --check --kernel refer
 expect 0 "$heed" attend "$cases/seed-example.safetensors" --check --kernel streaming
 expect 4 "$heed" attend --q '[1]' --k '[1]' --v '[1]' --kernel streaming
 says err "--kernel streaming does not serve this attention"
-says err "f32 only"
+says err "a dtype other than f32"
 
 # ---- refused ----
 
@@ -84,14 +84,31 @@ refused "no field mask.casual; did you mean mask.causal?" --spec '{"mask":{"casu
 refused "no field causal; did you mean mask.causal?" --spec '{"causal":true}'
 refused 'score.kind has no value "cosin": did you mean cosine; it is' --spec '{"score":{"kind":"cosin"}}'
 refused "mask.causal must be true or false" --spec '{"mask":{"causal":1}}'
-refused "normaliser.k must be whole number" --spec '{"normaliser":{"kind":"topk","k":2.5}}'
+refused "normaliser.k must be a whole number" --spec '{"normaliser":{"kind":"topk","k":2.5}}'
 refused "mask.stride is 0; it must be at least 1" --spec '{"mask":{"stride":0}}'
 refused "mask.window must be a list of two whole numbers" --spec '{"mask":{"window":[1]}}'
 refused "combine.dropout.step is 4294967296" --spec '{"combine":{"dropout":{"p":0.1,"step":4294967296}}}'
 refused "score.scale is 1e+300, which f32 cannot hold" --spec '{"score":{"scale":1e300}}'
-refused "spec:1:1: this is not JSON" --spec '{'
+refused "this is not JSON: the text ends too early" --spec '{'
+refused "something stands behind its end" --spec '{}x'
+refused "a key stands twice" --spec '{"score":{"kind":"dot","kind":"cosine"}}'
+refused "a JSON object in braces is expected" --spec '[]'
+refused "lengths is a tensor and no field" --spec '{"lengths":[2]}'
+refused "turns pairs of columns, and q and k have widths 1 and 1" --spec '{"position":{"rope":{}}}'
+refused "mask.window must be a list of two whole numbers" --spec '{"mask":{"window":[1.5,0]}}'
 refused "position.xl needs the tensor xl_r" --spec '{"position":{"xl":{}}}'
 refused "probe.rows names a row that q does not have" --probe rows:3
+wrong() {
+    words=$1
+    shift
+    expect 2 "$heed" attend --q '[1,2,3]' --k '[4,5,6]' --v '[7,8,9]' "$@"
+    says err "$words"
+}
+wrong "entropy stands twice" --probe entropy,lse,entropy
+wrong "none stands alone" --probe none,entropy
+wrong "none stands alone" --probe entropy,none
+wrong "ask with --weights" --probe weights
+wrong "topk needs to know how many: topk:8" --probe topk
 refused "no field probe.entropi; did you mean probe.entropy?" --probe entropi
 refused "normaliser.k needs normaliser.kind topk" --spec '{"normaliser":{"k":2}}'
 refused "lse is not defined" --spec '{"normaliser":{"kind":"sigmoid"}}' --probe lse
@@ -108,12 +125,12 @@ typed() {
     says err "$words"
 }
 typed "is no matrix" '[[1,2],[3]]'
-typed "is no matrix" '[[1],2]'
+typed "beside something that is none" '[[1],2]'
 typed "no number" '["a"]'
 typed "in brackets" '[1,[2]]'
 typed "more than four levels" '[[[[[1]]]]]'
 typed "this is not JSON" '[1,'
-typed "this is not JSON" '[1e999]'
+typed "this number is too large" '[1e999]'
 expect 2 "$heed" attend --q hello --k '[1]' --v '[1]'
 says err "write numbers"
 expect 2 "$heed" attend --q 3 --k '[1]' --v '[1]'
@@ -127,12 +144,22 @@ typed "there is no row" empty.csv
 printf '\223NUMPY\001\000\166\000{}' >bad.npy
 typed "bad.npy" bad.npy
 
+# ---- eighty columns ----
+
+expect 0 "$heed" attend "$cases/score-wide.safetensors" --show
+[ "$(awk 'length($0) > 80' out | wc -l)" -eq 0 ] || fail "a table of 64 numbers a row is wider than 80 columns"
+says out "k71"
+
 # ---- the page ----
 
 expect 0 "$heed" attend --q '[1,2,3]' --k '[4,5,6]' --v '[7,8,9]' --spec '{"mask":{"causal":true}}' --html page.html
 says page.html '>8.947975<'
 says page.html '<section class="stage" data-step="13">'
 says page.html '<td class="none"></td>'
+says page.html '<code class="formula">q . k</code>'
+expect 0 "$heed" attend --q '[1e30,-1e30]' --k '[1]' --v '[1]' --spec '{"score":{"kind":"neg_distance"}}' --html far.html
+says far.html '<td class="minus" style="--heat:1.000">-1e+30</td>'
+says far.html '<code class="formula">-sqrt(|q - k|^2 + 1e-12)</code>'
 expect 2 "$heed" attend --q '[1]' --k '[1]' --v '[1]' --html page.html
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
 if [ -n "$browser" ] && command -v openssl >/dev/null; then

@@ -34,7 +34,8 @@ enum {
     DROP = 1 << 19,
     INTEGERS = 1 << 20,  /* q and k of small integers: ties */
     NO_SPAN = 1 << 21,   /* a span so far below that every factor is 0 */
-    BIAS_BATCH = 1 << 22 /* [B,1,Tq,Tk] */
+    BIAS_BATCH = 1 << 22, /* [B,1,Tq,Tk] */
+    FAR_APART = 1 << 23   /* each 50th key is near to all queries, and the values of the others are NaN */
 };
 
 /* What is wanted besides out. */
@@ -276,6 +277,11 @@ static void fill(const run *r, int which, const heed_tensor *x)
         for (int64_t e = 0; e < n; e++)
             whole[e] = e < half ? (e / 2 * 37 % (c->keys - 20)) + e % 2 * 9 : e - half;
     }
+    for (int64_t i = 0; c->given & FAR_APART && i < n && r->what[which] < 3; i++) {
+        const bool near = i / x->type.dims[3] % x->type.dims[2] % 50 == 0;
+
+        to[i] = r->what[which] == 0 ? 1 : r->what[which] == 2 ? (near ? to[i] : NAN) : near ? 1 : -1;
+    }
     if (r->what[which] < 4) { /* poison behind the lengths */
         const bool query = r->what[which] == 0 || r->what[which] == 3;
 
@@ -424,6 +430,9 @@ static const cell cells[] = {
     SIZED("additive, cut by queries", SPAN | Q_LENGTHS_OF | SLOPES, 2, 2, 1, 270, 140, 5, 6, SCORE(ADDITIVE),
           KIND(ADAPTIVE_SPAN)),
     SIZED("sigmoid, cut by queries", SIGMOID_BIAS | BIAS_BATCH, 1, 2, 1, 1100, 70, 8, 8, KIND(SIGMOID)),
+    SIZED("topk of a part", DROP, 1, 2, 1, 75, 331, 21, 19, KIND(TOPK), .normaliser.k = 80,
+          .mask.causal = true),
+    SIZED("topk, ties across tiles", INTEGERS, 1, 2, 1, 40, 600, 6, 19, SCORE(DOT), KIND(TOPK), .normaliser.k = 20),
     SIZED("linear without keys", 0, 1, 2, 1, 3, 0, 4, 4, KIND(LINEAR)),
     SIZED("one key", BIAS_FULL, 1, 2, 2, 3, 1, 4, 4, KIND(ENTMAX15)),
     SIZED("no keys", BIAS_FULL, 1, 2, 2, 3, 0, 4, 4, KIND(TOPK), .normaliser.k = 3),
@@ -537,6 +546,8 @@ static void a_row_does_not_depend_on_what_stands_beside_it(void **state)
     static const cell rows_of[] = {
         SIZED("topk", 0, 1, 1, 1, 200, 200, 5, 6, KIND(TOPK), .normaliser.k = 7, .mask.causal = true,
               .offset = HEED_SET(0)),
+        SIZED("topk, more of the tile", 0, 1, 1, 1, 200, 200, 5, 6, KIND(TOPK), .normaliser.k = 50,
+              .mask.causal = true, .offset = HEED_SET(0)),
         SIZED("entmax", 0, 1, 1, 1, 200, 200, 5, 6, KIND(ENTMAX), .mask.causal = true, .offset = HEED_SET(0)),
         SIZED("sigmoid", 0, 1, 1, 1, 200, 200, 5, 6, KIND(SIGMOID), .mask.causal = true,
               .offset = HEED_SET(0)),
@@ -558,6 +569,28 @@ static void a_row_does_not_depend_on_what_stands_beside_it(void **state)
             done(&head);
         }
         done(&full);
+    }
+}
+
+/* The cost of top-k falls with k: neither out nor any gradient looks at the values of a key that no query has chosen. */
+static void values_that_are_not_chosen_are_not_read(void **state)
+{
+    const scratch *s = *state;
+    static const cell far_apart[] = {
+        SIZED("topk", FAR_APART, 1, 2, 1, 70, 400, 20, 24, KIND(TOPK), .normaliser.k = 8),
+        SIZED("hard", FAR_APART, 1, 2, 1, 70, 400, 20, 24, KIND(HARD)),
+        SIZED("sparsemax", FAR_APART, 1, 2, 1, 70, 400, 20, 24, KIND(SPARSEMAX)),
+    };
+
+    for (size_t i = 0; i < sizeof far_apart / sizeof *far_apart; i++) {
+        run r = of_cell(&far_apart[i], GRADIENTS);
+
+        go(&r, s->ctx, HEED_KERNELS_FAST);
+        for (int o = 0; o < r.n_out; o++)
+            for (int64_t n = 0; n < heed_type_count(&r.out[o].type); n++)
+                if (!isfinite(((const float *)r.out[o].data)[n]))
+                    fail_msg("%s: %s is not finite at %lld", r.c.name, r.name[o], (long long)n);
+        done(&r);
     }
 }
 
@@ -594,6 +627,7 @@ int main(void)
         cmocka_unit_test(threads_change_no_byte),
         cmocka_unit_test(what_is_asked_for_besides_changes_no_byte),
         cmocka_unit_test(a_row_does_not_depend_on_what_stands_beside_it),
+        cmocka_unit_test(values_that_are_not_chosen_are_not_read),
         cmocka_unit_test(a_sequence_that_is_cut_has_the_bytes_of_one_that_is_not),
     };
 

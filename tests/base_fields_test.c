@@ -351,6 +351,9 @@ static void words_are_near_within_three_edits(void **state)
     assert_string_equal(heed__nearest("sofmax", words), "softmax");
     assert_string_equal(heed__nearest("spasemaxx", words), "sparsemax");
     assert_null(heed__nearest("relu", words));
+    assert_null(heed__nearest("shaw", (const char *const[]){ "scale", NULL }));
+    assert_null(heed__nearest("--bogus", (const char *const[]){ "--out", NULL }));
+    assert_string_equal(heed__nearest("--fcore", (const char *const[]){ "--out", "--force", NULL }), "--force");
     assert_null(heed__nearest("", words));
     assert_string_equal(heed__nearest("softmax", words), "softmax");
     memset(many, 's', 199);

@@ -41,6 +41,7 @@ typedef struct shape {
     bool grouped;          /* four query heads on two key heads, and no feed-forward part */
     position_terms terms;  /* of grouped ones */
     const char *broken;    /* what is built wrongly */
+    bool checked;          /* logits that are not finite end the run */
 } shape;
 
 static heed_value heads_of(heed_builder *b, const char *name, heed_value x, int64_t heads)
@@ -133,7 +134,8 @@ static void build(heed_builder *b, const shape *s)
                                                                         .spec = spec,
                                                                         .cache = use });
     }
-    heed_output(b, "logits", heed_linear(b, "head", x, VOCAB, NULL));
+    x = heed_linear(b, "head", x, VOCAB, NULL);
+    heed_output(b, "logits", s->checked ? heed_check_finite(b, x) : x);
 }
 
 /* ---- plans over one store ---- */
@@ -445,6 +447,8 @@ static void a_ring_gives_the_numbers_of_a_window_and_sinks(void **state)
     static const shape rings[] = {
         { .batch = BATCH, .window = 20, .sinks = 4, .capacity = 63 },
         { .batch = BATCH, .window = 70, .sinks = 0, .capacity = 109, .grouped = true, .terms = ROPE },
+        { .batch = BATCH, .window = 20, .sinks = 4, .capacity = 63, .grouped = true, .terms = ALIBI },
+        { .batch = BATCH, .window = 70, .sinks = 1, .capacity = 110, .grouped = true, .terms = T5_AND_SOFTCAP },
     };
 
     (void)state;
@@ -524,6 +528,7 @@ static void a_step_writes_its_rows_and_copies_no_cache(void **state)
         { .batch = BATCH, .rows = 1, .capacity = 2048 },
         { .batch = BATCH, .rows = 1, .capacity = 2048, .grouped = true },
         { .batch = BATCH, .rows = 1, .capacity = 2048, .window = 1000, .sinks = 4 },
+        { .batch = BATCH, .rows = 1, .capacity = 2048, .checked = true },
     };
     enum { ROOM = 100 << 10 }; /* for masks of a ring; a cache of the smallest has 288 KiB */
     (void)state;
@@ -616,6 +621,130 @@ static void a_full_cache_ends_the_run_and_names_the_sequence(void **state)
     rig_close(&r);
 }
 
+/* Logits are looked at after all rows were appended, in place: rows behind the lengths, which stay as they were. */
+static void a_run_whose_logits_are_not_finite_has_appended_nothing(void **state)
+{
+    const shape s = { .batch = BATCH, .capacity = 160, .checked = true }, one = { .batch = BATCH, .rows = 1, .capacity = 160, .checked = true };
+    const int64_t tokens[BATCH] = { 1, 2, 3 };
+    static float logits[BATCH * VOCAB];
+    heed_error err = { 0 };
+    heed_tensor embed;
+    float kept;
+    rig r;
+
+    (void)state;
+    rig_open(&r, 2, HEED_ISA_AUTO);
+    pass(&r, (shape){ 0 }, whole);
+    feed(&r, s, 40, everyone, (int64_t[]){ 40, 17, 33 }, stepped);
+    embed = heed_weights_find(r.weights, "embed.weight");
+    kept = ((float *)embed.data)[2 * WIDTH];
+    ((float *)embed.data)[2 * WIDTH] = NAN; /* token 2, of sequence 1 */
+    plan_of(&r, &one);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(try_run(&r, &one, tokens, (int64_t[]){ 1, 1, 1 }, logits, &err), HEED_ERR_NUMERIC);
+    ((float *)embed.data)[2 * WIDTH] = kept;
+    for (int64_t b = 0; b < BATCH; b++)
+        assert_int_equal(heed_kv_cache_length(r.weights, "decoder", b), ((int64_t[]){ 40, 17, 33 })[b]);
+    decode(&r, &s, stepped);
+    for (int64_t b = 0; b < BATCH; b++)
+        same_rows(stepped, whole, b, b);
+    rig_close(&r);
+}
+
+/* ---- other sequences ---- */
+
+static void beams_go_on_with_the_bytes_of_the_sequence_they_were_made_of(void **state)
+{
+    static const struct {
+        int64_t from[BATCH], then[BATCH];
+    } turns[] = { { { 2, 2, 0 }, { 1, 2, 0 } }, { { 0, 0, 0 }, { 2, 1, 0 } }, { { 1, 0, 2 }, { 1, 1, 0 } } };
+    const shape s = { .batch = BATCH, .capacity = 160 }, ring = { .batch = BATCH, .window = 20, .sinks = 4, .capacity = 63 };
+    static text_rows ring_whole[BATCH];
+
+    (void)state;
+    for (size_t t = 0; t < sizeof turns / sizeof *turns; t++)
+        for (int rings = 0; rings < 2; rings++) {
+            const shape *of = rings ? &ring : &s;
+            int64_t now[BATCH], next[BATCH], had[BATCH];
+            uint64_t calls;
+            rig r;
+
+            rig_open(&r, 2, HEED_ISA_AUTO);
+            pass(&r, rings ? (shape){ .window = 20, .sinks = 4 } : (shape){ 0 }, rings ? ring_whole : whole);
+            feed(&r, *of, 40, everyone, (int64_t[]){ 40, 17, 33 }, stepped);
+            feed(&r, *of, 40, everyone, (int64_t[]){ 35, 9, 0 }, stepped); /* rings have turned, or not */
+            memcpy(now, everyone, sizeof now);
+            for (int k = 0; k < 2; k++) {
+                const int64_t *from = k ? turns[t].then : turns[t].from;
+
+                calls = heed__heap_calls(r.ctx->heap);
+                assert_int_equal(heed_kv_cache_reorder(r.weights, from, BATCH, NULL), HEED_OK);
+                assert_int_equal(heed__heap_calls(r.ctx->heap), calls);
+                for (int b = 0; b < BATCH; b++)
+                    next[b] = now[from[b]];
+                memcpy(now, next, sizeof now);
+                for (int b = 0; b < BATCH; b++)
+                    had[b] = heed_kv_cache_length(r.weights, "decoder", b);
+                for (int i = 0; i < 5; i++)
+                    feed(&r, *of, 1, now, (int64_t[]){ 1, 1, 1 }, stepped);
+                for (int b = 0; b < BATCH; b++)
+                    for (int64_t i = had[b]; i < had[b] + 5; i++)
+                        for (int c = 0; c < VOCAB; c++)
+                            if (rings ? !(fabsf(stepped[b][i][c] - ring_whole[now[b]][i][c]) < 1e-4f)
+                                      : stepped[b][i][c] != whole[now[b]][i][c])
+                                fail_msg("turn %d of %d: sequence %d, now %d, differs in row %d", k, (int)t, b, (int)now[b],
+                                         (int)i);
+            }
+            rig_close(&r);
+        }
+}
+
+static void every_reordering_is_that_of_a_copy(void **state)
+{
+    enum { MOST = 9, PLACES = 4 };
+    heed_context *ctx = NULL;
+    heed_error err = { 0 };
+    const rng random = heed__rng(5, 0, "reorder");
+
+    (void)state;
+    assert_int_equal(heed_context_new(&ctx, NULL, NULL), HEED_OK);
+    for (uint32_t round = 0; round < 400; round++) {
+        const int64_t n = 1 + (int64_t)(round % MOST);
+        int64_t from[MOST], length[MOST];
+        float k[MOST][2][PLACES][300], alone[MOST + 1] = { 0 }; /* a row longer than what is swapped at once */
+        heed_weights *w;
+        heed_tensor got;
+
+        assert_int_equal(heed_weights_new(&w, ctx, NULL), HEED_OK);
+        for (int64_t b = 0; b < n; b++) {
+            from[b] = heed__rng_word(&random, round, (uint32_t)b) % (uint32_t)n;
+            length[b] = PLACES - b % 2;
+        }
+        for (size_t i = 0; i < sizeof k / sizeof(float); i++)
+            ((float *)k)[i] = (float)i;
+        assert_int_equal(heed_weights_put(w, "kv_cache.c.length", (heed_tensor){ HEED_TYPE(HEED_I64, n), length }, NULL), HEED_OK);
+        assert_int_equal(heed_weights_put(w, "kv_cache.layer.k", (heed_tensor){ HEED_TYPE(HEED_F32, n, 2, PLACES, 300), k }, NULL),
+                         HEED_OK);
+        assert_int_equal(heed_weights_put(w, "kv_cache.other.k", (heed_tensor){ HEED_TYPE(HEED_F32, n + 1, 1, 1, 1), alone }, NULL),
+                         HEED_OK);
+        assert_int_equal(heed_kv_cache_reorder(w, from, n, &err), HEED_OK);
+        got = heed_weights_find(w, "kv_cache.layer.k");
+        for (int64_t b = 0; b < n; b++) {
+            assert_memory_equal((float *)got.data + b * 2 * PLACES * 300, k[from[b]], sizeof k[0]);
+            assert_int_equal(heed_kv_cache_length(w, "c", b), length[from[b]]);
+        }
+        assert_memory_equal(heed_weights_find(w, "kv_cache.other.k").data, alone, (size_t)(n + 1) * sizeof(float));
+        from[n - 1] = n;
+        assert_int_equal(heed_kv_cache_reorder(w, from, n, &err), HEED_ERR_USAGE);
+        err = (heed_error){ 0 };
+        assert_int_equal(heed_kv_cache_reorder(w, from, n + 1, &err), HEED_ERR_USAGE);
+        assert_non_null(strstr(err.text, "there is no cache of"));
+        err = (heed_error){ 0 };
+        heed_weights_free(w);
+    }
+    heed_context_free(ctx);
+}
+
 static void rewinds_that_cannot_be_say_why(void **state)
 {
     const shape s = { .batch = BATCH, .capacity = 50 };
@@ -677,12 +806,12 @@ static void other_lengths(heed_builder *b)
     heed_kv_cache_see(b, &c, &spec);
 }
 
-static void a_distance_over_a_ring(heed_builder *b)
+static void a_table_of_distances_over_a_ring(heed_builder *b)
 {
     const heed_kv_cache c = heed_kv_cache_open(b, "c", 2, 1, 12, &(heed_kv_cache_opts){ .window = 8 });
     heed_value x = heed_input(b, "x", HEED_TYPE(HEED_F32, 2, 1, 1, 4));
 
-    (void)heed_kv_cache_attend(b, &c, "layer", x, x, x, &(heed_attention_spec){ .position.alibi = true });
+    (void)heed_kv_cache_attend(b, &c, "layer", x, x, x, &(heed_attention_spec){ .in.shaw_k = heed_input(b, "shaw", HEED_TYPE(HEED_F32, 3, 4)) });
 }
 
 static void second_keys(heed_builder *b)
@@ -709,7 +838,7 @@ static void what_makes_no_cache_is_refused(void **state)
         { no_rows, HEED_ERR_SPEC, "rows and capacity must be at least 1" },
         { other_rows, HEED_ERR_SHAPE, "k must be [2,H,1,D], as the cache was opened" },
         { other_lengths, HEED_ERR_SPEC, "lengths, q_lengths and offset come from the cache" },
-        { a_distance_over_a_ring, HEED_ERR_SPEC, "position.alibi goes by the places of keys" },
+        { a_table_of_distances_over_a_ring, HEED_ERR_SPEC, "shaw_k goes by the places of keys" },
         { second_keys, HEED_ERR_SPEC, "k2 needs a place of its own" },
         { other_keys, HEED_ERR_SPEC, "a cache holds the layer's own keys" },
     };
@@ -798,6 +927,9 @@ int main(void)
         cmocka_unit_test(a_step_writes_its_rows_and_copies_no_cache),
         cmocka_unit_test(a_step_makes_no_heap_call),
         cmocka_unit_test(a_full_cache_ends_the_run_and_names_the_sequence),
+        cmocka_unit_test(a_run_whose_logits_are_not_finite_has_appended_nothing),
+        cmocka_unit_test(beams_go_on_with_the_bytes_of_the_sequence_they_were_made_of),
+        cmocka_unit_test(every_reordering_is_that_of_a_copy),
         cmocka_unit_test(rewinds_that_cannot_be_say_why),
         cmocka_unit_test(what_makes_no_cache_is_refused),
         cmocka_unit_test(every_allocation_may_fail),

@@ -16,7 +16,7 @@ enum { BATCH = 3, STEPS = 7, KEYS = 9, WIDTH = 8, OTHER = 6, HEADS = 2 };
 
 /* What a layer is given, and where a row of x and of key counts. A network leaves out of `x`, `key` and `value` what it does not use. */
 typedef struct given {
-    heed_value x, key, value, lengths, k_lengths, x_seg, k_seg, keep;
+    heed_value x, key, value, lengths, k_lengths, x_seg, k_seg, keep, target; /* target: -100 in padding */
 } given;
 
 typedef struct network {
@@ -98,6 +98,24 @@ static heed_value build_pool(heed_builder *b, const given *g)
     return heed_attention_pool(b, "pool", g->x, g->lengths);
 }
 
+static heed_value build_loss(heed_builder *b, const given *g)
+{
+    return heed_cross_entropy(b, g->x, g->target, &(heed_cross_entropy_opts){ .axis = 2 });
+}
+
+static heed_value build_smooth_loss(heed_builder *b, const given *g)
+{
+    return heed_cross_entropy(b, g->x, g->target, &(heed_cross_entropy_opts){ .axis = 2, .label_smoothing = 0.1 });
+}
+
+static heed_value build_tagger(heed_builder *b, const given *g)
+{
+    heed_encoder_layer_opts o = { .feedforward = 12, .spec.in.lengths = g->lengths };
+    heed_value x = heed_encoder_layer(b, "0", g->x, HEADS, &o);
+
+    return heed_cross_entropy(b, heed_linear(b, "head", x, 5, NULL), g->target, &(heed_cross_entropy_opts){ .axis = 2 });
+}
+
 static const network networks[] = {
     { "self-attention", build_self, BY_LENGTHS },
     { "causal self-attention with dropout", build_self_causal, BY_LENGTHS },
@@ -112,6 +130,9 @@ static const network networks[] = {
     { "two encoder layers, norm first", build_encoder_pre_norm, BY_LENGTHS },
     { "encoder layer with segments", build_encoder_segments, BY_SEGMENTS },
     { "attentive pooling", build_pool, BY_LENGTHS },
+    { "cross entropy", build_loss, BY_LENGTHS },
+    { "cross entropy with smoothing", build_smooth_loss, BY_SEGMENTS },
+    { "a tagger and its loss", build_tagger, BY_LENGTHS },
 };
 
 /* x_seg counts a row where it is not negative; padding is at both ends of a sequence. */
@@ -129,7 +150,7 @@ static bool counts_key(const network *n, int64_t b, int64_t t)
     return n->rows == BY_LENGTHS ? t < lengths[b] : t >= 2 - b && t < KEYS - 2;
 }
 
-enum { IN_X, IN_KEY, IN_VALUE, IN_DY, IN_LENGTHS, IN_K_LENGTHS, IN_X_SEG, IN_K_SEG, IN_KEEP, INPUTS };
+enum { IN_X, IN_KEY, IN_VALUE, IN_DY, IN_LENGTHS, IN_K_LENGTHS, IN_X_SEG, IN_K_SEG, IN_KEEP, IN_TARGET };
 
 static void build_all(heed_builder *b, void *user)
 {
@@ -149,8 +170,11 @@ static void build_all(heed_builder *b, void *user)
     g.x_seg = heed_input(b, "x_seg", HEED_TYPE(HEED_I64, BATCH, STEPS));
     g.k_seg = heed_input(b, "k_seg", HEED_TYPE(HEED_I64, BATCH, KEYS));
     g.keep = heed_input(b, "keep", HEED_TYPE(HEED_BOOL, BATCH, 1, 1, KEYS));
+    g.target = heed_input(b, "target", HEED_TYPE(HEED_I64, BATCH, STEPS));
     y = n->build(b, &g);
-    if (heed_rank(b, y) == 2) {
+    if (heed_rank(b, y) == 0)
+        dy = heed_scalar(b, HEED_F32, 1);
+    else if (heed_rank(b, y) == 2) {
         dy = heed_slice(b, dy, 1, 0, 1, 1);
         dy = heed_reshape(b, dy, 2, (const int64_t[]){ BATCH, WIDTH });
     }
@@ -177,7 +201,7 @@ static void put_rows(float *to, const network *n, bool (*row_counts)(const netwo
 static void fill(trial *t, const network *n, float padding)
 {
     int64_t *lengths = t->in[IN_LENGTHS].tensor.data, *k_lengths = t->in[IN_K_LENGTHS].tensor.data,
-            *x_seg = t->in[IN_X_SEG].tensor.data, *k_seg = t->in[IN_K_SEG].tensor.data;
+            *x_seg = t->in[IN_X_SEG].tensor.data, *k_seg = t->in[IN_K_SEG].tensor.data, *target = t->in[IN_TARGET].tensor.data;
     bool *keep = t->in[IN_KEEP].tensor.data;
 
     put_rows(t->in[IN_X].tensor.data, n, counts, STEPS, WIDTH, padding);
@@ -189,6 +213,7 @@ static void fill(trial *t, const network *n, float padding)
         for (int64_t i = 0; i < STEPS; i++) {
             lengths[b] += counts(n, b, i);
             x_seg[b * STEPS + i] = counts(n, b, i) ? i / 3 : -1;
+            target[b * STEPS + i] = counts(n, b, i) ? (b + i) % 5 : -100;
         }
         for (int64_t i = 0; i < KEYS; i++) {
             k_lengths[b] += counts_key(n, b, i);

@@ -155,6 +155,12 @@ typedef struct heed_attention_spec {
         heed_value dropout_keep;        /**< bool [B,Hq,Tq,Tk]: given instead of drawn */
         heed_value rng;                 /**< i64 [2] {seed, step}; default the builder's */
     } in;
+    /** What an earlier run of the same attention gave, in place of what this one would compute for its gradient: a graph that
+     *  wants gradients alone then has no forward pass. All three or none, and only where lse_rest is defined. They are believed:
+     *  of other inputs they give other numbers. */
+    struct {
+        heed_value out, lse, lse_rest;
+    } stored;
 } heed_attention_spec;
 
 /** What attention gives. {0} where it was not asked for or is not defined. A value that nobody uses costs nothing, and using one
@@ -162,7 +168,10 @@ typedef struct heed_attention_spec {
 typedef struct heed_attended {
     heed_value out;          /**< [B,Hq,Tq,Dv] */
     heed_value lse;          /**< [B,Hq,Tq]: ln of the denominator, -inf for a row with nothing to keep; f32 (f64 for f64) */
-    heed_value lse2;         /**< the same of q2 and k2 */
+    heed_value lse_rest;     /**< [B,Hq,Tq]: what rounding took from lse: 0 in exact arithmetic, without a gradient. With out and
+                                  lse all that a gradient needs of a forward pass (`stored`). {0} where it needs less or more:
+                                  additive and neg_*distance, normalisers but softmax, gate, talk_*, q2, shaw_v */
+    heed_value lse2;         /**< the same as lse of q2 and k2 */
     heed_value weights;      /**< [B,Hq,Tq,Tk]: w, before dropout; always defined */
     heed_value rows;         /**< [B,nh,nr,Tk] */
     heed_value topk_values;  /**< [B,Hq,Tq,K]: falling, ties to the lower key; 0 where fewer are above 0 */
@@ -182,8 +191,8 @@ typedef struct heed_attended {
  *  gradient it costs whole weights, and where it has none (rows, topk, entropy, distance) a loss of it is refused.
  *
  *  Poison with HEED_ERR_SHAPE, _DTYPE, _SPEC (a combination without meaning: the sentence names the fields). When run: a length
- *  or index out of range, or a graph that is no rising CSR, ends with HEED_ERR_LIMIT; a learned temperature <= 0 or alpha out of
- *  range with HEED_ERR_SPEC; both name tensor, place and value. */
+ *  or index out of range, or a graph that is no rising CSR, ends with HEED_ERR_LIMIT; a learned temperature <= 0, alpha out of
+ *  range or span that is not finite with HEED_ERR_SPEC; both name tensor, place and value. */
 HEED_API heed_attended heed_attention(heed_builder *b, heed_value q, heed_value k, heed_value v,
                                       const heed_attention_spec *spec);
 

@@ -92,6 +92,7 @@ typedef struct heed_kv_cache {
     heed_value new_lengths; /**< as given */
     heed_value slots;       /**< i64 [B,rows]: the place of each new row; -1: not appended */
     heed_value mask;        /**< rings: bool [B,1,rows,capacity]; else {0} */
+    heed_value stands;      /**< rings: i64 [B,1,1,capacity]: where the row in each place stands, 2^62 where there is none; else {0} */
 } heed_kv_cache;
 
 /** Begins a run's append of `rows` new rows to each of `batch` sequences. Lengths are the state "kv_cache.<name>.length", which
@@ -102,8 +103,9 @@ HEED_API heed_kv_cache heed_kv_cache_open(heed_builder *b, const char *name, int
 
 /** Attention of a layer's new rows to all rows so far: q [B,Hq,rows,D], k and v [B,Hkv,rows,D] of the new rows alone; k
  *  and v are appended to the states "kv_cache.<scope>.<name>.k" and ".v". Rope turns new rows by their positions, once.
- *  The descriptor is causal by itself; lengths, q_lengths and offset come from the cache. A ring refuses what goes by the
- *  places of keys: other position terms, windows, strides, blocks, globals. Poison with HEED_ERR_SHAPE, _SPEC. */
+ *  The descriptor is causal by itself; lengths, q_lengths and offset come from the cache. Over a ring
+ *  alibi and t5 become a bias [B,Hq,rows,capacity] of true distances; what else goes by the places of keys is refused: shaw, xl,
+ *  windows, strides, blocks, globals. Poison with HEED_ERR_SHAPE, _SPEC. */
 HEED_API heed_attended heed_kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, const char *name, heed_value q,
                                             heed_value k, heed_value v, const heed_attention_spec *spec);
 
@@ -123,6 +125,11 @@ HEED_API int64_t heed_kv_cache_length(const heed_weights *w, const char *name, i
  *  HEED_ERR_LIMIT when it has fewer, or when a ring has written over rows before `length`; then nothing is changed. */
 HEED_MUST_CHECK HEED_API heed_status heed_kv_cache_rewind(heed_weights *w, const char *name, int64_t sequence, int64_t length,
                                                           heed_error *err);
+
+/** Sequence b of every cache of n sequences in these weights goes on as sequence from[b] was, for all b at once: {0,0,0,0} makes four
+ *  beams of one prompt, {1,0} swaps two. Rows in use are moved, without memory. While no session runs. HEED_ERR_USAGE when no cache has
+ *  n sequences, or from names one that is not there; then nothing is changed. Caches of another number of sequences stay as they are. */
+HEED_MUST_CHECK HEED_API heed_status heed_kv_cache_reorder(heed_weights *w, const int64_t *from, int64_t n, heed_error *err);
 
 typedef struct heed_mha_opts {
     heed_value key, value;      /**< {0}: the query (self-attention) */

@@ -14,6 +14,8 @@ from ._tensors import shape_of, type_of
 
 KEPT = 64                                # plans of a context; the least recently used one goes
 UPSTREAM = ("out", "weights", "lse")     # what gradients may come from
+STORED = ("out", "lse", "lse_rest")      # all that a gradient needs of a forward run, where there is a rest
+COSTLY = ("weights", "lse_rest")         # results only for who asks
 ATTENDED = [n for n, _ in _c.heed_attended._fields_]
 
 
@@ -104,23 +106,28 @@ class Problem:
         self.key = (tuple(sorted(shapes.items())), spec_key)
         self.names = ["q", "k", "v"] + sorted(n for n in shapes if n not in ("q", "k", "v"))
 
-    def attention(self, b):
-        """Builds inputs and attention: ({name: value}, heed_attended)."""
+    def attention(self, b, stored=False):
+        """Builds inputs and attention: ({name: value}, heed_attended). `stored`: inputs stored_out and so on
+        are what forward gave."""
         values = {n: lib.heed_input(b, n.encode(), type_of(*self.shapes[n])) for n in self.names}
         spec, self.keep = _spec.descriptor(self.spec)
         tensors = getattr(spec, "in")
         for name, value in values.items():
             if name not in ("q", "k", "v"):
                 setattr(tensors, name, value)
+        for name in STORED if stored else ():
+            (dtype, q), v = self.shapes["q"], self.shapes["v"][1]
+            shape = q[:3] + v[3:] if name == "out" else q[:3]
+            setattr(spec.stored, name, lib.heed_input(b, ("stored_" + name).encode(), type_of(dtype, shape)))
         return values, lib.heed_attention(b, values["q"], values["k"], values["v"], byref(spec))
 
     def forward(self, wanted):
-        """Build function of the outputs that exist; `wanted` are those that cost memory: {"weights"}."""
+        """Build function of the outputs that exist; `wanted` are those that not everyone wants: {"weights"}."""
         def build(b):
             _, got = self.attention(b)
             for name in ATTENDED:
                 value = getattr(got, name)
-                if value.id and (name != "weights" or "weights" in wanted):
+                if value.id and (name not in COSTLY or name in wanted):
                     lib.heed_output(b, name.encode(), value)
         return build
 
@@ -130,11 +137,11 @@ class Problem:
             lib.heed_output(b, name.encode(), getattr(self.attention(b)[1], name))
         return build
 
-    def gradient(self, given, by):
-        """Build function of d_NAME for NAME in `by`, from d_out, d_weights and d_lse in `given`: forward and
-        gradient in one go."""
+    def gradient(self, given, by, stored=False):
+        """Build function of d_NAME for NAME in `by`, from d_out, d_weights and d_lse in `given`: from what
+        forward stored, or else forward and gradient in one go."""
         def build(b):
-            values, got = self.attention(b)
+            values, got = self.attention(b, stored)
             lib.heed_builder_status(b)           # a spec that is refused ends here, with its sentence
             ys = [getattr(got, name) for name in given]
             dys = []

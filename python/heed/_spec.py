@@ -23,6 +23,7 @@ MAYBE = (_c.heed_maybe_i64, _c.heed_maybe_f32)
 INTEGERS = (ctypes.c_int64, ctypes.c_int, ctypes.c_int32, ctypes.c_uint, ctypes.c_uint32, ctypes.c_uint64)
 REALS = (ctypes.c_double, ctypes.c_float)
 FULL = ("mask", "bias", "gate", "prev", "dropout_keep")     # four dimensions: missing ones at the left are 1
+HANDLES = ("in", "stored")                                   # groups of tensors: no words of a spec
 WHOLE = ("lengths", "q_lengths", "q_seg", "k_seg", "globals", "graph_indptr", "graph_indices", "offset", "rng")
 TRUTH = ("mask", "block_keep", "dropout_keep")              # all others hold numbers with a point
 DESCRIPTOR = dict(_c.heed_attention_spec._fields_)
@@ -160,9 +161,9 @@ class Filler:
                     refuse("%s.%s is true or false, not %r" % (path, name, v))
                 other = [w for w in switches if w != name]
                 struct.kind = words(enum)[name if v else other[0]]
-            elif name not in names or name == "on" or (path == "" and name == "in"):
+            elif name not in names or name == "on" or (path == "" and name in HANDLES):
                 unknown(path + "." if path else "", name,
-                        [n for n in names if n not in ("on", "in")] + switches)
+                        [n for n in names if n not in ("on",) + HANDLES] + switches)
             else:
                 self.field(struct, name, v, "%s.%s" % (path, name) if path else name)
 
@@ -171,7 +172,7 @@ def leaves(kind=_c.heed_attention_spec, path=()):
     """{"causal": [("mask", "causal")], ...}: every name below the groups, and where it stands."""
     out = {}
     for name, t in kind._fields_:
-        if path == () and name in ("in", "probe"):
+        if path == () and name in ("in", "probe", "stored"):
             continue
         if path or not (isinstance(t, type) and issubclass(t, ctypes.Structure)) or t in MAYBE:
             out.setdefault(name, []).append(path + (name,))
@@ -210,7 +211,7 @@ def merge(spec, names):
         scalar = not is_tensor(value) and not isinstance(value, (list, tuple))
         if name in TENSORS and not (isinstance(value, (dict, str, bool)) or scalar and leaf):
             tensors[name] = value
-        elif name in DESCRIPTOR and name != "in":
+        elif name in DESCRIPTOR and name not in HANDLES:
             if isinstance(value, dict) and isinstance(spec.get(name), dict):
                 for field, x in value.items():
                     put(spec[name], field, x, "%s.%s" % (name, field))
@@ -228,7 +229,7 @@ def merge(spec, names):
             refuse("%s is a field of several groups: write %s"
                    % (name, " or ".join("%s={\"%s\": ...}" % (p[-2], name) for p in leaf)))
         else:
-            unknown("", name, [n for n in DESCRIPTOR if n != "in"] + list(TENSORS) + list(LEAVES))
+            unknown("", name, [n for n in DESCRIPTOR if n not in HANDLES] + list(TENSORS) + list(LEAVES))
     return spec, tensors
 
 

@@ -73,16 +73,21 @@ class _Once(torch.autograd.Function):
 
 
 class _Attention(torch.autograd.Function):
-    """Forward keeps its inputs only; backward computes the attention again, tile by tile, and its gradient
-    with it."""
+    """Forward keeps its inputs and, for a gradient, its result and two numbers a row. Backward makes weights
+    again from them, tile by tile. Where they are not enough (a gate, talking heads, a difference) it computes
+    the attention again, and its gradient with it."""
 
     @staticmethod
     def forward(ctx, context, problem, weights, *tensors):
         inputs = dict(zip(problem.names, tensors))
-        got = _run(context, problem, ("forward", weights), problem.forward(("weights",) if weights else ()),
-                   inputs)
+        wanted = ("weights",) if weights else ()
+        if problem.differentiates:
+            wanted += ("lse_rest",)
+        got = _run(context, problem, ("forward", wanted), problem.forward(wanted), inputs)
+        kept = [got[n] for n in _plans.STORED] if "lse_rest" in got else []
+        got.pop("lse_rest", None)
         ctx.context, ctx.problem, ctx.given = context, problem, list(got)
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(*tensors, *kept)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*[t for n, t in got.items() if n not in _plans.UPSTREAM])
         problem.outputs = list(got)
@@ -106,9 +111,14 @@ class _Attention(torch.autograd.Function):
         if not up or not by:
             return (None,) * (3 + len(problem.names))
         given = tuple(n for n in _plans.UPSTREAM if n in up)
-        inputs = dict(zip(problem.names, ctx.saved_tensors))
+        saved = ctx.saved_tensors
+        inputs = dict(zip(problem.names, saved))
+        stored = len(saved) > len(problem.names)
+        if stored:
+            inputs.update(zip(("stored_" + n for n in _plans.STORED), saved[len(problem.names):]))
         inputs.update(("d" + n, up[n].to(torch.float32).contiguous()) for n in given)
-        got = _run(ctx.context, problem, ("gradient", given, tuple(by)), problem.gradient(given, by), inputs)
+        got = _run(ctx.context, problem, ("gradient", given, tuple(by), stored),
+                   problem.gradient(given, by, stored), inputs)
         return (None, None, None) + tuple(got.get("d_" + n) for n in problem.names)
 
 
@@ -142,6 +152,7 @@ def attention(q, k, v, spec=None, *, probe=None, weights=False, context=None, **
         given[name] = _tensor(name, value)
     key = json.dumps(spec, sort_keys=True, default=plain)
     problem = _plans.Problem({n: (DTYPES[t.dtype], tuple(t.shape)) for n, t in given.items()}, spec, key)
+    problem.differentiates = torch.is_grad_enabled() and any(t.requires_grad for t in given.values())
     values = _Attention.apply(context, problem, bool(weights), *[given[n] for n in problem.names])
     got = dict(zip(problem.outputs, values))
     out = got.pop("out").to(dtype)

@@ -11,7 +11,12 @@
 
 #include <math.h>
 
-static const op_slot attention_in[] = { ATTENTION_INPUTS(ATTENTION_SLOT) SLOT_END };
+static const op_slot attention_in[] = {
+    ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "stored_lse", .dtypes = FLOATS, .flags = OPTIONAL },
+    { .name = "stored_lse_rest", .dtypes = FLOATS, .flags = OPTIONAL },
+    { .name = "stored_out", .dtypes = FLOATS, .flags = OPTIONAL },
+    SLOT_END,
+};
 #define ATTENTION_OUT(id, text)                                                                              \
     { .name = text, .flags = AT_GET_##id == AT_GET_LSE ? MINUS_INFINITY : 0 }, /* a row that keeps nothing */
 static const op_slot attention_out[] = { ATTENTION_OUTPUTS(ATTENTION_OUT) SLOT_END };
@@ -186,9 +191,21 @@ bool heed__attention_has_lse(const attention_attrs *a)
            a->normaliser == HEED_NORMALISER_HARD || a->normaliser == HEED_NORMALISER_ADAPTIVE_SPAN;
 }
 
+bool heed__attention_by_lse(const attention_attrs *a)
+{
+    return a->score == ATTENTION_DOT && a->normaliser == HEED_NORMALISER_SOFTMAX && !a->rel_sums;
+}
+
 static heed_type attention_type(heed_dtype dtype, int64_t a, int64_t b, int64_t c, int64_t d)
 {
     return heed_type_of(dtype, 4, (const int64_t[]){ a, b, c, d });
+}
+
+static heed_status check_stored(op_infer *t, int slot, const char *name, const heed_type *want)
+{
+    if (!heed__given(t, slot) || heed_type_equal(&t->in[slot], want))
+        return HEED_OK;
+    return heed__refuse(t, HEED_ERR_SHAPE, "%s does not have the type of %s, which an earlier run gave", name, name + 7);
 }
 
 static heed_status attention_infer(op_infer *t)
@@ -211,7 +228,9 @@ static heed_status attention_infer(op_infer *t)
                                          !a->rows ? 0 : listed ? t->in[AT_PROBE_ROWS].dims[0] : tq, tk);
     t->out[AT_GET_TOPK_VALUES] = attention_type(q->dtype, batch, heads, tq, a->topk);
     t->out[AT_GET_TOPK_INDICES] = attention_type(HEED_I64, batch, heads, tq, a->topk);
-    return HEED_OK;
+    TRY(check_stored(t, AT_OUT, "stored.out", &t->out[AT_GET_OUT]));
+    TRY(check_stored(t, AT_LSE, "stored.lse", &t->out[AT_GET_LSE]));
+    return check_stored(t, AT_LSE_REST, "stored.lse_rest", &t->out[AT_GET_LSE]);
 }
 
 static void attention_decompose(op_decompose *d)
@@ -235,9 +254,11 @@ static void attention_gradient(op_grad *g)
     }
     for (int i = 0; i < g->n_in; i++)
         in[i] = g->in[i];
-    in[AT_LSE] = g->out[AT_GET_LSE];
-    in[AT_LSE_REST] = g->out[AT_GET_LSE_REST];
-    in[AT_OUT] = g->out[AT_GET_OUT];
+    if (!in[AT_OUT].id && heed__attention_by_lse(g->attrs)) { /* nothing is stored */
+        in[AT_LSE] = g->out[AT_GET_LSE];
+        in[AT_LSE_REST] = g->out[AT_GET_LSE_REST];
+        in[AT_OUT] = g->out[AT_GET_OUT];
+    }
     in[AT_REL_SUMS] = g->dout[AT_GET_REL_SUMS].id ? g->out[AT_GET_REL_SUMS] : (heed_value){ 0 };
     in[AT_DOUT] = g->dout[AT_GET_OUT];
     in[AT_DLSE] = g->dout[AT_GET_LSE];
@@ -252,10 +273,10 @@ static void attention_gradient(op_grad *g)
 
 /* ---- building ---- */
 
-void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
+void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_CORE_INPUTS],
                           heed_value out[AT_OUTPUTS])
 {
-    int n = AT_INPUTS;
+    int n = AT_CORE_INPUTS;
 
     while (n > AT_V + 1 && in[n - 1].id == 0)
         n--;

@@ -55,14 +55,16 @@
 #define ATTENTION_ENUM(id, name, dtypes, flags) AT_##id,
 #define ATTENTION_SLOT(id, text, kinds, bits) { .name = text, .dtypes = kinds, .flags = bits },
 
-/* Then what attention_probe (lse and its rest) and attention_grad are given besides. */
+/* Then what is given besides: to attention_probe lse and its rest; to attention what an earlier run stored, for its gradient; to
+ * attention_grad the same, or what this run gave, and upstream gradients. */
 enum {
     ATTENTION_INPUTS(ATTENTION_ENUM) AT_INPUTS,
     AT_LSE = AT_INPUTS,
     AT_LSE_REST,
     AT_PROBE_INPUTS,
     AT_OUT = AT_PROBE_INPUTS,
-    AT_REL_SUMS,
+    AT_CORE_INPUTS,
+    AT_REL_SUMS = AT_CORE_INPUTS,
     AT_DOUT,
     AT_DLSE,
     AT_DWEIGHTS,
@@ -71,7 +73,7 @@ enum {
 };
 
 /* Outputs of attention. lse_rest [B,Hq,Tq]: what rounding took from lse, so that e^((z - lse) - lse_rest) is exact at any size of
- * the logits; zeros from the composition. rel_sums [B,Hq,Tq,R] like row_rel (R = 0 without); rows [B,nh,nr,Tk]; topk [B,Hq,Tq,K], K = 0 without; entropy and distance [B,Hq,Tq]. What is not asked for has Tq = 0. */
+ * the logits; zeros from the composition. It is 0 in exact arithmetic, and has no gradient. rel_sums [B,Hq,Tq,R] like row_rel (R = 0 without); rows [B,nh,nr,Tk]; topk [B,Hq,Tq,K], K = 0 without; entropy and distance [B,Hq,Tq]. What is not asked for has Tq = 0. */
 #define ATTENTION_OUTPUTS(X)                                                                                 \
     X(OUT, "out")                                                                                            \
     X(LSE, "lse") X(LSE_REST, "lse_rest") X(REL_SUMS, "rel_sums") X(WEIGHTS, "weights") X(ROWS, "rows")                              \
@@ -140,8 +142,11 @@ heed_type heed__attention_row_type(const heed_type *q);
 /* Is lse defined for this normaliser? */
 bool heed__attention_has_lse(const attention_attrs *a);
 
+/* Does the gradient take lse and out? Else it makes whole rows of weights from the inputs alone. */
+bool heed__attention_by_lse(const attention_attrs *a);
+
 /* A core node with inputs given by slot, and all of its outputs. */
-void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS],
+void heed__attention_core(heed_builder *b, const attention_attrs *a, const heed_value in[AT_CORE_INPUTS],
                           heed_value out[AT_OUTPUTS]);
 
 /* Types of two outputs of attention_probe, for q and k. */
@@ -206,6 +211,10 @@ typedef struct rope_attrs {
 heed_value heed__rope(heed_builder *b, heed_value x, heed_value offset, const rope_attrs *a);
 /* What a descriptor says of them, for heads of `width` numbers (the smaller of q's and k's). */
 rope_attrs heed__rope_attrs(const heed_attention_spec *s, int64_t width);
+
+/* What alibi and t5 add to the scores of q [B,Hq,..] at distances j - p, i64 [B or 1, 1, R], in the dtype of sums:
+ * [B or 1, Hq or 1, R]. {0}: the descriptor has neither. */
+heed_value heed__distance_terms(heed_builder *b, const heed_attention_spec *s, heed_value q, heed_value distance);
 
 /* x [B,T,3E] to q, k, v, each [B,heads,T,E/heads]: views; their gradients come back by one concat. */
 void heed__qkv(heed_builder *b, heed_value x, int64_t heads, heed_value out[3]);

@@ -7,14 +7,14 @@
  * from dz = p (dp - sum_j p dp + dlse), because sum_j p dropped(dout v^T)_j = dout . out: so no row of weights is needed at
  * once (Dao 2022, section 3.1). This is what the kernels do for softmax. The meaning, for every cell, is the derivative of
  * attention's own composition: below it is composed again and differentiated, and what forward already has is merged.
- * Any of dout, dlse, dweights and drel_sums may be absent. */
+ * Any of dout, dlse, dweights and drel_sums may be absent, and lse and out where no kernel takes them. */
 
 #include "attention/compose.h"
 
 static const op_slot attention_grad_in[] = {
-    ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "lse", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
+    ATTENTION_INPUTS(ATTENTION_SLOT){ .name = "lse", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     { .name = "lse_rest", .dtypes = FLOATS, .flags = OPTIONAL },
-    { .name = "out", .dtypes = FLOATS, .flags = DIFFERENTIABLE },
+    { .name = "out", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     { .name = "rel_sums", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     { .name = "dout", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },
     { .name = "dlse", .dtypes = FLOATS, .flags = DIFFERENTIABLE | OPTIONAL },

@@ -15,7 +15,7 @@ typedef struct making {
     int64_t batch, heads, tq, tk;
     int64_t offset;
     attention_attrs a;
-    heed_value in[AT_INPUTS];
+    heed_value in[AT_CORE_INPUTS];
     heed_value given; /* s of location, in place of a product: [B,Hq,Tq,Tk], scaled */
     heed_value shaw_v;
 } making;
@@ -98,6 +98,12 @@ static void turn(making *m)
 
     if (!s->position.rope.on)
         return;
+    if (width < 2) {
+        heed__poison(m->b, HEED_ERR_SPEC,
+                     "attention: position.rope turns pairs of columns, and q and k have widths %lld and %lld",
+                     (long long)dq, (long long)dk);
+        return;
+    }
     if (a.dims > width || a.dims < 2 || a.dims % 2) {
         heed__poison(m->b, HEED_ERR_SPEC,
                      "attention: position.rope.dims is %lld; it must be even and 2 to %lld",
@@ -382,6 +388,20 @@ static void relative_terms(making *m)
     m->in[AT_REL] = terms;
 }
 
+heed_value heed__distance_terms(heed_builder *b, const heed_attention_spec *s, heed_value q, heed_value distance)
+{
+    making m = { .b = b, .s = s, .dtype = heed_value_type(b, q).dtype, .heads = heed_dim(b, q, 1) };
+    heed_value terms = { 0 };
+
+    if (heed__poisoned(b) || !heed__attention_spec_check(b, q, s))
+        return terms;
+    if (heed__spec_alibi(s))
+        terms = alibi(&m, distance);
+    if (heed__spec_t5(s) && !heed__poisoned(b))
+        terms = sum_of(b, terms, t5(&m, distance));
+    return heed__poisoned(b) ? (heed_value){ 0 } : terms;
+}
+
 /* q . shaw_k for every clipped distance. */
 static void shaw(making *m)
 {
@@ -418,6 +438,10 @@ static void xl(making *m)
     if (!s->in.xl_r.id || !SIZED(s->in.xl_r, "xl_r", 0, size, m->heads, width) ||
         !SIZED(s->in.xl_u, "xl_u", 0, m->heads, width) || !SIZED(s->in.xl_v, "xl_v", 0, m->heads, width))
         return;
+    if (size == 0) {
+        heed__poison(b, HEED_ERR_SHAPE, "attention: xl_r has no rows: one for each distance p - j is needed");
+        return;
+    }
     if (zero < 0 || zero >= size) {
         heed__poison(b, HEED_ERR_SPEC, "attention: position.xl.zero is %lld; xl_r has the indices 0 to %lld",
                      (long long)zero, (long long)(size - 1));
@@ -432,9 +456,10 @@ static void xl(making *m)
 
 /* ---- the rest of the core ---- */
 
+/* A size beyond every distance is as good as one: places end at 2^40 (heed__attention_offset). */
 static int64_t clamp(int64_t x)
 {
-    return i64_min(x, (int64_t)1 << 40);
+    return i64_min(x, (int64_t)1 << 42);
 }
 
 static void mask(making *m)
@@ -479,7 +504,7 @@ static void normaliser(making *m)
     m->in[AT_SINK] = s->in.sink;
     m->in[AT_SIGMOID_BIAS] = s->in.sigmoid_bias;
     m->in[AT_ALPHA] = checked_float(m, "alpha", s->in.alpha, (double)1.01f, 2);
-    m->in[AT_SPAN] = s->in.span;
+    m->in[AT_SPAN] = checked_float(m, "span", s->in.span, -1.7976931348623157e308, 1.7976931348623157e308);
 }
 
 static void dropout(making *m)
@@ -534,6 +559,8 @@ static heed_attended told(making *m, const heed_value out[AT_OUTPUTS])
 
     if (heed__attention_has_lse(&m->a))
         y.lse = out[AT_GET_LSE];
+    if (heed__spec_stores(s))
+        y.lse_rest = out[AT_GET_LSE_REST];
     if (heed__spec_rows(s))
         y.rows = out[AT_GET_ROWS];
     if (s->probe.topk) {
@@ -783,6 +810,9 @@ static bool begin(making *m, heed_value q, heed_value k, heed_value v)
     m->in[AT_LENGTHS] = checked_i64(m, "lengths", s->in.lengths, m->tk);
     m->in[AT_Q_LENGTHS] = checked_i64(m, "q_lengths", s->in.q_lengths, m->tq);
     m->in[AT_OFFSET] = s->in.offset;
+    m->in[AT_OUT] = s->stored.out;
+    m->in[AT_LSE] = s->stored.lse;
+    m->in[AT_LSE_REST] = s->stored.lse_rest;
     return !heed__poisoned(m->b);
 }
 

@@ -44,7 +44,9 @@ static void check_within_fault(const void *attrs, int64_t item, double value, ch
 {
     const check_within_attrs *a = attrs;
 
-    if (a->most >= DBL_MAX)
+    if (a->least <= -DBL_MAX)
+        heed__format(to, size, "element %lld has the value %.7g; it must be finite", (long long)item, value);
+    else if (a->most >= DBL_MAX)
         heed__format(to, size, "element %lld has the value %.7g; it must be above 0 and finite", (long long)item,
                      value);
     else

@@ -60,7 +60,8 @@ heed_value heed__probe_received(heed_builder *b, heed_value w)
 
 heed_value heed__probe_mean(heed_builder *b, heed_value w)
 {
-    return heed_mean(b, w, 1u << 1, HEED_DROP_AXES);
+    /* Heads as the last axis: the order of a cell's sum then knows nothing of how many rows there are. */
+    return heed_mean(b, heed_transpose(b, heed_transpose(b, w, 1, 2), 2, 3), 1u << 3, HEED_DROP_AXES);
 }
 
 heed_value heed__probe_entropy(heed_builder *b, heed_value w)

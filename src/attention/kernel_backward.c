@@ -24,6 +24,7 @@ static const char *backward_refuses(const op_call *c)
     return why                            ? why
            : kernel_size(c, AT_Q, 1) == 0 ? "no heads"
            : a->rel_sums                  ? "values by relative position"
+           : !kernel_given(c, AT_LSE) || !kernel_given(c, AT_OUT) ? "weights without lse and out"
            : kernel_given(c, AT_DWEIGHTS) ? "a gradient of weights"
            : !kernel_given(c, AT_DOUT)    ? "a gradient of lse alone"
                                           : NULL;
@@ -168,6 +169,12 @@ static backward_sums backward_sums_of(const op_call *c, const backward_plan *p)
 
 /* ---- one query head ---- */
 
+/* Sums of no rows are nowhere. */
+static float *sums_at(float *x, int64_t n)
+{
+    return x ? x + n : NULL;
+}
+
 /* What an item may write: sums over queries, sums over keys, or both. */
 enum { OVER_QUERIES = 1, OVER_KEYS = 2 };
 
@@ -185,8 +192,8 @@ static attention_upstream backward_upstream(const op_call *c, const backward_pla
                              .dout_step = dout->strides[2],
                              .dlse = kernel_given(c, AT_DLSE) ? (const float *)c->in[AT_DLSE].data + at * tq
                                                               : NULL,
-                             .delta = s.delta + at * tq,
-                             .dsink_rows = wants(c, AT_SINK, AT_DSINK) ? s.sink + at * tq : NULL };
+                             .delta = sums_at(s.delta, at * tq),
+                             .dsink_rows = wants(c, AT_SINK, AT_DSINK) ? sums_at(s.sink, at * tq) : NULL };
 
     if (bias && s.bias_size && (kernel_size(c, AT_BIAS, 3) > 1 ? OVER_QUERIES : OVER_KEYS) & writes) {
         u.dbias = s.bias + at * s.bias_size;
@@ -211,11 +218,11 @@ static attention_upstream backward_upstream(const op_call *c, const backward_pla
                       tq * p->tk;
     }
     if (wants(c, AT_REL, AT_DREL))
-        u.drel = s.rel + (at * i64_max(1, p->row_parts) + row_part) * s.rel_size;
+        u.drel = sums_at(s.rel, (at * i64_max(1, p->row_parts) + row_part) * s.rel_size);
     if (kernel_given(c, AT_ROW_REL))
         u.drow_rel = heed__kernel_out(c, AT_DROW_REL, at);
     if (wants(c, AT_TEMPERATURE, AT_DTEMPERATURE))
-        u.dtemperature_rows = s.temperature + at * tq;
+        u.dtemperature_rows = sums_at(s.temperature, at * tq);
     return u;
 }
 

@@ -12,7 +12,7 @@ const char *heed__kernel_unserved(const op_call *c)
     const attention_attrs *a = c->attrs;
 
     if (!heed__all_f32(c))
-        return "this dtype (f32 only)";
+        return "a dtype other than f32";
     if (!heed__attention_ops(c->isa))
         return "this instruction level";
     if (a->score != ATTENTION_DOT)

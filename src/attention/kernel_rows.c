@@ -10,7 +10,7 @@
 const char *heed__rows_refuses(const op_call *c)
 {
     if (!heed__all_f32(c))
-        return "this dtype (f32 only)";
+        return "a dtype other than f32";
     return heed__attention_ops(c->isa) ? NULL : "this instruction level";
 }
 
@@ -164,8 +164,8 @@ const char *heed__rows_grad_refuses(const op_call *c)
  * order. Parts depend on Tq alone, so it changes no bit whether an item goes through all of them or there is an item for each:
  * where there are few heads. Of dk and dv each part then has a copy in `shared`, which gather adds up. */
 #define PARTS_MOST 8
-#define PART_ROWS 128       /* at least */
-#define FEW_OWNERS 16       /* fewer items than this are cut ... */
+#define PART_ROWS 256       /* at least */
+#define FEW_OWNERS 8        /* fewer items than this are cut ... */
 #define FEW_OWNERS_WORK 4e6 /* ... when one has so many operations */
 #define GATHER_KEYS 256
 

@@ -117,7 +117,7 @@ static void rope_run(const op_call *c, int64_t begin, int64_t end)
 
 static const char *table_refuses(const op_call *c)
 {
-    return heed__all_f32(c) ? NULL : "this dtype (f32 only)";
+    return heed__all_f32(c) ? NULL : "a dtype other than f32";
 }
 
 /* Sequences whose positions differ. */

@@ -74,6 +74,15 @@ bool heed__spec_positions(const heed_attention_spec *s)
            s->normaliser.kind == HEED_NORMALISER_ADAPTIVE_SPAN || s->probe.distance;
 }
 
+bool heed__spec_stores(const heed_attention_spec *s)
+{
+    const heed_score_kind kind = s->score.kind;
+
+    return s->normaliser.kind == HEED_NORMALISER_SOFTMAX && kind != HEED_SCORE_ADDITIVE &&
+           kind != HEED_SCORE_NEG_SQ_DISTANCE && kind != HEED_SCORE_NEG_DISTANCE && !s->in.shaw_v.id && !s->in.gate.id &&
+           !s->in.talk_pre.id && !s->in.talk_post.id && !s->in.q2.id;
+}
+
 /* The first rule that is broken. */
 typedef struct refusal {
     heed_builder *b;
@@ -291,6 +300,17 @@ static void check_combine(refusal *r, const heed_attention_spec *s)
               "combine.dropout.p needs combine.dropout.name, the name of its random numbers");
 }
 
+static void check_stored(refusal *r, const heed_attention_spec *s)
+{
+    const bool any = s->stored.out.id || s->stored.lse.id || s->stored.lse_rest.id;
+
+    needs(r, s->stored.out, any, "stored.out", "stored");
+    needs(r, s->stored.lse, any, "stored.lse", "stored");
+    needs(r, s->stored.lse_rest, any, "stored.lse_rest", "stored");
+    refuse_if(r, any && !heed__spec_stores(s),
+              "stored serves softmax of products without gate, talk_pre, talk_post, q2 and shaw_v: leave it out");
+}
+
 static bool list_within(const heed_attention_list *l, int64_t n)
 {
     if (l->v && l->n < 0)
@@ -333,6 +353,7 @@ bool heed__attention_spec_check(heed_builder *b, heed_value q, const heed_attent
     check_mask(&r, s);
     check_normaliser(&r, s);
     check_combine(&r, s);
+    check_stored(&r, s);
     check_probe(&r, b, q, s);
     return !r.broken;
 }

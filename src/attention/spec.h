@@ -29,4 +29,7 @@ bool heed__spec_t5(const heed_attention_spec *s);
 bool heed__spec_rows(const heed_attention_spec *s); /* probe rows or heads */
 bool heed__spec_positions(const heed_attention_spec *s);
 
+/* Is out the core's, and its gradient made from it and lse? Then lse_rest is a result, and `stored` may be given. */
+bool heed__spec_stores(const heed_attention_spec *s);
+
 #endif

@@ -682,10 +682,14 @@ static size_t fields_distance(const char *a, const char *b)
     return row[nb];
 }
 
-/* Is `distance` near enough to suggest, and nearer than the best so far? */
-static bool fields_nearer(const char *from, size_t distance, size_t best)
+/* Is `distance` near enough to suggest the word, and nearer than the best so far? Half of what was written, and something of the
+ * word, must stay: --bogus is no --out. Dashes before an option are no letters. */
+static bool fields_nearer(const char *from, const char *word, size_t distance, size_t best)
 {
-    return distance <= FIELDS_EDITS_MOST && distance < strlen(from) && distance < best;
+    const size_t letters = strlen(from) - strspn(from, "-");
+
+    return distance <= FIELDS_EDITS_MOST && distance < letters && distance <= (letters + 1) / 2 &&
+           distance < strlen(word) - strspn(word, "-") && distance < best;
 }
 
 const char *heed__nearest(const char *from, const char *const *words)
@@ -696,7 +700,7 @@ const char *heed__nearest(const char *from, const char *const *words)
     for (; *words; words++) {
         const size_t distance = fields_distance(from, *words);
 
-        if (fields_nearer(from, distance, best)) {
+        if (fields_nearer(from, *words, distance, best)) {
             best = distance;
             found = *words;
         }
@@ -735,7 +739,7 @@ static void fields_nearest_level(const field *rows, const char *name, char path[
         distance = fields_distance(name, path);
         if (used && strcmp(name, row->name) == 0)
             distance = 1;
-        if (n < FIELDS_NAME_MOST && fields_nearer(name, distance, *best)) {
+        if (n < FIELDS_NAME_MOST && fields_nearer(name, path, distance, *best)) {
             *best = distance;
             memcpy(nearest, path, n + 1);
         }

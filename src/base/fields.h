@@ -88,7 +88,8 @@ void heed__field_print(text *t, const field *row, const void *object);
 bool heed__fields_equal(const field *rows, const void *a, const void *b);
 uint32_t heed__fields_hash(const field *rows, const void *object, uint32_t crc);
 
-/* The word of `words` (NULL-terminated) nearest to `text` by edit distance <= 3 and < its length, or NULL. */
+/* The word of `words` (NULL-terminated) nearest to `text` by edit distance: at most 3 and half of its
+ * letters; or NULL. */
 const char *heed__nearest(const char *text, const char *const *words);
 
 #endif

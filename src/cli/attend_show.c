@@ -52,10 +52,36 @@ static bool show_fixed(const show_table *t, int64_t first)
     return most == 0 || (most >= 1e-3 && most < 1e6);
 }
 
+/* Columns [from, to) of a matrix. */
+static void show_columns(const cli *c, const show_table *t, int64_t first, int64_t from, int64_t to, int width,
+                         bool fixed)
+{
+    char text[40], name[32];
+
+    printf("%-6s", "");
+    for (int64_t j = from; j < to; j++) {
+        (void)snprintf(name, sizeof name, "%c%lld", t->column, (long long)j);
+        printf("  %s%*s%s", c->out.dim, width, name, c->out.off);
+    }
+    putchar('\n');
+    for (int64_t i = 0; i < t->tall; i++) {
+        (void)snprintf(name, sizeof name, "%c%lld", t->row, (long long)i);
+        printf("%s%-6s%s", c->out.dim, name, c->out.off);
+        for (int64_t j = from; j < to; j++) {
+            const int64_t at = first + i * t->wide + j;
+
+            show_format(text, show_number(t, at), fixed);
+            printf("  %*s", width, show_empty(t, at) ? "" : text);
+        }
+        putchar('\n');
+    }
+}
+
+/* As many columns beside each other as fit into 80 of a terminal; the rest below. */
 static void show_matrix(const cli *c, const show_table *t, int64_t first)
 {
     const bool fixed = show_fixed(t, first);
-    char text[40], name[32];
+    char text[40];
     int width = 8;
 
     for (int64_t i = 0; i < t->tall * t->wide; i++) {
@@ -65,22 +91,12 @@ static void show_matrix(const cli *c, const show_table *t, int64_t first)
         n = show_empty(t, first + i) ? 0 : (int)strlen(text);
         width = n > width ? n : width;
     }
-    printf("%-6s", "");
-    for (int64_t j = 0; j < t->wide; j++) {
-        (void)snprintf(name, sizeof name, "%c%lld", t->column, (long long)j);
-        printf("  %s%*s%s", c->out.dim, width, name, c->out.off);
-    }
-    putchar('\n');
-    for (int64_t i = 0; i < t->tall; i++) {
-        (void)snprintf(name, sizeof name, "%c%lld", t->row, (long long)i);
-        printf("%s%-6s%s", c->out.dim, name, c->out.off);
-        for (int64_t j = 0; j < t->wide; j++) {
-            const int64_t at = first + i * t->wide + j;
+    const int64_t beside = (80 - 6) / (width + 2);
 
-            show_format(text, show_number(t, at), fixed);
-            printf("  %*s", width, show_empty(t, at) ? "" : text);
-        }
-        putchar('\n');
+    for (int64_t j = 0; j == 0 || j < t->wide; j += beside) {
+        if (j > 0)
+            putchar('\n');
+        show_columns(c, t, first, j, j + beside < t->wide ? j + beside : t->wide, width, fixed);
     }
 }
 

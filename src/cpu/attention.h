@@ -130,6 +130,20 @@ typedef struct attention_sums {
     float *mean; /* [tq, tk]: w_ij */
 } attention_sums;
 
+/* Linear attention adds up its sums over keys, and over queries, stretch by stretch, so that a head may be cut behind any of them. */
+#define ATTENTION_STRETCH 256
+static inline int64_t attention_linear_floats(int64_t dk, int64_t dv) /* of a stretch */
+{
+    return dk * ((dv + 16) / 16 * 16);
+}
+
+/* What the passes of linear attention over a key head leave for each other. */
+typedef struct attention_linear {
+    float *key_sums;   /* NULL, or of each whole stretch of keys: sum phi(k) [v, 1]^T, by `linear_keys` */
+    float *query_sums; /* NULL, or of each stretch of queries of all heads, by `linear_back_queries` */
+    float *by, *slope; /* backward: [group, tq]: 1 / D and -dout.out / D, by `linear_back_queries` */
+} attention_linear;
+
 typedef struct attention_ops {
     /* Bytes of each of the four scratch areas. */
     size_t (*forward_bytes)(int64_t dk, int64_t dv);
@@ -175,10 +189,18 @@ typedef struct attention_ops {
     /* Linear attention: w_ij = phi(q_i).phi(k_j) / sum over kept keys, phi(x) = elu(x) + 1, a denominator of 0 gives 0. Of the
      * head only q, k, v, lengths, offset and causality count. Cost and memory grow with tq + tk, but for weights. */
     size_t (*linear_bytes)(int64_t dk, int64_t dv);
-    size_t (*linear_backward_bytes)(int64_t dk, int64_t dv, int64_t rows); /* rows: group * tq */
-    void (*linear_forward)(const attention_head *h, const attention_result *to, void *const scratch[4]);
-    void (*linear_backward)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
-                            float *dk, float *dv, void *const scratch[4]);
+    size_t (*linear_backward_bytes)(int64_t dk, int64_t dv);
+
+    /* A stretch of keys; queries [begin, end), which begin with a stretch; dq of such queries, then dk and dv of keys [begin, end).
+     * A part of a head needs the sums of stretches, the whole of it none; both have the same bytes. */
+    void (*linear_keys)(const attention_head *h, int64_t stretch, float *to, void *const scratch[4]);
+    void (*linear_forward)(const attention_head *h, const attention_result *to, const attention_linear *l,
+                           int64_t begin, int64_t end, void *const scratch[4]);
+    void (*linear_back_queries)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                                const attention_linear *l, int64_t begin, int64_t end, void *const scratch[4]);
+    void (*linear_back_keys)(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                             const attention_linear *l, float *dk, float *dv, int64_t begin, int64_t end,
+                             void *const scratch[4]);
 } attention_ops;
 
 /* The table of a level, NULL when it is not built in. */

@@ -42,14 +42,14 @@ typedef struct rows_look {
 /* ---- building ---- */
 
 /* Scores of 0 under the same masks. */
-static heed_value kept_keys(heed_builder *b, const attention_attrs *a, const heed_value in[AT_INPUTS])
+static heed_value kept_keys(heed_builder *b, const attention_attrs *a, const heed_value in[AT_CORE_INPUTS])
 {
     static const int kept[] = {
         AT_Q,          AT_K,       AT_V,     AT_LENGTHS, AT_Q_LENGTHS,    AT_OFFSET,       AT_MASK,
         AT_BLOCK_KEEP, AT_GLOBALS, AT_Q_SEG, AT_K_SEG,   AT_GRAPH_INDPTR, AT_GRAPH_INDICES
     };
     attention_attrs silent = *a;
-    heed_value of[AT_INPUTS] = { { 0 } }, out[AT_OUTPUTS];
+    heed_value of[AT_CORE_INPUTS] = { { 0 } }, out[AT_OUTPUTS];
 
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         of[kept[i]] = in[kept[i]];
@@ -123,7 +123,7 @@ static heed_status watch_node(rows_look *l, uint32_t index)
     heed_builder *b = l->build.b;
     const node n = heed__building(b)->nodes[index]; /* the list may move */
     attention_attrs a = *(const attention_attrs *)n.attrs;
-    heed_value in[AT_INPUTS] = { { 0 } }, out[AT_OUTPUTS], v;
+    heed_value in[AT_CORE_INPUTS] = { { 0 } }, out[AT_OUTPUTS], v;
     const heed_type q = heed_value_type(b, n.in[AT_Q]), k = heed_value_type(b, n.in[AT_K]);
     watched_rows *w = &l->at[l->n];
     bool plain, of_tokens = false;

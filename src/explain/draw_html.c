@@ -224,9 +224,8 @@ static void html_ablation(const html *h)
 
         heed__text_add(h->t, "<tr>");
         html_name(h, "th scope=\"row\"", one->path);
-        heed__text_add(h->t, "<td>%lld</td><td>%.4f</td><td>%+.4f</td><td class=\"bars\" style=\"min-width:8rem\">", (long long)one->head,
-                       one->loss, one->effect);
-        heed__text_add(h->t, "<i style=\"width:%.1frem\"></i></td></tr>\n", 6 * heed__ablation_share(a, i)); /* heed.css: at most three quarters */
+        heed__text_add(h->t, "<td>%lld</td><td>%.4f</td><td>%+.4f</td><td><span class=\"effect\" style=\"width:%.1frem\"></span></td></tr>\n",
+                       (long long)one->head, one->loss, one->effect, 6 * heed__ablation_share(a, i));
     }
     heed__text_add(h->t, "</tbody></table></div>\n");
     if (a->n > heed__ablation_shown(a)) {

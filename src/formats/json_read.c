@@ -27,6 +27,28 @@ static uint64_t depth_of(const char *p, size_t n)
     return most;
 }
 
+/* What jansson says, in our words: its own text quotes the bytes. */
+static const char *reason(const json_error_t *why)
+{
+    switch (json_error_code(why)) {
+    case json_error_duplicate_key:
+        return "a key stands twice in one object";
+    case json_error_numeric_overflow:
+        return "this number is too large";
+    case json_error_invalid_utf8:
+        return "this is not JSON: a byte here is not UTF-8";
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return "a string may not hold the character U+0000";
+    case json_error_premature_end_of_input:
+        return "this is not JSON: the text ends too early";
+    case json_error_end_of_input_expected:
+        return "this is not JSON: something stands behind its end";
+    default:
+        return "this is not JSON";
+    }
+}
+
 heed_status heed__json_read(json_t **out, heed_context *ctx, const void *bytes, size_t size, const char *path,
                             heed_error *err)
 {
@@ -40,8 +62,8 @@ heed_status heed__json_read(json_t **out, heed_context *ctx, const void *bytes, 
         return HEED_OK;
     if (json_error_code(&why) == json_error_out_of_memory)
         return heed__fail_memory(err, size);
-    return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: this is not JSON (or a key stands twice)",
-                         path, why.line, why.column);
+    return heed__fail_at(err, HEED_ERR_FORMAT, path, "%s:%d:%d: %s", path, why.line, why.column,
+                         reason(&why));
 }
 
 #else

@@ -215,6 +215,9 @@ typedef struct op_def {
     const op_kernel *cpu;                    /* first that accepts wins, the reference last */
     /* OP_FAULTS: the sentence of a fault, after the node's path, or the op's name. NULL: element and value are named. */
     void (*fault_text)(const void *attrs, int64_t item, double value, char *to, size_t size);
+    /* May output 0 be written over a state before a step that can end the run? Then what it changes is read by nobody until another
+     * state says so. NULL: no. */
+    bool (*spare)(const void *attrs);
     double (*flops)(const op_call *c);       /* NULL: one for each element of output 0 */
     op_onnx onnx;
     bool (*onnx_accepts)(const onnx_emit *e); /* NULL: always */

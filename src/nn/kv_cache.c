@@ -16,7 +16,9 @@
  * 2023, with the rows' true positions.
  *
  * All checks are in cache_slots, which depends on lengths only: the planner runs it first, and the appends
- * write their states in place. */
+ * write their states in place. Where a check depends on what was appended (a logit that is not finite), rows
+ * behind the lengths are written all the same: nobody reads them until the lengths move on, which they do
+ * when the run ends. A ring has no such rows, since its new ones stand in the places of old ones; it is copied. */
 
 #include "attention/attention.h"
 #include "base/error.h"
@@ -25,8 +27,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-#define ROOT "kv_cache"
 
 /* ---- building ---- */
 
@@ -48,17 +48,17 @@ static bool kv_cache_check(heed_builder *b, const char *name, const heed_kv_cach
     return !heed__poisoned(b);
 }
 
-/* bool [B,1,T,C] from the new state of positions. */
-static heed_value kv_cache_keep(heed_builder *b, const heed_kv_cache *c)
+/* bool [B,1,T,C] from the new state of positions, which is given too. */
+static heed_value kv_cache_keep(heed_builder *b, heed_kv_cache *c)
 {
     const heed_init never = { .kind = HEED_INIT_CONSTANT, .a = 0x1p62f };
     heed_value stands =
-        heed__state_under(b, ROOT, "positions", HEED_TYPE(HEED_I64, c->batch, 1, c->capacity, 1), &never);
+        heed__state_under(b, KV_CACHE_ROOT, "positions", HEED_TYPE(HEED_I64, c->batch, 1, c->capacity, 1), &never);
     heed_value query = RESHAPE(b, c->positions, c->batch, 1, c->rows, 1), near;
     heed_value now = heed_put_rows(b, stands, query, c->slots);
 
     heed_assign(b, stands, now);
-    now = RESHAPE(b, now, c->batch, 1, 1, c->capacity);
+    now = c->stands = RESHAPE(b, now, c->batch, 1, 1, c->capacity);
     near = heed_lt(b, heed_add_scalar(b, query, -(double)c->window), now);
     if (c->sinks > 0)
         near = heed_or(b, near, heed_lt(b, now, heed_scalar(b, HEED_I64, (double)c->sinks)));
@@ -79,7 +79,7 @@ heed_kv_cache heed_kv_cache_open(heed_builder *b, const char *name, int64_t batc
     if (!kv_cache_check(b, name ? name : "", &c))
         return (heed_kv_cache){ 0 };
     heed_scope_push(b, name);
-    c.start = heed__state_under(b, ROOT, "length", HEED_TYPE(HEED_I64, batch), NULL);
+    c.start = heed__state_under(b, KV_CACHE_ROOT, "length", HEED_TYPE(HEED_I64, batch), NULL);
     c.slots = heed__cache_slots(
         b, &(cache_slots_attrs){ .rows = rows_n, .capacity = capacity, .sinks = c.window ? c.sinks : -1 },
         c.start, c.new_lengths, &total);
@@ -110,8 +110,8 @@ static heed_value kv_cache_append_one(heed_builder *b, const heed_kv_cache *c, c
                             "kv_cache: %s must be [%lld,H,%lld,D], as the cache was opened", name,
                             (long long)c->batch, (long long)c->rows);
     t.dims[2] = c->capacity;
-    state = heed__state_under(b, ROOT, name, t, NULL);
-    now = heed_put_rows(b, state, x, c->slots);
+    state = heed__state_under(b, KV_CACHE_ROOT, name, t, NULL);
+    now = c->window ? heed_put_rows(b, state, x, c->slots) : heed__put_spare_rows(b, state, x, c->slots);
     heed_assign(b, state, now);
     return now;
 }
@@ -192,6 +192,27 @@ static void kv_cache_turn(heed_builder *b, const heed_kv_cache *cache, heed_atte
     memset(&spec->position.rope, 0, sizeof spec->position.rope);
 }
 
+/* Over a ring keys lie in no order, but where each stands is known: terms that are made of distances alone become a bias. Rows that
+ * the mask leaves out count as the query's own, so that a place that was never written has a distance too. */
+static void kv_cache_distances(heed_builder *b, const heed_kv_cache *c, heed_attention_spec *spec, heed_value q)
+{
+    heed_value p = RESHAPE(b, c->positions, c->batch, 1, c->rows, 1), distance, terms;
+    heed_type t;
+
+    distance = heed_sub(b, heed_min(b, c->stands, p), p);
+    distance = RESHAPE(b, distance, c->batch, 1, c->rows * c->capacity);
+    terms = heed__distance_terms(b, spec, q, distance);
+    if (!terms.id)
+        return;
+    t = heed_value_type(b, terms);
+    terms = RESHAPE(b, terms, c->batch, t.dims[1], c->rows, c->capacity);
+    terms = heed__as(b, terms, heed_value_type(b, q).dtype);
+    spec->in.bias = spec->in.bias.id ? heed_add(b, spec->in.bias, terms) : terms;
+    spec->in.alibi_slopes = spec->in.t5_table = (heed_value){ 0 };
+    spec->position.alibi = false;
+    memset(&spec->position.t5, 0, sizeof spec->position.t5);
+}
+
 heed_attended heed__kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, heed_value q, heed_value k,
                                     heed_value v, const heed_attention_spec *spec)
 {
@@ -202,6 +223,8 @@ heed_attended heed__kv_cache_attend(heed_builder *b, const heed_kv_cache *cache,
                      "kv_cache: k2 needs a place of its own: heed_kv_cache_append it and heed_kv_cache_see");
     if (s.position.rope.on)
         kv_cache_turn(b, cache, &s, &q, &k);
+    if (cache->stands.id && !heed__poisoned(b))
+        kv_cache_distances(b, cache, &s, q);
     kv_cache_append(b, cache, &k, &v);
     heed_kv_cache_see(b, cache, &s);
     return heed_attention(b, q, k, v, &s);
@@ -223,7 +246,7 @@ heed_attended heed_kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, 
 static heed_tensor kv_cache_find(const heed_weights *w, const char *name, const char *what)
 {
     char path[600];
-    const int n = snprintf(path, sizeof path, "%s.%s.%s", ROOT, name ? name : "", what);
+    const int n = snprintf(path, sizeof path, "%s.%s.%s", KV_CACHE_ROOT, name ? name : "", what);
 
     return heed_weights_find(w, n > 0 && (size_t)n < sizeof path ? path : "");
 }

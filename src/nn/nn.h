@@ -11,6 +11,8 @@ heed_value heed__nn_weight(heed_builder *b, const char *name, heed_type type, in
 /* A parameter of n equal numbers. */
 heed_value heed__nn_constant(heed_builder *b, const char *name, int64_t n, float value);
 
+#define KV_CACHE_ROOT "kv_cache" /* states of caches are "kv_cache.<name>.<what>" */
+
 /* heed_kv_cache_attend for the layer whose scope is open. */
 heed_attended heed__kv_cache_attend(heed_builder *b, const heed_kv_cache *cache, heed_value q, heed_value k,
                                     heed_value v, const heed_attention_spec *spec);

@@ -8,7 +8,7 @@
  *
  * Gradient (softmax_cross_entropy_grad), with p = exp(x - lse):
  *
- *   dx_ic = (p_ic - 1[c = t_i]) dloss_i + p_ic dlse_i
+ *   dx_ic = (p_ic - 1[c = t_i]) dloss_i + p_ic dlse_i,   0 for a row that is ignored, whatever stands in it
  *
  * heed_cross_entropy at the end is torch.nn.functional.cross_entropy: it moves the class axis to the end
  * and adds weights, smoothing, soft targets and reductions. */
@@ -17,6 +17,8 @@
 #include "graph/op.h"
 #include "ops/ops.h"
 #include <heed/ops.h>
+
+#include <string.h>
 
 enum { LOGITS, TARGET };
 static const op_slot softmax_cross_entropy_in[] = {
@@ -199,6 +201,7 @@ static void softmax_cross_entropy_grad_decompose(op_decompose *d)
         dloss = heed_select(d->b, counts, heed__as(d->b, d->in[G_DLOSS], sums), zero);
     dloss = heed_add(d->b, dloss, cross_entropy_fault(d->b, x, d->in[TARGET], counts, sums));
     dx = heed_mul(d->b, heed_sub(d->b, p, hit), heed_unsqueeze(d->b, dloss, 1));
+    dx = heed_select(d->b, heed_unsqueeze(d->b, counts, 1), dx, zero); /* whatever stands in such a row */
     if (d->n_in > G_DLSE && d->in[G_DLSE].id) {
         heed_value more = heed_mul(d->b, p, heed_unsqueeze(d->b, heed__as(d->b, d->in[G_DLSE], sums), 1));
         dx = heed_add(d->b, dx, more);
@@ -241,7 +244,10 @@ static void softmax_cross_entropy_grad_run(const op_call *c, int64_t begin, int6
             float *to = dx.data + r * dx.stride;
             if (!inside && t != a->ignore_index)
                 heed__fault(c, i + r, HEED_ERR_LIMIT, t);
-            row->scale_to(to, to, up + (dlse ? dlse[i + r] : 0), x.n);
+            if (counts || dlse)
+                row->scale_to(to, to, up + (dlse ? dlse[i + r] : 0), x.n);
+            else
+                memset(to, 0, (size_t)x.n * sizeof *to); /* whatever stands in the row, be it NaN */
             if (counts)
                 to[t] -= up;
         }
@@ -379,10 +385,12 @@ heed_value heed_cross_entropy(heed_builder *b, heed_value logits, heed_value tar
     if (weight.id)
         loss = heed_mul(b, loss, row_weight);
     if (smoothing > 0) { /* (1 - s) loss + s / C sum_c weight_c (-ln p_c), rows that are ignored left out */
-        heed_value each = heed_log_softmax(b, heed__as(b, x, sums), 1);
-        heed_value zero = heed_scalar(b, sums, 0);
+        heed_value zero = heed_scalar(b, sums, 0), counts = cross_entropy_counts(b, target, ignore);
+        heed_value each = heed_select(b, heed_unsqueeze(b, counts, 1), heed__as(b, x, sums), zero);
+
+        each = heed_log_softmax(b, each, 1);
         each = heed_squeeze(b, heed__sum_axis(b, weight.id ? heed_mul(b, each, weight) : each, 1), 1);
-        each = heed_select(b, cross_entropy_counts(b, target, ignore), each, zero);
+        each = heed_select(b, counts, each, zero);
         loss = heed_sub(b, heed_mul_scalar(b, loss, 1 - smoothing),
                         heed_mul_scalar(b, each, smoothing / (double)classes));
     }

@@ -68,6 +68,9 @@ typedef struct cache_slots_attrs {
 heed_value heed__cache_slots(heed_builder *b, const cache_slots_attrs *a, heed_value start, heed_value count,
                              heed_value *total);
 
+/* heed_put_rows where x has nothing that anybody reads: behind the length of a cache, which moves on when the run ends. */
+heed_value heed__put_spare_rows(heed_builder *b, heed_value x, heed_value update, heed_value slot);
+
 /* Element-wise nodes with a fused kernel over one row primitive, used by gradients: relu_grad and so on (ops/binary.c). */
 heed_value heed__relu_grad(heed_builder *b, heed_value x, heed_value dy);
 heed_value heed__sigmoid_grad(heed_builder *b, heed_value y, heed_value dy);

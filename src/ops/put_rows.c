@@ -4,8 +4,12 @@
  *
  * A slot outside 0 .. C-1 is a row that is not written; of rows with one slot the last stays. A KV cache
  * appends with it: y may overwrite x, and then only the new rows are written. Gradient: dx is dy with zeros
- * written there; d_update is dy at the slots, for the rows that stayed. */
+ * written there; d_update is dy at the slots, for the rows that stayed.
+ *
+ * spare: where the slots are, x has nothing that anybody reads, nor y as long as the run has not ended: rows
+ * behind the length of a cache. Such rows may be written before a later step ends the run. */
 
+#include "ops/ops.h"
 #include "ops/reference.h"
 
 #include <string.h>
@@ -17,6 +21,17 @@ static const op_slot put_rows_in[] = {
     SLOT_END,
 };
 static const op_slot put_rows_out[] = { { .name = "y", .same_as = "x", .over = "x" }, SLOT_END };
+
+typedef struct put_rows_attrs {
+    bool spare;
+} put_rows_attrs;
+
+static const op_field put_rows_fields[] = { FIELD_BOOL(put_rows_attrs, spare), FIELD_END };
+
+static bool put_rows_spare(const void *attrs)
+{
+    return ((const put_rows_attrs *)attrs)->spare;
+}
 
 static heed_status put_rows_infer(op_infer *t)
 {
@@ -131,27 +146,35 @@ static const op_kernel put_rows_cpu[] = {
     KERNEL_END,
 };
 
+#define SEEN &(const put_rows_attrs){ false }
+#define SPARE &(const put_rows_attrs){ true }
 /* Slots reach beyond C: rows that are not written. Of eight rows for five places some meet. */
 static const op_sample put_rows_samples[] = {
-    { .in = { DIMS(3, 2, 7, 5), DIMS(3, 2, 1, 5), INDEX(9, 3, 1) } },
-    { .in = { DIMS(2, 3, 5, 4), DIMS(2, 3, 8, 4), INDEX(6, 2, 8) }, .scale = 1e4 },
-    { .in = { DIMS(2, 1, 6, 1), DIMS(2, 1, 4, 1), INDEX(6, 2, 4) } },
-    { .in = { MASK(1, 2, 4, 3), MASK(1, 2, 2, 3), INDEX(4, 1, 2) } },
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), INDEX(3, 2, 0) } },
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 1, 4), INDEX(3, 2, 2) }, .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 1, 5), INDEX(3, 2, 1) }, .refused = HEED_ERR_SHAPE },
-    { .in = { DIMS(2, 3, 4), DIMS(2, 1, 4), INDEX(3, 2, 1) }, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(3, 2, 7, 5), DIMS(3, 2, 1, 5), INDEX(9, 3, 1) }, .attrs = SPARE },
+    { .in = { DIMS(2, 3, 5, 4), DIMS(2, 3, 8, 4), INDEX(6, 2, 8) }, .attrs = SEEN, .scale = 1e4 },
+    { .in = { DIMS(2, 1, 6, 1), DIMS(2, 1, 4, 1), INDEX(6, 2, 4) }, .attrs = SEEN },
+    { .in = { MASK(1, 2, 4, 3), MASK(1, 2, 2, 3), INDEX(4, 1, 2) }, .attrs = SEEN },
+    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 0, 4), INDEX(3, 2, 0) }, .attrs = SEEN },
+    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 1, 4), INDEX(3, 2, 2) }, .attrs = SEEN, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 2, 3, 4), DIMS(2, 2, 1, 5), INDEX(3, 2, 1) }, .attrs = SEEN, .refused = HEED_ERR_SHAPE },
+    { .in = { DIMS(2, 3, 4), DIMS(2, 1, 4), INDEX(3, 2, 1) }, .attrs = SEEN, .refused = HEED_ERR_SHAPE },
     SAMPLE_END,
 };
 
 heed_value heed_put_rows(heed_builder *b, heed_value x, heed_value update, heed_value slot)
 {
-    return heed__node(b, &heed__op_put_rows, NULL, (heed_value[]){ x, update, slot }, 3);
+    return heed__node(b, &heed__op_put_rows, SEEN, (heed_value[]){ x, update, slot }, 3);
+}
+
+heed_value heed__put_spare_rows(heed_builder *b, heed_value x, heed_value update, heed_value slot)
+{
+    return heed__node(b, &heed__op_put_rows, SPARE, (heed_value[]){ x, update, slot }, 3);
 }
 
 const op_def heed__op_put_rows = {
     .name = "put_rows", .version = 1, .in = put_rows_in, .out = put_rows_out,
-    .flags = OP_PATCHES, .infer = put_rows_infer,
+    .flags = OP_PATCHES, .attrs_size = sizeof(put_rows_attrs), .fields = put_rows_fields, .infer = put_rows_infer,
+    .spare = put_rows_spare,
     .grad = put_rows_grad, .cpu = put_rows_cpu, .flops = put_rows_flops,
     .torch = "x.scatter(2, slot[:, None, :, None].expand_as(update), update)",
     .samples = put_rows_samples,

@@ -297,6 +297,24 @@ static heed_status edit_check_tensor(const edit_place *p, heed_error *err)
                          has, e->from ? " from " : "", e->from ? e->from : "");
 }
 
+/* Is n, a probe or a gradient, about the weights of that attention? Two attentions to the same rows differ in their attributes;
+ * what is asked of a probe or a gradient tells nothing. */
+static bool edit_same_weights(const node *n, const node *attention)
+{
+    const attention_attrs *a = attention->attrs;
+    attention_attrs of = *(const attention_attrs *)n->attrs;
+
+    of.pooled_q = a->pooled_q;
+    of.pooled_k = a->pooled_k;
+    of.received = a->received;
+    if (!heed__fields_equal(heed__attention_fields, &of, a))
+        return false;
+    for (int i = 0; i < AT_INPUTS; i++)
+        if ((i < n->n_in ? n->in[i].id : 0) != (i < attention->n_in ? attention->in[i].id : 0))
+            return false;
+    return true;
+}
+
 /* A gradient made beforehand computes the weights again from q and k, and would not see the edit. */
 static heed_status edit_check_gradient(const edit_place *p, const heed_graph *g, heed_error *err)
 {
@@ -304,7 +322,7 @@ static heed_status edit_check_gradient(const edit_place *p, const heed_graph *g,
         return HEED_OK;
     for (uint32_t i = 0; i < g->n_nodes; i++)
         if (g->nodes[i].op == &heed__op_attention_grad &&
-            g->nodes[i].in[AT_OUT].id == heed__out(&g->nodes[p->attention], AT_GET_OUT).id)
+            edit_same_weights(&g->nodes[i], &g->nodes[p->attention]))
             return heed__fail_at(
                 err, HEED_ERR_SPEC, p->edit->at,
                 "edit: %.100s: this graph has gradients of the attention already: edit the graph "
@@ -362,23 +380,11 @@ static heed_value edit_named(const heed_graph *g, int n, int i)
     return g->outputs[g->n_outputs - (uint32_t)(n - i)].value;
 }
 
-/* Does the node probe the weights of that attention, by a second pass over the same inputs? Two attentions to the same rows differ
- * in their attributes. */
+/* Does the node probe the weights of that attention, by a second pass over the same inputs? */
 static bool edit_probes(const node *n, const node *attention)
 {
-    attention_attrs of;
-
-    if (n->op != &heed__op_attention_probe || attention->op != &heed__op_attention)
-        return false;
-    of = *(const attention_attrs *)n->attrs;
-    of.pooled_q = ((const attention_attrs *)attention->attrs)->pooled_q; /* a probe has them in any case */
-    of.pooled_k = ((const attention_attrs *)attention->attrs)->pooled_k;
-    if (!heed__fields_equal(heed__attention_fields, &of, attention->attrs))
-        return false;
-    for (int i = 0; i < AT_INPUTS; i++)
-        if ((i < n->n_in ? n->in[i].id : 0) != (i < attention->n_in ? attention->in[i].id : 0))
-            return false;
-    return true;
+    return n->op == &heed__op_attention_probe && attention->op == &heed__op_attention &&
+           edit_same_weights(n, attention);
 }
 
 /* The same probes, of weights w. */

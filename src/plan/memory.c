@@ -4,7 +4,7 @@
  *  2. In place, in the order of steps: an output takes over an input's storage when that input is read there for the last time
  *     and lies dense in a storage of exactly its size. The same rule lets an optimiser write its parameter directly: the copy
  *     at the end (state <- value) becomes nothing when the value's maker may overwrite the state, nobody reads it later, the
- *     value does not lie in another state already, and no step that could end the run comes after.
+ *     value does not lie in another state already, and no step that could end the run comes after (or nobody could tell: op_def.spare).
  *  3. Packing: large ones first, each at the lowest offset where nothing alive at the same time lies. */
 
 #include "base/error.h"
@@ -120,6 +120,11 @@ static int32_t steps_before_writing(const heed_plan *p)
     return (int32_t)n;
 }
 
+static bool may_be_early(const step *s)
+{
+    return s->op->spare && s->op->spare(s->attrs);
+}
+
 /* Copies "state <- value" at the end that the value's maker can do itself. */
 static void write_through(heed_plan *p)
 {
@@ -139,7 +144,7 @@ static void write_through(heed_plan *p)
             p->storages[copy->in[0].storage].bytes != p->storages[state].bytes)
             continue;
         made = maker_of(p, copy->in[0].storage, &slot);
-        if (made < earliest)
+        if (made < 0 || (made < earliest && !may_be_early(&p->steps[made])))
             continue;
         for (int j = 0; j < p->steps[made].n_in && j < 64; j++) {
             const operand *in = &p->steps[made].in[j];

@@ -117,6 +117,14 @@ static void *memory_of(const heed_session *s, const bound *b, const operand *o)
     return base ? base + o->offset : NULL;
 }
 
+/* What is given but has no elements may be nowhere. Kernels count from its beginning all the same, and NULL + 0 has no meaning. */
+static void *memory_read(const heed_session *s, const bound *b, const operand *o)
+{
+    void *at = memory_of(s, b, o);
+
+    return at || o->view.type.rank < 0 ? at : s->block;
+}
+
 static void resolve(const heed_session *s, bound *b)
 {
     const heed_plan *p = b->plan;
@@ -127,7 +135,7 @@ static void resolve(const heed_session *s, bound *b)
 
         for (int j = 0; j < t->n_in; j++) {
             v[j] = t->in[j].view;
-            v[j].data = memory_of(s, b, &t->in[j]);
+            v[j].data = memory_read(s, b, &t->in[j]);
         }
         for (int j = 0; j < t->n_out; j++) {
             v[t->n_in + j] = t->out[j].view;
@@ -154,7 +162,7 @@ static void resolve_moving(const heed_session *s, bound *b)
 
         for (int j = 0; j < t->n_in; j++)
             if (moves(p, &t->in[j]))
-                v[j].data = memory_of(s, b, &t->in[j]);
+                v[j].data = memory_read(s, b, &t->in[j]);
         for (int j = 0; p->direct && j < t->n_out; j++)
             if (moves(p, &t->out[j]))
                 v[t->n_in + j].data = memory_of(s, b, &t->out[j]);
@@ -165,12 +173,12 @@ static heed_status make_block(heed_session *s, uint64_t bytes, heed_error *err)
 {
     char *bigger;
 
-    if (bytes <= s->block_bytes)
+    if (bytes <= s->block_bytes && (s->block || s->borrowed))
         return HEED_OK;
     if (s->borrowed)
         return heed__fail(err, HEED_ERR_LIMIT, "the plan needs a block of %llu bytes, the one given has %llu",
                           (unsigned long long)bytes, (unsigned long long)s->block_bytes);
-    bigger = heed__alloc_raw(s->ctx->heap, bytes, 1, 64);
+    bigger = heed__alloc_raw(s->ctx->heap, bytes ? bytes : 1, 1, 64); /* nothing has a place, too */
     if (!bigger)
         return heed__fail_memory(err, bytes);
     heed__release(s->ctx->heap, s->block);
@@ -359,7 +367,7 @@ static heed_status run_step(heed_session *s, const bound *b, uint32_t index, hee
                         .isa = s->ctx->isa,
                         .row = heed__row_ops(s->ctx->isa),
                         .gemm = heed__gemm_ops(s->ctx->isa),
-                        .shared = block_at(s, b->plan, t->shared),
+                        .shared = t->shared == NO_STORAGE ? s->block : block_at(s, b->plan, t->shared), /* so too */
                         .partial_stride = (int64_t)t->partial_stride,
                         .chunks = t->chunks,
                         .fault = &s->fault };

@@ -354,6 +354,20 @@ static bool make_expects(const heed_attend *a, const char *prefix)
     return false;
 }
 
+static heed_status refuse_shape(const char *name, const heed_type *given, const char *like, const heed_type *is,
+                                heed_error *err)
+{
+    int axis = 0;
+
+    if (given->rank != is->rank)
+        return heed__fail(err, HEED_ERR_SHAPE, "%s has rank %d; it must be %d, as of %s", name, given->rank,
+                          is->rank, like);
+    while (axis < is->rank - 1 && given->dims[axis] == is->dims[axis])
+        axis++;
+    return heed__fail(err, HEED_ERR_SHAPE, "%s has size %lld on axis %d; it must be %lld, as of %s", name,
+                      (long long)given->dims[axis], axis, (long long)is->dims[axis], like);
+}
+
 /* Gradients of <out, dout> + <weights, dweights> + <lse, dlse> by everything that has one. */
 static heed_status make_gradients(making_of *m, heed_error *err)
 {
@@ -374,8 +388,7 @@ static heed_status make_gradients(making_of *m, heed_error *err)
                               "dlse is given, but lse is not defined for this normaliser: leave it out");
         given.dtype = is.dtype;
         if (!heed_type_equal(&given, &is))
-            return heed__fail(err, HEED_ERR_SHAPE, "%s does not have the shape of %s",
-                              heed__attend_name(slot), heed__attend_name(slot) + 1);
+            return refuse_shape(heed__attend_name(slot), &given, heed__attend_name(slot) + 1, &is, err);
         y[n_y] = results[i];
         dy[n_y++] = heed__as(m->b, m->in[slot], is.dtype);
     }
@@ -474,7 +487,9 @@ static heed_status attend_json(heed_attend *a, heed_error *err)
     const char *given = a->opts.spec ? a->opts.spec : a->spec ? a->spec : "{}";
     file_bytes file = { NULL, 0 };
 
-    if (given[strspn(given, " \t\r\n")] == '{' || !a->opts.spec) {
+    const char first = given[strspn(given, " \t\r\n")];
+
+    if (first == '{' || first == '[' || !a->opts.spec) { /* a list is refused as JSON, not looked for as a file */
         a->json = heed__copy_string(a->ctx->heap, given);
         return a->json ? HEED_OK : heed__fail_memory(err, strlen(given));
     }

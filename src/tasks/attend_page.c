@@ -16,7 +16,7 @@
 static const struct {
     const char *name, *does;
 } page_steps[] = {
-    { "raw scores", "How well each query meets each key. Rotary positions have turned both before." },
+    { "raw scores", "How well each query meets each key. Rotary positions, if there are any, have turned both before." },
     { "relative positions", "Terms that depend on the query and on how far away the key stands." },
     { "scale", "One factor for all scores keeps them in the range where softmax is neither flat nor hard." },
     { "added positions and bias",
@@ -51,6 +51,18 @@ static bool page_masked(const heed_attend *a, const heed_attend_stage *s, int64_
     return s->number >= PAGE_Z && s->number < PAGE_SUMS && !mixed && !heed_attend_kept(a)[i];
 }
 
+/* As the tables of --show print it: six places, or the shortest digits where a table is large or tiny. */
+static void page_cell(text *t, double x, double most)
+{
+    heed__text_add(t, "<td%s style=\"--heat:%.3f\">", x < 0 ? " class=\"minus\"" : "",
+                   most > 0 && isfinite(x) ? fabs(x) / most : 0);
+    if (isnan(x))
+        heed__text_add(t, "nan");
+    else
+        heed__text_add(t, most == 0 || (most >= 1e-3 && most < 1e6) ? "%.6f" : "%.6g", x);
+    heed__text_add(t, "</td>");
+}
+
 static void page_table(text *t, const heed_attend *a, const heed_attend_stage *s, int64_t b, int64_t h)
 {
     const int64_t first = (b * s->dims[1] + h) * s->dims[2] * s->dims[3];
@@ -79,8 +91,7 @@ static void page_table(text *t, const heed_attend *a, const heed_attend_stage *s
             if (page_masked(a, s, at))
                 heed__text_add(t, "<td class=\"none\"></td>");
             else
-                heed__text_add(t, "<td style=\"--heat:%.3f\">%.6f</td>",
-                               most > 0 && isfinite(x) ? fabs(x) / most : 0, x);
+                page_cell(t, x, most);
         }
         heed__text_add(t, "</tr>\n");
     }

@@ -40,6 +40,29 @@ static heed_status probe_value(text *json, const char *name, size_t name_size, c
     return HEED_OK;
 }
 
+/* Names that are asked for otherwise, twice, or without what they need. */
+static heed_status probe_name(const char *list, const char *at, size_t name, bool valued, heed_error *err)
+{
+    static const struct {
+        const char *name, *say;
+    } bare[] = { { "topk", "how many: topk:8" },
+                 { "pooled", "the size of a block: pooled:16x16" },
+                 { "rows", "which: rows:0+5" },
+                 { "heads", "which: heads:1" } };
+
+    for (size_t i = 0; i < sizeof bare / sizeof *bare && !valued; i++)
+        if (strlen(bare[i].name) == name && memcmp(bare[i].name, at, name) == 0)
+            return heed__fail(err, HEED_ERR_USAGE, "--probe: %s needs to know %s", bare[i].name, bare[i].say);
+    if (name == 7 && memcmp(at, "weights", name) == 0)
+        return heed__fail(err, HEED_ERR_USAGE, "--probe: all weights are no probe; ask with --weights");
+    if (name == 4 && memcmp(at, "none", name) == 0)
+        return heed__fail(err, HEED_ERR_USAGE, "--probe: none stands alone");
+    for (const char *before = list; before < at; before += strcspn(before, ",") + 1)
+        if (strspn(before, letters) == name && memcmp(before, at, name) == 0)
+            return heed__fail(err, HEED_ERR_USAGE, "--probe: %.*s stands twice", (int)name, at);
+    return HEED_OK;
+}
+
 static heed_status probe_json(text *json, const char *list, heed_error *err)
 {
     heed__text_add(json, "{\"probe\":{");
@@ -51,6 +74,7 @@ static heed_status probe_json(text *json, const char *list, heed_error *err)
                               "--probe: \"%.*s\" is no probe; write entropy,received,topk:8,rows:0+5,heads:1,"
                               "pooled:16x16,distance,lse,mean or none",
                               size < 40 ? (int)size : 40, at);
+        TRY(probe_name(list, at, name, name < size, err));
         heed__text_add(json, "%s\"%.*s\":", at == list ? "" : ",", (int)name, at);
         if (name == size)
             heed__text_add(json, "true");

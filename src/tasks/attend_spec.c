@@ -190,6 +190,11 @@ static heed_status refuse_field(const reading *r, const char *name)
     const char *near = nearest_field(name);
     char shown[200];
 
+    for (int i = 0; i < ATTEND_INPUTS; i++)
+        if (heed__attend_name(i) && strcmp(heed__attend_name(i), name) == 0)
+            return heed__fail(r->err, HEED_ERR_SPEC,
+                              "spec: %s is a tensor and no field: it stands in the file of tensors, beside q, k and v",
+                              name);
     return heed__fail(r->err, HEED_ERR_SPEC, "spec: there is no field %s%s%s%s",
                       heed__shown(shown, name, strlen(name)), near ? "; did you mean " : "", near ? near : "",
                       near ? "?" : "");
@@ -203,7 +208,10 @@ static heed_status refuse_value(const reading *r, const spec_field *f, const cha
 static heed_status read_integer(const reading *r, const spec_field *f, const json_t *j, int64_t *to)
 {
     if (!json_is_integer(j))
-        return refuse_value(r, f, heed_attention_field_at((int)(f - spec_fields)).value);
+        return refuse_value(r, f,
+                            f->sort == SPEC_LIST                             ? "a list of whole numbers"
+                            : f->sort == SPEC_PAIR || f->sort == SPEC_WINDOW ? "a list of two whole numbers"
+                                                                             : "a whole number");
     *to = (int64_t)json_integer_value(j);
     if (*to >= f->least && *to <= f->most)
         return HEED_OK;

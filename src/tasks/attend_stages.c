@@ -673,6 +673,22 @@ static void note(attend_stages *m, int n, const char *name, const char *formula,
         memcpy(copy, values, (size_t)count * sizeof *copy);
 }
 
+static const char *raw_formula(heed_score_kind kind)
+{
+    static const char *const formulas[] = {
+        [HEED_SCORE_SCALED_DOT] = "q . k",
+        [HEED_SCORE_DOT] = "q . k",
+        [HEED_SCORE_GENERAL] = "q^T score_w k",
+        [HEED_SCORE_ADDITIVE] = "add_v^T tanh(add_wq q + add_wk k + add_b)",
+        [HEED_SCORE_LOCATION] = "add_v^T tanh(add_wq q + add_wk k + loc_u (loc_kernel * prev) + add_b)",
+        [HEED_SCORE_COSINE] = "tau cos(q, k)",
+        [HEED_SCORE_NEG_SQ_DISTANCE] = "-|q - k|^2",
+        [HEED_SCORE_NEG_DISTANCE] = "-sqrt(|q - k|^2 + 1e-12)",
+    };
+
+    return formulas[kind];
+}
+
 /* Steps 1 to 8 on one pair of queries and keys; told of the first only. */
 static void score_pass(attend_stages *m, int pass, const double *q, const double *k)
 {
@@ -682,7 +698,7 @@ static void score_pass(attend_stages *m, int pass, const double *q, const double
         pair_fn *f;
         bool used;
     } steps[] = {
-        { "raw", "how a query meets a key", raw, true },
+        { "raw", raw_formula(s->score.kind), raw, true },
         { "relative", "s + shaw + xl terms", relative, number(m, "shaw_k") || number(m, "xl_r") },
         { "scaled", "scale s", scaled, s->score.scale.set || s->score.kind == HEED_SCORE_SCALED_DOT },
         { "placed", "s + alibi + t5 + bias", placed,

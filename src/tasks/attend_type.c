@@ -58,11 +58,14 @@ static heed_status type_fill(double **to, const char *name, const heed_type *t, 
         *(*to)++ = json_number_value(j);
         return HEED_OK;
     }
-    if (!json_is_array(j) || (int64_t)json_array_size(j) != t->dims[level])
+    if (!json_is_array(j))
         return heed__fail(err, HEED_ERR_FORMAT,
-                          "--%s is no matrix: a list of level %d has %lld elements, another has %lld", name,
-                          level + 1, (long long)t->dims[level],
-                          json_is_array(j) ? (long long)json_array_size(j) : -1LL);
+                          "--%s is no matrix: on level %d a list of %lld stands beside something that is none", name,
+                          level + 1, (long long)t->dims[level]);
+    if ((int64_t)json_array_size(j) != t->dims[level])
+        return heed__fail(err, HEED_ERR_FORMAT,
+                          "--%s is no matrix: on level %d one list has %lld and another %lld elements", name,
+                          level + 1, (long long)t->dims[level], (long long)json_array_size(j));
     for (size_t i = 0; i < json_array_size(j); i++)
         TRY(type_fill(to, name, t, level + 1, json_array_get(j, i), err));
     return HEED_OK;

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import heed
 import heed.torch as ht
+from heed._library import lib
 from sentences import refused, run, test
 
 sdpa = F.scaled_dot_product_attention
@@ -143,6 +144,35 @@ def a_gradient_is_made_only_where_it_is_wanted():
     assert q.grad is not None and k.grad is None
     with torch.no_grad():
         assert not ht.attention(q, k, v).requires_grad
+
+
+@test
+def backward_takes_what_forward_stored_and_has_the_bytes_of_one_graph():
+    torch.manual_seed(0)
+    for more, computes in [({}, 0), ({"causal": True, "window": [40, 0], "sink": torch.zeros(4)}, 0),
+                           ({"normaliser": "sparsemax"}, 0), ({"gate": torch.zeros(2, 4, 90, 8)}, 1)]:
+        context = heed.Context(threads=2)
+        q, k, v, dout = random(2, 4, 90, 8), random(2, 2, 70, 8), random(2, 2, 70, 8), torch.randn(2, 4, 90, 8)
+        ht.attention(q, k, v, context=context, **more).backward(dout)
+        arrays = {n: x.numpy() if isinstance(x, torch.Tensor) else x for n, x in more.items()}
+        one = heed.attend(*(x.detach().numpy() for x in (q, k, v)), dout=dout.numpy(), context=context, **arrays)
+        for x, name in ((q, "q"), (k, "k"), (v, "v")):
+            assert x.grad.numpy().tobytes() == one.grad[name].tobytes(), (more, name)
+        ours = [p for key, p in context.plans.plans.items() if key[1][0] == "gradient" and len(key[1]) == 4]
+        assert len(ours) == 1
+        plan = ours[0].handle.pointer
+        ops = [lib.heed_plan_step_at(plan, i).op for i in range(lib.heed_plan_steps(plan))]
+        assert (ops.count(b"attention"), ops.count(b"attention_grad")) == (computes, 1), (more, ops)
+
+
+@test
+def without_a_gradient_nothing_is_kept():
+    context = heed.Context(threads=1)
+    q = random(1, 1, 5, 4)
+    with torch.no_grad():
+        ht.attention(q, q, q, context=context)
+    plan, = context.plans.plans.values()
+    assert plan.outputs == ["out", "lse"]
 
 
 @test

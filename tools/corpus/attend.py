@@ -73,6 +73,11 @@ write("largest", {"offset": 9223372036854775807, "mask": {"window": [92233720368
 write("huge_probe", {"probe": {"pooled": [9223372036854775807, 9223372036854775807], "topk": 9223372036854775807}}, "", ask="weights")
 write("lowest_offset", kind("sigmoid"), "offset shaw_k dout", sizes=(2, 1, 1, 4, 7, 2, 0), seed=0x94)
 write("no_heads_at_all", {"score": {"kind": "cosine", "scale": 30}, "softcap": 2}, "bias dout", sizes=(1, 0, 7, 0, 0, 0, 0), seed=0xfe)
+for name, offset in ("last", 2**63 - 1), ("first", -2**63):
+    write("no_limit_from_the_%s_place" % name, {"offset": offset, "mask": {"window": [2**63 - 1, 2**63 - 1], "stride": 2**63 - 1}})
+for level in range(3):
+    write("mean_of_few_queries_%d" % level, {"mask": {"causal": True}, "normaliser": {"kind": "linear"}, "probe": {"mean": True}},
+          "lengths offset dout", sizes=(1, 1, 1, 197, 6, 1, 1), how=3 * 2 + level, ask="weights")
 
 # The descriptors of the case files, with the tensors that they have and sizes of the same order.
 for path in sorted(glob.glob(os.path.join(root, "tests", "golden", "attention", "*.safetensors"))):

@@ -18,5 +18,7 @@ const attention_ops LEVEL_NAME(attention_ops) = {
     .linear_bytes = LEVEL_NAME(attention_linear_bytes),
     .linear_backward_bytes = LEVEL_NAME(attention_linear_backward_bytes),
     .linear_forward = LEVEL_NAME(attention_linear_forward),
-    .linear_backward = LEVEL_NAME(attention_linear_backward),
+    .linear_keys = LEVEL_NAME(attention_linear_keys),
+    .linear_back_queries = LEVEL_NAME(attention_linear_back_queries),
+    .linear_back_keys = LEVEL_NAME(attention_linear_back_keys),
 };

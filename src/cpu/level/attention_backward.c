@@ -331,6 +331,12 @@ static void backward_probes_end(const attention_head *h, const attention_upstrea
 
 /* ---- one block, on ---- */
 
+/* Where dS of query i and key j goes if it goes row by row. */
+static const float *dbias_ahead(const attention_upstream *u, int64_t i, int64_t j)
+{
+    return u->dbias && u->dbias_key ? u->dbias + i * u->dbias_row + j : NULL;
+}
+
 /* p and ds of queries [i, i + n) and the tile. */
 static void backward_scores(const attention_head *h, const attention_upstream *u, const backward_block *b,
                             const backward_keys *tile, const backward_cells *x, int64_t i, int64_t n,
@@ -349,10 +355,10 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
         if (width <= 0)
             continue;
         const int64_t end = kernel_min(n, next * CELL);
-        product_scores(b->p + at * PANEL + from, b->q + at * PANEL, PANEL, tile->k_tile + from, end - at,
-                       width, h->dk);
-        product_scores(b->ds + at * PANEL + from, b->dout + at * PANEL, PANEL, tile->v_tile + from, end - at,
-                       width, h->dv);
+        product_scores_ahead(b->p + at * PANEL + from, b->q + at * PANEL, PANEL, tile->k_tile + from, end - at,
+                             width, h->dk, bias_ahead(h, i + at, tile->first + from), h->bias_row);
+        product_scores_ahead(b->ds + at * PANEL + from, b->dout + at * PANEL, PANEL, tile->v_tile + from, end - at,
+                             width, h->dv, dbias_ahead(u, i + at, tile->first + from), u->dbias_row);
         if (terms)
             add_all_terms(h, b->p + at * PANEL + from, i + at, end - at, tile->first + from,
                           tile->keys - from, width / VL);

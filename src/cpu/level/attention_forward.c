@@ -44,8 +44,8 @@ static void forward_scores(const attention_head *h, const forward_block *b, cons
 {
     const uint64_t all = whole_word(t->keys);
 
-    product_scores(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k + t->skip, t->n, t->vectors * VL,
-                   h->dk);
+    product_scores_ahead(b->s, b->q + t->at * PANEL, ATTENTION_ROWS, b->k + t->skip, t->n, t->vectors * VL, h->dk,
+                         bias_ahead(h, t->i, t->first), h->bias_row);
     if (b->terms)
         add_all_terms(h, b->s, t->i, t->n, t->first, t->keys, t->vectors);
     for (int64_t r = 0; r < t->n; r++) {

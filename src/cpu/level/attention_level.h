@@ -27,10 +27,17 @@ void LEVEL_NAME(attention_rows_backward)(const attention_head *heads, const atte
                                          int64_t group, int64_t begin, int64_t end, const attention_keys *to,
                                          void *const scratch[4]);
 size_t LEVEL_NAME(attention_linear_bytes)(int64_t dk, int64_t dv);
-size_t LEVEL_NAME(attention_linear_backward_bytes)(int64_t dk, int64_t dv, int64_t rows);
+size_t LEVEL_NAME(attention_linear_backward_bytes)(int64_t dk, int64_t dv);
+void LEVEL_NAME(attention_linear_keys)(const attention_head *h, int64_t stretch, float *to,
+                                       void *const scratch[4]);
 void LEVEL_NAME(attention_linear_forward)(const attention_head *h, const attention_result *to,
+                                          const attention_linear *l, int64_t begin, int64_t end,
                                           void *const scratch[4]);
-void LEVEL_NAME(attention_linear_backward)(const attention_head *heads, const attention_upstream *upstream,
-                                           int64_t group, float *dk, float *dv, void *const scratch[4]);
+void LEVEL_NAME(attention_linear_back_queries)(const attention_head *heads, const attention_upstream *upstream,
+                                               int64_t group, const attention_linear *l, int64_t begin,
+                                               int64_t end, void *const scratch[4]);
+void LEVEL_NAME(attention_linear_back_keys)(const attention_head *heads, const attention_upstream *upstream,
+                                            int64_t group, const attention_linear *l, float *dk, float *dv,
+                                            int64_t begin, int64_t end, void *const scratch[4]);
 
 #endif

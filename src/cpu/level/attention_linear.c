@@ -3,11 +3,13 @@
  *   a_ij = phi(q_i).phi(k_j),  D_i = sum_j a_ij,  out_i = sum_j a_ij v_j / D_i      (Katharopoulos 2020)
  *
  * With V' = [v, 1] numerator and denominator are one product. Row i keeps its first m_i keys: those of whole tiles of 64 come from
- * the running sums S = sum phi(k) V'^T, the rest of the tile in which m_i lies one by one. S at a tile is the same chain for every
- * row, so a row's bytes do not depend on its neighbours.
+ * the running sums S = sum phi(k) V'^T, the rest of the tile in which m_i lies one by one. S at a tile is the same sum for every
+ * row, so a row's bytes do not depend on its neighbours: the sums of whole stretches of keys one after another, and to them the chain
+ * of the tiles in the stretch that is open. So whoever has the sums of stretches may begin anywhere.
  *
  * Backward: dO' = [dout / D, -dout.out / D], da_ij = dO'_i.V'_j, hence  dphi(q_i) = S dO'_i  and, walking back over tiles with
- * R = sum phi(q) dO'^T of the rows that keep a tile as a whole,  dphi(k_j) = R V'_j,  dv_j = R^T phi(k_j). */
+ * R = sum phi(q) dO'^T of the rows that keep a tile as a whole,  dphi(k_j) = R V'_j,  dv_j = R^T phi(k_j). R too is made of
+ * stretches, of queries, the last first. */
 
 #include "cpu/level/attention_tile.h"
 #include "cpu/level/attention_level.h"
@@ -22,11 +24,11 @@ typedef struct linear_rows {
 
 typedef struct linear_block {
     linear_rows k, v, q, d; /* phi(k), V', phi(q), dO' */
-    float *s, *s_turned;    /* S [dk, dv + 1] and its transpose; then R */
+    float *s, *s_turned;    /* S [dk, dv + 1] and its transpose; or R. Forward: the latter is NULL */
+    float *base, *open;     /* S = sum of whole stretches + of the one that is open */
     float *out;             /* [64, dv + 1] */
     float *a, *da;          /* panels: a of one tile, and its gradient */
     float *dq, *dk, *dv;    /* of a block of queries, of a tile */
-    float *by, *slope;      /* 1 / D and -dout.out / D, a number a row */
 } linear_block;
 
 /* ---- memory ---- */
@@ -55,9 +57,8 @@ static linear_rows take_rows(linear_area *from, int64_t width)
     return x;
 }
 
-/* Where everything lies in the four areas; floats of the largest. n_rows: of backward. */
-static int64_t linear_areas(linear_block *b, int64_t dk, int64_t dv, int64_t n_rows, bool backward,
-                            void *const scratch[4])
+/* Where everything lies in the four areas; floats of the largest. */
+static int64_t linear_areas(linear_block *b, int64_t dk, int64_t dv, bool backward, void *const scratch[4])
 {
     linear_area sums = { 0 }, keys = { 0 }, queries = { 0 }, rest = { 0 };
 
@@ -68,6 +69,9 @@ static int64_t linear_areas(linear_block *b, int64_t dk, int64_t dv, int64_t n_r
         rest.memory = scratch[3];
     }
     b->s = take(&sums, dk * whole_vectors(dv + 1));
+    b->base = take(&sums, dk * whole_vectors(dv + 1));
+    b->open = take(&sums, dk * whole_vectors(dv + 1));
+    b->s_turned = NULL;
     b->k = take_rows(&keys, dk);
     b->v = take_rows(&keys, dv + 1);
     b->q = take_rows(&queries, dk);
@@ -75,8 +79,6 @@ static int64_t linear_areas(linear_block *b, int64_t dk, int64_t dv, int64_t n_r
     b->a = take(&rest, TILE_FLOATS);
     if (backward) {
         b->s_turned = take(&sums, (dv + 1) * whole_vectors(dk));
-        b->by = take(&sums, n_rows);
-        b->slope = take(&sums, n_rows);
         b->d = take_rows(&queries, dv + 1);
         b->dq = take(&rest, PANEL * whole_vectors(dk));
         b->da = take(&rest, TILE_FLOATS);
@@ -90,14 +92,14 @@ size_t LEVEL_NAME(attention_linear_bytes)(int64_t dk, int64_t dv)
 {
     linear_block b;
 
-    return (size_t)linear_areas(&b, dk, dv, 0, false, NULL) * sizeof(float);
+    return (size_t)linear_areas(&b, dk, dv, false, NULL) * sizeof(float);
 }
 
-size_t LEVEL_NAME(attention_linear_backward_bytes)(int64_t dk, int64_t dv, int64_t n_rows)
+size_t LEVEL_NAME(attention_linear_backward_bytes)(int64_t dk, int64_t dv)
 {
     linear_block b;
 
-    return (size_t)linear_areas(&b, dk, dv, n_rows, true, NULL) * sizeof(float);
+    return (size_t)linear_areas(&b, dk, dv, true, NULL) * sizeof(float);
 }
 
 /* ---- rows ---- */
@@ -202,6 +204,12 @@ static int64_t first_row(const attention_head *h, int64_t t)
     return m->causal ? kernel_max(0, kernel_min(m->q_length, t * PANEL - 1 - m->offset)) : 0;
 }
 
+/* The tile in which the keys of query i end. */
+static int64_t tile_of(const attention_head *h, int64_t i)
+{
+    return kept_keys(h, i) / PANEL;
+}
+
 /* Zeroes what queries from `begin` on do not keep of tile t. */
 static void linear_mask(const attention_head *h, float *a, int64_t t, int64_t begin, int64_t n)
 {
@@ -233,6 +241,82 @@ static void linear_sums(const attention_head *h, linear_block *b, int64_t t, int
     product_scores(b->a, b->q.panels, PANEL, b->k.turned, n, PANEL, h->dk);
     linear_mask(h, b->a, t, begin, n);
     product(ROW, b->out, b->v.step, b->a, b->v.flat, b->v.step, n, b->v.step, b->v.n, true);
+}
+
+/* ---- S, before tile after tile of keys ---- */
+
+#define STRETCH_TILES (ATTENTION_STRETCH / PANEL)
+
+static int64_t sum_floats(const linear_block *b)
+{
+    return b->k.width * b->v.step;
+}
+
+static void add_sum(float *to, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VL)
+        vstore(to + i, vload(to + i) + vload(x + i));
+}
+
+static void clear_sums(const linear_block *b)
+{
+    clear_rows(b->base, b->v.step, b->k.width, b->v.step);
+    clear_rows(b->open, b->v.step, b->k.width, b->v.step);
+    if (b->s_turned)
+        clear_rows(b->s_turned, b->k.step, b->v.width, b->k.step);
+}
+
+static void close_stretch(const linear_block *b)
+{
+    add_sum(b->base, b->open, sum_floats(b));
+    clear_rows(b->open, b->v.step, b->k.width, b->v.step);
+}
+
+/* S of its two parts, and its transpose. */
+static void make_sum(const linear_block *b)
+{
+    for (int64_t i = 0; i < sum_floats(b); i += VL)
+        vstore(b->s + i, vload(b->base + i) + vload(b->open + i));
+    if (b->s_turned)
+        kernel_transpose(b->s_turned, b->k.step, b->s, b->v.step, b->k.width, b->v.width);
+}
+
+/* Behind tile t, which is packed and whole. */
+static void pass_tile(linear_block *b, int64_t t)
+{
+    linear_outer(b->open, &b->k, &b->v);
+    if ((t + 1) % STRETCH_TILES == 0)
+        close_stretch(b);
+}
+
+/* S before tile t. */
+static void sums_before(const attention_head *h, linear_block *b, const attention_linear *l, int64_t t)
+{
+    const int64_t whole = l->key_sums ? t / STRETCH_TILES : 0;
+
+    clear_sums(b);
+    for (int64_t stretch = 0; stretch < whole; stretch++)
+        add_sum(b->base, l->key_sums + stretch * attention_linear_floats(h->dk, h->dv), sum_floats(b));
+    for (int64_t x = whole * STRETCH_TILES; x < t; x++) {
+        linear_tile(h, b, x);
+        pass_tile(b, x);
+    }
+    make_sum(b);
+}
+
+void LEVEL_NAME(attention_linear_keys)(const attention_head *h, int64_t stretch, float *to, void *const scratch[4])
+{
+    linear_block b;
+
+    if ((stretch + 1) * ATTENTION_STRETCH > h->mask.length)
+        return; /* nobody asks for it */
+    (void)linear_areas(&b, h->dk, h->dv, false, scratch);
+    clear_sums(&b);
+    for (int64_t t = stretch * STRETCH_TILES; t < (stretch + 1) * STRETCH_TILES; t++) {
+        linear_tile(h, &b, t);
+        linear_outer(b.open, &b.k, &b.v);
+    }
+    memcpy(to, b.open, (size_t)sum_floats(&b) * sizeof *to);
 }
 
 /* ---- forward ---- */
@@ -273,26 +357,35 @@ static void put_weights(const attention_head *h, linear_block *b, float *weights
     }
 }
 
+/* Rows [begin, end) of n numbers. */
+static void zero_rows(float *x, int64_t begin, int64_t end, int64_t n)
+{
+    if (x && begin < end && n > 0)
+        memset(x + begin * n, 0, (size_t)((end - begin) * n) * sizeof *x);
+}
+
 void LEVEL_NAME(attention_linear_forward)(const attention_head *h, const attention_result *to,
+                                          const attention_linear *l, int64_t begin, int64_t end,
                                           void *const scratch[4])
 {
     const attention_mask *m = &h->mask;
     linear_block b;
 
-    (void)linear_areas(&b, h->dk, h->dv, 0, false, scratch);
-    clear_rows(b.s, b.v.step, h->dk, b.v.step);
-    if (to->out && m->tq * h->dv > 0)
-        memset(to->out, 0, (size_t)(m->tq * h->dv) * sizeof(float));
-    if (to->weights && m->tq * m->tk > 0)
-        memset(to->weights, 0, (size_t)(m->tq * m->tk) * sizeof(float));
-    for (int64_t t = 0; t * PANEL <= m->length; t++) {
-        const int64_t end = first_row(h, t + 1);
+    (void)linear_areas(&b, h->dk, h->dv, false, scratch);
+    zero_rows(to->out, begin, end, h->dv);
+    zero_rows(to->weights, begin, end, m->tk);
+    end = kernel_min(end, m->q_length);
+    if (begin >= end)
+        return;
+    sums_before(h, &b, l, tile_of(h, begin));
+    for (int64_t t = tile_of(h, begin), i = begin; i < end; t++) {
+        const int64_t stop = kernel_min(end, first_row(h, t + 1));
         const bool some = tile_keys(h, t) > 0;
 
         if (some)
             linear_tile(h, &b, t);
-        for (int64_t i = first_row(h, t); i < end; i += PANEL) {
-            const int64_t n = kernel_min(PANEL, end - i);
+        for (; i < stop; i = kernel_min(stop, i + PANEL)) {
+            const int64_t n = kernel_min(PANEL, stop - i);
 
             linear_sums(h, &b, t, i, n);
             if (to->out)
@@ -303,8 +396,10 @@ void LEVEL_NAME(attention_linear_forward)(const attention_head *h, const attenti
                     linear_tile(h, &b, t);
             }
         }
-        if (some && end < m->q_length) /* somebody keeps the whole tile */
-            linear_outer(b.s, &b.k, &b.v);
+        if (i < end) { /* somebody keeps the whole tile */
+            pass_tile(&b, t);
+            make_sum(&b);
+        }
     }
 }
 
@@ -375,95 +470,156 @@ static void linear_dq(const attention_head *h, const attention_upstream *u, line
         put_slopes(u->dq + begin * h->dk, b->dq, b->k.step, h->q + begin * h->q_step, h->q_step, n, h->dk);
 }
 
+/* The numbers of query head g. */
+static const float *of_head(const attention_head *h, const float *numbers, int64_t g)
+{
+    return numbers + g * h->mask.tq;
+}
+
 static void first_walk(const attention_head *heads, const attention_upstream *upstream, int64_t group,
-                       linear_block *b)
+                       const attention_linear *l, int64_t begin, int64_t end, linear_block *b)
 {
     const attention_head *h = heads;
+    const int64_t tq = h->mask.tq;
 
-    for (int64_t t = 0; t * PANEL <= h->mask.length; t++) {
-        const int64_t begin = first_row(h, t), end = first_row(h, t + 1);
-        const bool some = tile_keys(h, t) > 0;
+    sums_before(h, b, l, tile_of(h, begin));
+    for (int64_t t = tile_of(h, begin), first = begin; first < end; t++) {
+        const int64_t stop = kernel_min(end, first_row(h, t + 1));
 
-        if (some)
+        if (tile_keys(h, t) > 0)
             linear_tile(h, b, t);
         for (int64_t g = 0; g < group; g++)
-            for (int64_t i = begin; i < end; i += PANEL)
-                linear_dq(&heads[g], &upstream[g], b, b->by + g * h->mask.tq, b->slope + g * h->mask.tq, t, i,
-                          kernel_min(PANEL, end - i));
-        if (some && end < h->mask.q_length) {
-            linear_outer(b->s, &b->k, &b->v);
-            linear_outer(b->s_turned, &b->v, &b->k);
+            for (int64_t i = first; i < stop; i += PANEL)
+                linear_dq(&heads[g], &upstream[g], b, l->by + g * tq, l->slope + g * tq, t, i,
+                          kernel_min(PANEL, stop - i));
+        first = kernel_max(first, stop);
+        if (first < end) {
+            pass_tile(b, t);
+            make_sum(b);
         }
     }
 }
 
-/* Queries that keep a part of tile t: their shares of its dk and dv, and of R for the tiles before. */
-static void linear_back(const attention_head *h, const attention_upstream *u, linear_block *b,
-                        const float *by, const float *slope, int64_t t, int64_t begin, int64_t n)
+/* Queries that keep a part of tile t: their shares of its dk and dv. */
+static void linear_back(const attention_head *h, linear_block *b, int64_t t, int64_t begin, int64_t n)
 {
-    linear_phi(&b->q, h->q + begin * h->q_step, h->q_step, n);
-    linear_upstream(h, u, b, by, slope, begin, n);
-    if (keeps_part(h, t, begin + n)) {
-        product_scores(b->a, b->q.panels, PANEL, b->k.turned, n, PANEL, h->dk);
-        product_scores(b->da, b->d.panels, PANEL, b->v.turned, n, PANEL, b->d.width);
-        linear_mask(h, b->a, t, begin, n);
-        linear_mask(h, b->da, t, begin, n);
-        product(COLUMN, b->dk, b->k.step, b->da, b->q.flat, b->q.step, b->k.n, b->k.step, n, true);
-        product(COLUMN, b->dv, b->v.step, b->a, b->d.flat, b->d.step, b->k.n, b->v.step, n, true);
+    if (!keeps_part(h, t, begin + n))
+        return;
+    product_scores(b->a, b->q.panels, PANEL, b->k.turned, n, PANEL, h->dk);
+    product_scores(b->da, b->d.panels, PANEL, b->v.turned, n, PANEL, b->d.width);
+    linear_mask(h, b->a, t, begin, n);
+    linear_mask(h, b->da, t, begin, n);
+    product(COLUMN, b->dk, b->k.step, b->da, b->q.flat, b->q.step, b->k.n, b->k.step, n, true);
+    product(COLUMN, b->dv, b->v.step, b->a, b->d.flat, b->d.step, b->k.n, b->v.step, n, true);
+}
+
+/* Queries [begin, end), whose keys end in tile t, into R, the last stretch first, and into dk and dv of the tile when it is packed. A
+ * stretch is closed when its first query has come. */
+static void pass_queries(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                         const attention_linear *l, linear_block *b, int64_t t, bool packed, int64_t begin,
+                         int64_t end)
+{
+    const attention_head *h = heads;
+
+    for (int64_t first; end > begin; end = first) {
+        first = kernel_max(begin, (end - 1) / ATTENTION_STRETCH * ATTENTION_STRETCH);
+        for (int64_t g = 0; g < group; g++)
+            for (int64_t i = first; i < end; i += PANEL) {
+                const int64_t n = kernel_min(PANEL, end - i);
+
+                linear_phi(&b->q, heads[g].q + i * heads[g].q_step, heads[g].q_step, n);
+                linear_upstream(h, &upstream[g], b, of_head(h, l->by, g), of_head(h, l->slope, g), i, n);
+                if (packed)
+                    linear_back(&heads[g], b, t, i, n);
+                linear_outer(b->open, &b->q, &b->d);
+            }
+        if (first % ATTENTION_STRETCH == 0)
+            close_stretch(b);
     }
+}
+
+/* Queries [begin, end) into R, tile by tile from the last on. */
+static void pass_rows(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                      const attention_linear *l, linear_block *b, int64_t begin, int64_t end)
+{
+    for (int64_t first; end > begin; end = first) {
+        const int64_t t = tile_of(heads, end - 1);
+
+        first = kernel_max(begin, first_row(heads, t));
+        pass_queries(heads, upstream, group, l, b, t, false, first, end);
+    }
+}
+
+void LEVEL_NAME(attention_linear_back_queries)(const attention_head *heads, const attention_upstream *upstream,
+                                               int64_t group, const attention_linear *l, int64_t begin,
+                                               int64_t end, void *const scratch[4])
+{
+    const attention_head *h = heads;
+    const int64_t floats = attention_linear_floats(h->dk, h->dv);
+    linear_block b;
+
+    (void)linear_areas(&b, h->dk, h->dv, true, scratch);
+    for (int64_t g = 0; g < group; g++)
+        zero_rows(upstream[g].dq, begin, end, h->dk);
+    end = kernel_min(end, h->mask.q_length);
+    if (begin >= end)
+        return;
+    first_walk(heads, upstream, group, l, begin, end, &b);
+    for (int64_t i = begin; l->query_sums && i < end; i += ATTENTION_STRETCH) {
+        clear_sums(&b);
+        pass_rows(heads, upstream, group, l, &b, i, kernel_min(end, i + ATTENTION_STRETCH));
+        memcpy(l->query_sums + i / ATTENTION_STRETCH * floats, b.base, (size_t)sum_floats(&b) * sizeof(float));
+    }
+}
+
+/* R of queries [begin, q_length). */
+static void sums_behind(const attention_head *heads, const attention_upstream *upstream, int64_t group,
+                        const attention_linear *l, linear_block *b, int64_t begin)
+{
+    const attention_head *h = heads;
+    const int64_t length = h->mask.q_length,
+                  next = kernel_ceil(begin, ATTENTION_STRETCH), last = kernel_ceil(length, ATTENTION_STRETCH);
+
+    clear_sums(b);
+    for (int64_t stretch = last - 1; l->query_sums && stretch >= next; stretch--)
+        add_sum(b->base, l->query_sums + stretch * attention_linear_floats(h->dk, h->dv), sum_floats(b));
+    pass_rows(heads, upstream, group, l, b, begin,
+              l->query_sums ? kernel_min(length, next * ATTENTION_STRETCH) : length);
+    make_sum(b);
 }
 
 /* Tile t: dk and dv of its keys. R holds the queries that keep it as a whole, and gets the others afterwards. */
 static void second_walk_tile(const attention_head *heads, const attention_upstream *upstream, int64_t group,
-                             linear_block *b, float *dk, float *dv, int64_t t)
+                             const attention_linear *l, linear_block *b, float *dk, float *dv, int64_t t)
 {
     const attention_head *h = heads;
-    const int64_t begin = first_row(h, t), end = first_row(h, t + 1), keys = kernel_max(0, tile_keys(h, t)),
-                  first = t * PANEL, tq = h->mask.tq;
+    const int64_t keys = kernel_max(0, tile_keys(h, t)), first = t * PANEL;
 
     if (keys > 0) {
         linear_tile(h, b, t);
         linear_times(b->dk, &b->v, b->s_turned, b->k.step, false);
         linear_times(b->dv, &b->k, b->s, b->v.step, false);
     }
-    for (int64_t g = 0; g < group; g++)
-        for (int64_t i = begin; i < end; i += PANEL) {
-            linear_back(&heads[g], &upstream[g], b, b->by + g * tq, b->slope + g * tq, t, i,
-                        kernel_min(PANEL, end - i));
-            linear_outer(b->s, &b->q, &b->d);
-            linear_outer(b->s_turned, &b->d, &b->q);
-        }
+    pass_queries(heads, upstream, group, l, b, t, keys > 0, first_row(h, t), first_row(h, t + 1));
+    make_sum(b);
     if (keys > 0 && dk)
         put_slopes(dk + first * h->dk, b->dk, b->k.step, h->k + first * h->k_step, h->k_step, keys, h->dk);
     if (keys > 0 && dv)
         put_rows(dv + first * h->dv, h->dv, b->dv, b->v.step, keys, h->dv, false, vsplat(1.0f));
 }
 
-static void clear_sums(const linear_block *b)
-{
-    clear_rows(b->s, b->v.step, b->k.width, b->v.step);
-    clear_rows(b->s_turned, b->k.step, b->v.width, b->k.step);
-}
-
-void LEVEL_NAME(attention_linear_backward)(const attention_head *heads, const attention_upstream *upstream,
-                                           int64_t group, float *dk, float *dv, void *const scratch[4])
+void LEVEL_NAME(attention_linear_back_keys)(const attention_head *heads, const attention_upstream *upstream,
+                                            int64_t group, const attention_linear *l, float *dk, float *dv,
+                                            int64_t begin, int64_t end, void *const scratch[4])
 {
     const attention_head *h = heads;
-    const attention_mask *m = &h->mask;
-    const int64_t unread = m->tk - m->length;
+    const int64_t length = h->mask.length, behind = kernel_ceil(end, PANEL);
     linear_block b;
 
-    (void)linear_areas(&b, h->dk, h->dv, group * m->tq, true, scratch);
-    for (int64_t g = 0; g < group; g++)
-        if (upstream[g].dq && m->tq * h->dk > 0)
-            memset(upstream[g].dq, 0, (size_t)(m->tq * h->dk) * sizeof(float));
-    if (dk && unread * h->dk > 0)
-        memset(dk + m->length * h->dk, 0, (size_t)(unread * h->dk) * sizeof(float));
-    if (dv && unread * h->dv > 0)
-        memset(dv + m->length * h->dv, 0, (size_t)(unread * h->dv) * sizeof(float));
-    clear_sums(&b);
-    first_walk(heads, upstream, group, &b);
-    clear_sums(&b);
-    for (int64_t t = m->length / PANEL; t >= 0; t--)
-        second_walk_tile(heads, upstream, group, &b, dk, dv, t);
+    (void)linear_areas(&b, h->dk, h->dv, true, scratch);
+    zero_rows(dk, kernel_max(begin, length), end, h->dk);
+    zero_rows(dv, kernel_max(begin, length), end, h->dv);
+    sums_behind(heads, upstream, group, l, &b, first_row(h, behind));
+    for (int64_t t = kernel_min(behind - 1, length / PANEL); t >= begin / PANEL; t--)
+        second_walk_tile(heads, upstream, group, l, &b, dk, dv, t);
 }

@@ -7,6 +7,7 @@ typedef struct forward_rows {
     rows_block b;
     float *v, *out; /* values of a tile, sums of a row: rows of `width` floats */
     int64_t width;
+    uint32_t few;   /* rows with few weights */
     float *values; /* of a row, as they are sorted, with their keys */
     int64_t *keys;
 } forward_rows;
@@ -47,43 +48,60 @@ static int64_t tile_keys(const attention_head *h, int64_t first)
 
 /* ---- out ---- */
 
-/* Dropped weights of row r and tile t; false when all are zero. */
-static bool dropped_weights(const attention_head *h, const rows_block *b, int64_t r, int64_t t, float *to)
+/* Dropped weights of row r and tile t; the keys at which they are not zero. */
+static uint64_t dropped_weights(const attention_head *h, const rows_block *b, int64_t r, int64_t t, float *to)
 {
     const float *w = b->w + r * b->step + t * PANEL;
     float by[PANEL];
-    vi any = { 0 };
 
     if (h->drops)
         drop_factors(h, by, b->begin + r, b->first[t]);
-    for (int64_t v = 0; v < PANEL; v += VL) {
-        const vf x = h->drops ? vload(w + v) * vload(by + v) : vload(w + v);
-
-        any |= (vi)x;
-        vstore(to + v, x);
-    }
-    return vany((vi)(any != 0));
+    for (int64_t v = 0; v < PANEL; v += VL)
+        vstore(to + v, h->drops ? vload(w + v) * vload(by + v) : vload(w + v));
+    return nonzero_word(to);
 }
 
-static void forward_values(const attention_head *h, const forward_rows *f, const attention_result *to)
+/* out += weights in s times the values of a tile. */
+static void tile_values(const attention_head *h, const forward_rows *f, int64_t first, const uint64_t *words)
+{
+    const rows_block *b = &f->b;
+    const int64_t keys = tile_keys(h, first);
+    const float *v = h->v + first * h->v_step;
+    bool packed = false;
+
+    for (int64_t r = 0, end; r < b->n; r = end) {
+        end = rows_alike(f->few, r, b->n);
+        if (!in_rows(f->few, r)) {
+            if (!packed)
+                pack(f->v, f->width, v, h->v_step, keys, h->dv);
+            packed = true;
+            product(ROW, f->out + r * f->width, f->width, b->s + r * PANEL, f->v, f->width, end - r, f->width,
+                    keys, true);
+            continue;
+        }
+        for (; r < end; r++)
+            few_rows(f->out + r * f->width, b->s + r * PANEL, words[r], v, h->v_step, h->dv);
+    }
+}
+
+static void forward_values(const attention_head *h, forward_rows *f, const attention_result *to)
 {
     const rows_block *b = &f->b;
 
+    f->few = rows_with_few(b);
     clear_rows(f->out, f->width, b->n, f->width);
     for (int64_t t = 0; t < b->tiles; t++) {
-        const int64_t first = b->first[t], keys = tile_keys(h, first);
-        bool any = false;
+        const int64_t first = b->first[t];
+        uint64_t words[ATTENTION_BLOCK];
 
         for (int64_t r = 0; r < b->n; r++) {
-            any |= dropped_weights(h, b, r, t, b->s + r * PANEL);
+            words[r] = dropped_weights(h, b, r, t, b->s + r * PANEL);
             if (to->rel_sums)
                 add_by_place(h, to->rel_sums + (b->begin + r) * h->row_size, b->s + r * PANEL, b->begin + r,
                              first);
         }
-        if (!any || !to->out)
-            continue;
-        pack(f->v, f->width, h->v + first * h->v_step, h->v_step, keys, h->dv);
-        product(ROW, f->out, f->width, b->s, f->v, f->width, b->n, f->width, keys, true);
+        if (to->out)
+            tile_values(h, f, first, words);
     }
     if (to->out)
         put_rows(to->out + b->begin * h->dv, h->dv, f->out, f->width, b->n, h->dv, false, vsplat(1.0f));

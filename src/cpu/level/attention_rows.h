@@ -186,6 +186,113 @@ VEC_INLINE vf unit_clip(vf x)
     return vselect((vi)(x > 0.0f), vselect((vi)(x < 1.0f), x, vsplat(1.0f)), vsplat(0.0f));
 }
 
+/* ---- few weights in a row: products with these alone ----
+ *
+ * A weight of zero adds nothing to a sum, so a row with few others does without the rest. That is decided by the row itself, and so
+ * changes no bit of it for the sake of another. */
+
+#define FEW 16 /* of the 64 keys of a tile: from about here on the product of the whole tile is the cheaper one */
+
+/* Keys of a tile at which the numbers are not zero. */
+static inline uint64_t nonzero_word(const float *x)
+{
+    uint64_t word = 0;
+
+    for (int64_t v = 0; v < PANEL; v += VL) {
+        const vi some = (vi)(vload(x + v) != 0.0f);
+#if LEVEL == 4
+        word |= (uint64_t)_mm512_movepi32_mask((__m512i)some) << v;
+#elif LEVEL == 3
+        word |= (uint64_t)(uint32_t)_mm256_movemask_ps((__m256)some) << v;
+#else
+        for (int64_t lane = 0; lane < VL; lane++)
+            word |= (uint64_t)(some[lane] != 0) << (v + lane);
+#endif
+    }
+    return word;
+}
+
+/* Bit r: row r of w has few weights in the tiles in which it has any. */
+static inline uint32_t rows_with_few(const rows_block *b)
+{
+    uint32_t few = 0;
+
+    for (int64_t r = 0; r < b->n; r++) {
+        int64_t some = 0, count = 0;
+
+        for (int64_t t = 0; t < b->tiles; t++) {
+            const uint64_t word = nonzero_word(b->w + r * b->step + t * PANEL);
+
+            some += word != 0;
+            count += __builtin_popcountll(word);
+        }
+        few |= (uint32_t)(count <= some * FEW) << r;
+    }
+    return few;
+}
+
+static inline bool in_rows(uint32_t rows, int64_t r)
+{
+    return rows >> r & 1;
+}
+
+/* The end of the rows from r on that are as row r is. */
+static inline int64_t rows_alike(uint32_t rows, int64_t r, int64_t n)
+{
+    const bool is = in_rows(rows, r);
+
+    while (r < n && in_rows(rows, r) == is)
+        r++;
+    return r;
+}
+
+/* Numbers p .. of a row of n: a vector, or what is left. */
+VEC_INLINE vf row_vector(const float *row, int64_t p, int64_t n)
+{
+    return p + VL <= n ? vload(row + p) : vload_part(row + p, n - p);
+}
+
+/* to += sum over the keys of the word of by[j] rows[j]; rows of n numbers, `to` in whole vectors. */
+static inline void few_rows(float *to, const float *by, uint64_t word, const float *rows, int64_t step, int64_t n)
+{
+    for (int64_t p = 0; p < n; p += VL) {
+        vf sum = vload(to + p);
+
+        for (uint64_t left = word; left; left &= left - 1) {
+            const int64_t j = __builtin_ctzll(left);
+
+            sum = vfma(vsplat(by[j]), row_vector(rows + j * step, p, n), sum);
+        }
+        vstore(to + p, sum);
+    }
+}
+
+/* to[j] += by[j] row, for the keys of the word; `to` in rows of whole vectors. */
+static inline void few_spread(float *to, int64_t step, const float *by, uint64_t word, const float *row, int64_t n)
+{
+    for (; word; word &= word - 1) {
+        const int64_t j = __builtin_ctzll(word);
+        float *key = to + j * step;
+
+        for (int64_t p = 0; p < n; p += VL)
+            vstore(key + p, vfma(vsplat(by[j]), row_vector(row, p, n), vload(key + p)));
+    }
+}
+
+/* to[j] = row . rows[j], for the keys of the word; zero for the others. */
+static inline void few_scores(float *to, uint64_t word, const float *row, const float *rows, int64_t step, int64_t n)
+{
+    clear_rows(to, PANEL, 1, PANEL);
+    for (; word; word &= word - 1) {
+        const int64_t j = __builtin_ctzll(word);
+        vf sum = { 0 };
+
+        for (int64_t p = 0; p < n; p += VL)
+            sum = vfma(row_vector(row, p, n), row_vector(rows + j * step, p, n), sum);
+        to[j] = vsum_lanes(sum);
+    }
+}
+
 /* ---- the k largest ---- */
 
 /* As an integer: a < b for floats exactly when for these; -0 is 0. */
@@ -194,6 +301,22 @@ VEC_INLINE vi ordered(vf x)
     const vi bits = (vi)(x + 0.0f);
 
     return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+static inline float number_in_order(int32_t order)
+{
+    const int32_t bits = order ^ ((order >> 31) & 0x7fffffff);
+    float x;
+
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline int32_t order_of(float x)
+{
+    const vi order = ordered(vsplat(x));
+
+    return order[0];
 }
 
 static inline int64_t count_above(const int32_t *order, int64_t n, int32_t least)
@@ -212,23 +335,76 @@ static inline int64_t count_above(const int32_t *order, int64_t n, int32_t least
     return sum;
 }
 
-/* The k largest above `least` are those above the number returned, and the first *ties that are equal to it. */
+/* The larger, lane by lane. */
+VEC_INLINE vi vi_larger(vi a, vi b)
+{
+    const vi above = (vi)(a > b);
+
+    return (a & above) | (b & ~above);
+}
+
+/* A number between low and high, by value and by order in turns: where numbers lie even, halving their values is the shorter way,
+ * and where they spread over many powers of two, halving the order. */
+static inline int32_t middle_of(int32_t low, int32_t high, int turn)
+{
+    const float from = number_in_order(low), to = number_in_order(high);
+
+    if (turn % 2 == 0 && to - from < 1e30f) { /* no number, no infinity */
+        const int32_t middle = order_of(from + (to - from) * 0.5f);
+
+        if (middle > low && middle < high)
+            return middle;
+    }
+    return (int32_t)(((int64_t)low + high) >> 1);
+}
+
+static inline int32_t order_between(const int32_t *order, int64_t n, int64_t k, int32_t low, int32_t high,
+                                    int64_t *ties);
+
+/* The k largest above `least` are those above the number returned, and the first *ties that are equal to it.
+ *
+ * The largest of each STRIDE-th number are found first: k of these are as large as the k-th of them, so the k-th of all is. */
 static inline int32_t order_of_largest(const int32_t *order, int64_t n, int64_t k, int32_t least,
                                        int64_t *ties)
 {
-    int32_t low = least, high = least;
+    int32_t tops[STRIDE], low = least, high = least;
+    vi top[CHAINS];
 
+    UNROLL for (int c = 0; c < CHAINS; c++) top[c] = least - (vi){ 0 };
+    for (int64_t i = 0; i < n; i += STRIDE) {
+        UNROLL for (int c = 0; c < CHAINS; c++)
+        {
+            vi x;
+
+            memcpy(&x, order + i + c * VL, sizeof x);
+            top[c] = vi_larger(top[c], x);
+        }
+    }
+    memcpy(tops, top, sizeof tops);
+    for (int i = 0; i < STRIDE; i++)
+        high = tops[i] > high ? tops[i] : high;
     *ties = 0;
-    for (int64_t i = 0; i < n; i++)
-        high = order[i] > high ? order[i] : high;
+    if (k <= STRIDE / 2 && n > STRIDE && high > least) {
+        const int32_t at = order_between(tops, STRIDE, k, least, high, ties);
+
+        low = *ties ? at - 1 : at; /* k of the tops are above it, or all that are above `least` */
+    }
+    return order_between(order, n, k, low, high, ties);
+}
+
+/* The same, where it is known that k or all numbers above the least are above `low`, and none above `high`. */
+static inline int32_t order_between(const int32_t *order, int64_t n, int64_t k, int32_t low, int32_t high,
+                                    int64_t *ties)
+{
+    *ties = 0;
     if (count_above(order, n, low) <= k)
         return low;
     if (count_above(order, n, high - 1) >= k) { /* k = 1 ends here */
         *ties = k;
         return high;
     }
-    while ((int64_t)high - low > 1) { /* above low are more than k, above high fewer */
-        const int32_t middle = (int32_t)(((int64_t)low + high) >> 1);
+    for (int turn = 0; (int64_t)high - low > 1; turn++) { /* above low are more than k, above high fewer */
+        const int32_t middle = middle_of(low, high, turn);
         const int64_t above = count_above(order, n, middle);
 
         if (above == k)
@@ -271,12 +447,25 @@ static inline void row_choose(const float *z, float *w, int32_t *order, int64_t 
 
 /* ---- normalisers: each makes w of z, n numbers with the maximum `most` ---- */
 
+/* Does one of STRIDE numbers count? */
+VEC_INLINE bool some_kept(const float *z)
+{
+    vi some = { 0 };
+
+    UNROLL for (int c = 0; c < CHAINS; c++) some |= (vi)(vload(z + c * VL) != MINUS_INF);
+    return vany(some);
+}
+
 /* w = e^(z - shift); the sum. */
 static inline float row_exp(const float *z, float *w, int64_t n, float shift)
 {
     vf sum[CHAINS] = { { 0 } };
 
     for (int64_t i = 0; i < n; i += STRIDE) {
+        if (!some_kept(z + i)) { /* most of a row where few are chosen */
+            row_fill(w + i, STRIDE, 0);
+            continue;
+        }
         UNROLL for (int c = 0; c < CHAINS; c++)
         {
             const vf e = exp_down(vload(z + i + c * VL) - shift);

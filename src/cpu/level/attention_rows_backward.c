@@ -19,6 +19,8 @@ typedef struct backward_rows {
         *dv; /* of all keys: rows of k_width and v_width floats; dk of all scores but dot lies in tiles on end */
     double *add_v;
     int64_t k_width, v_width;
+    uint64_t *words; /* [tiles, ATTENTION_BLOCK]: keys at which a row of w is not zero; no other has a gradient */
+    uint32_t few;    /* rows with few such keys */
 } backward_rows;
 
 /* Numbers of a head, summed in order of rows. */
@@ -42,6 +44,7 @@ static size_t rows_areas(backward_rows *x, int64_t dk, int64_t dv, int64_t tk, v
         x->b.w = x->b.z + height * step;
         x->d = x->b.w + height * step;
         x->b.order = (int32_t *)(void *)(x->d + height * step);
+        x->words = (uint64_t *)(void *)(x->b.order + step);
         x->b.k_tile = scratch[3];
         x->k = x->b.k_tile + dk * PANEL;
         x->v_tile = x->k + k_width * PANEL;
@@ -54,7 +57,7 @@ static size_t rows_areas(backward_rows *x, int64_t dk, int64_t dv, int64_t tk, v
     }
     return (size_t)kernel_max(
                kernel_max(step * k_width, step * v_width),
-               kernel_max((3 * height + 1) * step + panels(tk) * 16,
+               kernel_max((3 * height + 1) * step + panels(tk) * (16 + 2 * ATTENTION_BLOCK),
                           (dk + k_width + dv) * PANEL + q + dout + 2 * s + height * k_width + 2 * dk)) *
            sizeof(float);
 }
@@ -88,6 +91,11 @@ static void upstream_row(const attention_head *h, const attention_upstream *u, c
                   at = r * x->b.step + t * PANEL;
     float *s = x->b.s + r * PANEL, *dropped_w = x->dropped + r * PANEL, by[PANEL];
 
+    if (!x->words[t * ATTENTION_BLOCK + r]) {
+        row_fill(x->d + at, PANEL, 0);
+        row_fill(dropped_w, PANEL, 0);
+        return;
+    }
     if (u->drel_sums)
         add_places(h, s, u->drel_sums + i * h->row_size, i, first);
     memcpy(dropped_w, x->b.w + at, PANEL * sizeof *s);
@@ -104,26 +112,70 @@ static void upstream_row(const attention_head *h, const attention_upstream *u, c
         vstore(x->d + at + v, vselect((vi)(vload(x->b.z + at + v) == MINUS_INF), vsplat(0.0f), vload(s + v)));
 }
 
-static void backward_upstream(const attention_head *h, const attention_upstream *u, const backward_rows *x)
+/* s = dout v^T of a tile, where it counts. */
+static void tile_upstream(const attention_head *h, const attention_upstream *u, const backward_rows *x, int64_t t,
+                          bool *packed)
 {
     const rows_block *b = &x->b;
+    const uint64_t *words = x->words + t * ATTENTION_BLOCK;
+    const float *v = h->v + b->first[t] * h->v_step;
+    bool tile = false;
 
-    if (u->dout)
-        pack_panels(x->dout, b->height, u->dout + b->begin * u->dout_step, u->dout_step, b->n, h->dv, 1);
-    for (int64_t t = 0; t < b->tiles; t++) {
-        const int64_t first = b->first[t], keys = tile_keys(h, first);
-
-        if (u->dout) {
-            pack_tile(x->v_tile, h->v + first * h->v_step, h->v_step, keys, h->dv);
-            product_scores(b->s, x->dout, b->height, x->v_tile, b->n, PANEL, h->dv);
-        } else {
-            clear_rows(b->s, PANEL, b->n, PANEL);
+    for (int64_t r = 0, end; r < b->n; r = end) {
+        end = rows_alike(x->few, r, b->n);
+        if (!in_rows(x->few, r)) {
+            if (!*packed)
+                pack_panels(x->dout, b->height, u->dout + b->begin * u->dout_step, u->dout_step, b->n, h->dv, 1);
+            if (!tile)
+                pack_tile(x->v_tile, v, h->v_step, tile_keys(h, b->first[t]), h->dv);
+            *packed = tile = true;
+            product_scores(b->s + r * PANEL, x->dout + r * PANEL, b->height, x->v_tile, end - r, PANEL, h->dv);
+            continue;
         }
+        for (; r < end; r++)
+            if (words[r])
+                few_scores(b->s + r * PANEL, words[r], u->dout + (b->begin + r) * u->dout_step, v, h->v_step,
+                           h->dv);
+    }
+}
+
+/* dv += dropped w^T dout of a tile. */
+static void tile_dv(const attention_head *h, const attention_upstream *u, const backward_rows *x, int64_t t)
+{
+    const rows_block *b = &x->b;
+    const uint64_t *words = x->words + t * ATTENTION_BLOCK;
+    float *dv = x->dv + b->first[t] * x->v_width;
+
+    for (int64_t r = 0, end; r < b->n; r = end) {
+        end = rows_alike(x->few, r, b->n);
+        if (!in_rows(x->few, r)) {
+            product_columns(dv, x->v_width, x->dropped + r * PANEL, x->dout + r * PANEL, b->height,
+                            tile_keys(h, b->first[t]), h->dv, end - r);
+            continue;
+        }
+        for (; r < end; r++)
+            few_spread(dv, x->v_width, x->dropped + r * PANEL, words[r],
+                       u->dout + (b->begin + r) * u->dout_step, h->dv);
+    }
+}
+
+static void backward_upstream(const attention_head *h, const attention_upstream *u, backward_rows *x)
+{
+    const rows_block *b = &x->b;
+    bool packed = false; /* dout */
+
+    x->few = rows_with_few(b);
+    for (int64_t t = 0; t < b->tiles; t++) {
+        for (int64_t r = 0; r < b->n; r++)
+            x->words[t * ATTENTION_BLOCK + r] = nonzero_word(b->w + r * b->step + t * PANEL);
+        if (u->dout)
+            tile_upstream(h, u, x, t, &packed);
+        else
+            clear_rows(b->s, PANEL, b->n, PANEL);
         for (int64_t r = 0; r < b->n; r++)
             upstream_row(h, u, x, r, t);
         if (u->dout)
-            product_columns(x->dv + first * x->v_width, x->v_width, x->dropped, x->dout, b->height, keys,
-                            h->dv, b->n);
+            tile_dv(h, u, x, t);
     }
 }
 
@@ -416,34 +468,74 @@ static void backward_pairs(const attention_head *h, const backward_rows *x, int6
     }
 }
 
+/* ds of row r and tile t to what is added to the scores. */
+static void terms_row(const attention_head *h, const attention_upstream *u, const float *s, int64_t i, int64_t first)
+{
+    const int64_t keys = tile_keys(h, first);
+
+    if (u->dbias)
+        add_to_bias(u, s, i, first, keys);
+    for (int64_t j = 0; u->drel && j < keys; j++)
+        u->drel[first - i + h->mask.tq - 1 + j] += s[j];
+    if (u->drow_rel)
+        add_by_place(h, u->drow_rel + i * h->row_size, s, i, first);
+}
+
+/* dq and dk of a dot product from scale ds in s. */
+static void tile_dots(const attention_head *h, const backward_rows *x, int64_t t)
+{
+    const rows_block *b = &x->b;
+    const uint64_t *words = x->words + t * ATTENTION_BLOCK;
+    const int64_t first = b->first[t], keys = tile_keys(h, first);
+    const float *k = h->k + first * h->k_step;
+    float *dk = x->dk + first * x->k_width;
+    bool packed = false;
+
+    for (int64_t r = 0, end; r < b->n; r = end) {
+        const float *s = b->s + r * PANEL;
+
+        end = rows_alike(x->few, r, b->n);
+        if (!in_rows(x->few, r)) {
+            if (!packed)
+                pack(x->k, x->k_width, k, h->k_step, keys, h->dk);
+            packed = true;
+            product(ROW, x->dq + r * x->k_width, x->k_width, s, x->k, x->k_width, end - r, x->k_width, keys,
+                    true);
+            product_columns(dk, x->k_width, s, b->q + r * PANEL, b->height, keys, h->dk, end - r);
+            continue;
+        }
+        for (; r < end; r++, s += PANEL) {
+            few_rows(x->dq + r * x->k_width, s, words[r], k, h->k_step, h->dk);
+            few_spread(dk, x->k_width, s, words[r], h->q + (b->begin + r) * h->q_step, h->dk);
+        }
+    }
+}
+
 static void backward_scores(const attention_head *h, const attention_upstream *u, const backward_rows *x)
 {
     const rows_block *b = &x->b;
 
     clear_rows(x->dq, x->k_width, b->n, x->k_width);
     for (int64_t t = 0; t < b->tiles; t++) {
-        const int64_t first = b->first[t], keys = tile_keys(h, first);
-        const float *k = h->k + first * h->k_step;
+        const int64_t first = b->first[t];
+        uint64_t any = 0;
 
         for (int64_t r = 0; r < b->n; r++) {
-            const int64_t i = b->begin + r;
+            const uint64_t word = x->words[t * ATTENTION_BLOCK + r];
             float *s = b->s + r * PANEL;
 
+            any |= word;
             memcpy(s, x->d + r * b->step + t * PANEL, PANEL * sizeof *s);
-            if (u->dbias)
-                add_to_bias(u, s, i, first, keys);
-            for (int64_t j = 0; u->drel && j < keys; j++)
-                u->drel[first - i + h->mask.tq - 1 + j] += s[j];
-            if (u->drow_rel)
-                add_by_place(h, u->drow_rel + i * h->row_size, s, i, first);
+            if (word)
+                terms_row(h, u, s, b->begin + r, first);
         }
+        if (!any)
+            continue;
         rows_scale(b, h->scale);
         if (h->score == HEAD_DOT) {
-            pack(x->k, x->k_width, k, h->k_step, keys, h->dk);
-            product(ROW, x->dq, x->k_width, b->s, x->k, x->k_width, b->n, x->k_width, keys, true);
-            product_columns(x->dk + first * x->k_width, x->k_width, b->s, b->q, b->height, keys, h->dk, b->n);
+            tile_dots(h, x, t);
         } else {
-            pack_tile(b->k_tile, k, h->k_step, keys, h->dk);
+            pack_tile(b->k_tile, h->k + first * h->k_step, h->k_step, tile_keys(h, first), h->dk);
             backward_pairs(h, x, first);
         }
     }

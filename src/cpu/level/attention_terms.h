@@ -18,6 +18,12 @@ static inline bool has_terms(const attention_head *h)
     return h->bias || h->rel || h->row_rel || h->softcap > 0 || h->temperature != 1;
 }
 
+/* Where the bias of query i and key j stands if it is read row by row: a matrix of size T x T comes from far. */
+static inline const float *bias_ahead(const attention_head *h, int64_t i, int64_t j)
+{
+    return h->bias && h->bias_key ? h->bias + i * h->bias_row + j : NULL;
+}
+
 /* s[j] += from[j] for j < keys. */
 VEC_INLINE void add_terms(float *s, const float *from, int64_t keys, int64_t vectors)
 {

@@ -44,6 +44,8 @@ typedef struct product_args {
     bool add;  /* C is where the chains begin */
     bool onto; /* C + by A B: the product is made first, then added */
     float by;
+    const float *ahead; /* NULL, or rows as C's that are read next: they come into the second cache meanwhile */
+    int64_t ahead_step;
 } product_args;
 
 typedef void product_fn(const product_args *p);
@@ -139,6 +141,14 @@ enum product_form { ROW, COLUMN };
     [w] = { { NULL, heights(PRODUCT_NAME, w, 0) }, { NULL, heights(PRODUCT_NAME, w, 1) } },
 static product_fn *const product_table[WIDTH + 1][2][15] = { WIDTHS(TABLE) };
 
+/* A few rows at a time between products: all at once they would wait for each other, and far rows have one place in L1. */
+static inline void product_fetch(const product_args *p, int64_t row, int64_t rows, int64_t n)
+{
+    for (int64_t r = row; p->ahead && r < row + rows; r++)
+        for (int64_t j = 0; j < n; j += 64 / (int64_t)sizeof(float))
+            __builtin_prefetch(p->ahead + r * p->ahead_step + j, 0, 2);
+}
+
 /* C of `to` [m,n], n in whole vectors; A is one panel. Cut evenly, the first parts larger by one. */
 static void product_as(enum product_form form, const product_args *to, int64_t m, int64_t n)
 {
@@ -153,6 +163,7 @@ static void product_as(enum product_form form, const product_args *to, int64_t m
 
         for (uint32_t below = rows, i = (rows + most - 1) / most, h; i > 0; i--, below -= h) {
             h = (below + i - 1) / i;
+            product_fetch(&p, rows - below, h, w * VL);
             product_table[w][form][h](&p);
             p.a += form == ROW ? h * PANEL : h;
             p.c += h * p.c_step;
@@ -160,6 +171,7 @@ static void product_as(enum product_form form, const product_args *to, int64_t m
         p.a = a;
         p.b += w * VL;
         p.c = c + w * VL;
+        p.ahead = p.ahead ? p.ahead + w * VL : NULL;
     }
 }
 
@@ -173,12 +185,23 @@ static inline void product(enum product_form form, float *c, int64_t c_step, con
                m, n);
 }
 
-/* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. */
+/* Scores of m rows against a tile on end, d terms: A in panels of a_rows rows. Zeros without terms. `ahead`: see product_args. */
+static inline void product_scores_ahead(float *s, const float *a, int64_t a_rows, const float *tile, int64_t m, int64_t n,
+                                        int64_t d, const float *ahead, int64_t ahead_step)
+{
+    product_args p = { .a = a, .b = tile, .c = s, .b_step = PANEL, .c_step = PANEL, .k = kernel_min(PANEL, d) };
+
+    p.ahead = ahead;
+    p.ahead_step = ahead_step;
+    product_as(ROW, &p, m, n);
+    for (int64_t t = PANEL; t < d; t += PANEL)
+        product(ROW, s, PANEL, a + t * a_rows, tile + t * PANEL, PANEL, m, n, kernel_min(PANEL, d - t), true);
+}
+
 static inline void product_scores(float *s, const float *a, int64_t a_rows, const float *tile, int64_t m, int64_t n,
                            int64_t d)
 {
-    for (int64_t p = 0; p == 0 || p < d; p += PANEL, a += a_rows * PANEL)
-        product(ROW, s, PANEL, a, tile + p * PANEL, PANEL, m, n, kernel_min(PANEL, d - p), p > 0);
+    product_scores_ahead(s, a, a_rows, tile, m, n, d, NULL, 0);
 }
 
 /* C += A B for B in panels: C's columns follow B's. */

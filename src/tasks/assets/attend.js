@@ -31,8 +31,8 @@ heed.words({
   "dropout": "随机失活",
   "sum of values": "对值求和",
   "gate": "门控",
-  "How well each query meets each key. Rotary positions have turned both before.":
-    "每个查询与每个键的匹配程度。旋转位置编码已先作用于两者。",
+  "How well each query meets each key. Rotary positions, if there are any, have turned both before.":
+    "每个查询与每个键的匹配程度。旋转位置编码（若有）已先作用于两者。",
   "Terms that depend on the query and on how far away the key stands.": "取决于查询以及键的距离的项。",
   "One factor for all scores keeps them in the range where softmax is neither flat nor hard.":
     "统一的系数使得分处于 softmax 既不平坦也不极端的范围。",
