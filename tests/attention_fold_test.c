@@ -262,7 +262,7 @@ static void threads_change_no_byte_of_folded_probes(void **state)
 
 /* One attention by its core, so that it can be probed more than once. */
 typedef struct told {
-    heed_value in[AT_INPUTS], out[AT_OUTPUTS];
+    heed_value in[AT_CORE_INPUTS], out[AT_OUTPUTS];
     attention_attrs attrs;
 } told;
 
