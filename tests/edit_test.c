@@ -811,7 +811,7 @@ static heed_status edit_scenario(heed_context *ctx, void *user, heed_error *err)
                                   .key = HEED_EDIT_RANGE(0, 1),
                                   .tensor = { HEED_TYPE(HEED_F32, 1, 1, T, T), taken } } };
     heed_model *m = NULL;
-    char *text = NULL;
+    char *printed = NULL;
     heed_status st = heed_model_new(&m, ctx, attention, NULL, NULL, err);
 
     (void)user;
@@ -820,9 +820,9 @@ static heed_status edit_scenario(heed_context *ctx, void *user, heed_error *err)
     if (st == HEED_OK)
         st = heed_model_run(m, &in, 1, &out, 1, err);
     for (int i = 0; i < 2 && st == HEED_OK; i++) {
-        st = heed_edit_print(&text, ctx, &edits[i], err);
+        st = heed_edit_print(&printed, ctx, &edits[i], err);
         if (st == HEED_OK)
-            heed_text_free(ctx, text);
+            heed_text_free(ctx, printed);
     }
     heed_model_free(m);
     return st;
