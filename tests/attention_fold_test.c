@@ -293,7 +293,7 @@ static void put_gradient(heed_builder *b, const char *name, const told *t, heed_
 /* One number of a probe. */
 static heed_value size_of(heed_builder *b, heed_value x)
 {
-    return heed_mean(b, x, ~0u >> (32 - heed_value_type(b, x).rank), HEED_KEEP_AXES);
+    return heed_mean(b, x, (1u << heed_value_type(b, x).rank) - 1, HEED_KEEP_AXES);
 }
 
 typedef struct given {
