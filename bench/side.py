@@ -363,7 +363,7 @@ def options():
     p.add_argument("--rounds", type=int, default=0, help="default 5; 3 with --quick")
     p.add_argument("--seconds", type=float, default=0.15, help="of each side in each round, one run at least")
     p.add_argument("--quick", action="store_true", help="three minutes: fewer rows, PyTorch in one environment, no memory")
-    p.add_argument("--minutes", type=float, default=12, help="rows that would begin later are left out")
+    p.add_argument("--minutes", type=float, default=18, help="rows that would begin later are left out")
     p.add_argument("--build", default=os.path.join(ROOT, "build"), help="folder heed was built in")
     p.add_argument("--out", help="file of the results; default bench/results.json for a whole run, none for a part")
     p.add_argument("--json", action="store_true", help="the results on stdout, instead of a table")

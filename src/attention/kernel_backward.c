@@ -372,11 +372,14 @@ static void backward_run(const op_call *c, int64_t begin, int64_t end)
 {
     const backward_plan p = backward_cut(c);
     const int64_t keys = backward_key_items(&p);
+    const bool together = heed__kernel_bias_shared(c);
 
     for (int64_t item = begin; item < end; item++) {
         const int64_t at = (item < keys ? item : item - keys) / (item < keys ? p.key_parts : p.row_parts);
 
-        if (item < keys)
+        if (item < keys && together)
+            run_key_head(c, &p, at % p.batch, at / p.batch, item % p.key_parts);
+        else if (item < keys)
             run_key_head(c, &p, at / p.key_heads, at % p.key_heads, item % p.key_parts);
         else if (!backward_sweeps(c, &p))
             run_queries(c, &p, at / p.owners_h, at % p.owners_h, (item - keys) % p.row_parts);

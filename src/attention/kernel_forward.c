@@ -77,17 +77,20 @@ static attention_result forward_result(const op_call *c, int64_t at)
 
 static void forward_run(const op_call *c, int64_t begin, int64_t end)
 {
-    const int64_t heads = kernel_size(c, AT_Q, 1), tq = kernel_size(c, AT_Q, 2), blocks = forward_blocks(c);
+    const int64_t batch = kernel_size(c, AT_Q, 0), heads = kernel_size(c, AT_Q, 1), tq = kernel_size(c, AT_Q, 2),
+                  blocks = forward_blocks(c);
+    const bool together = heed__kernel_bias_shared(c);
 
     for (int64_t item = begin; item < end; item++) {
-        const int64_t at = item / blocks, first = item % blocks * ATTENTION_ROWS,
-                      last = i64_min(tq, first + ATTENTION_ROWS);
-        const attention_head h =
-            heed__kernel_head(c, at / heads, at % heads, heed__kernel_sets(c, at / heads));
-        const attention_result to = forward_result(c, at);
+        const int64_t b = together ? item % batch : item / blocks / heads,
+                      block = (together ? item / batch : item) % blocks,
+                      head = together ? item / batch / blocks : item / blocks % heads,
+                      first = block * ATTENTION_ROWS, last = i64_min(tq, first + ATTENTION_ROWS);
+        const attention_head h = heed__kernel_head(c, b, head, heed__kernel_sets(c, b));
+        const attention_result to = forward_result(c, b * heads + head);
 
         heed__attention_ops(c->isa)->forward(&h, &to, first, last, c->scratch);
-        heed__kernel_repeat_rows(c, &to, at / heads, at % heads, first, last);
+        heed__kernel_repeat_rows(c, &to, b, head, first, last);
     }
 }
 
