@@ -170,7 +170,7 @@ static int64_t cells_alike(const int64_t *from, const int64_t *to, int64_t at)
 typedef struct backward_row {
     float *p, *ds;            /* logits and dP, to become dropped weights and dS */
     float *received, *pooled; /* to which weights are added; NULL: not wanted */
-    vf lse, rest, delta, dlse;
+    vf lse, rest, delta; /* delta - dlse */
     vf heat;                        /* sum of dz z */
     uint32_t words[PANEL + 2 * VL]; /* of dropout */
     uint64_t word;                  /* kept keys */
@@ -186,7 +186,7 @@ VEC_INLINE void backward_vector(const attention_head *h, backward_row *x, int64_
     const vf down_from = z - x->lse - x->rest;
     const vf e = exp_down(masked ? vselect(lanes, down_from, vsplat(MINUS_INF)) : down_from);
     const vf down = drops ? dropped(dp, x->words + v * VL, h->threshold, h->kept) : dp;
-    vf ds = e * (down - x->delta + x->dlse);
+    vf ds = e * (down - x->delta);
 
     vstore(x->p + v * VL, drops ? dropped(e, x->words + v * VL, h->threshold, h->kept) : e);
     if (way & SHOWN && x->received)
@@ -368,8 +368,7 @@ static void backward_scores(const attention_head *h, const attention_upstream *u
             y.word = words ? words[row] : whole_word(tile->keys);
             y.lse = vsplat(u->lse[i + row]);
             y.rest = vsplat(u->lse_rest ? u->lse_rest[i + row] : 0);
-            y.delta = vsplat(u->delta[i + row]);
-            y.dlse = vsplat(u->dlse ? u->dlse[i + row] : 0);
+            y.delta = vsplat(u->delta[i + row] - (u->dlse ? u->dlse[i + row] : 0));
             y.heat = (vf){ 0 };
             if (u->pooled && i + row >= *tile->until)
                 backward_turn(u, b, tile, i + row, h->mask.tk);
