@@ -51,9 +51,8 @@ double heed__kernel_pairs(const op_call *c);
  * blocks of pooled. */
 int64_t heed__kernel_key_range(const op_call *c, int64_t least);
 
-/* Do sequences share a bias of rows and keys? Then items of the same head and rows follow one another over sequences, so that the
- * bias is fetched from memory once for all of them. */
-bool heed__kernel_bias_shared(const op_call *c);
+/* Is there a bias with rows and keys? */
+bool heed__kernel_bias_is_matrix(const op_call *c);
 
 /* Items of a chunk. */
 int64_t heed__kernel_chunk(double flops, int64_t items);

@@ -45,12 +45,6 @@ typedef struct backward_plan {
     bool together;                           /* owners sweep over whole heads */
 } backward_plan;
 
-/* A bias with rows and keys: its gradient is added to where it stands. */
-static bool bias_is_matrix(const op_call *c)
-{
-    return kernel_given(c, AT_BIAS) && kernel_size(c, AT_BIAS, 2) > 1 && kernel_size(c, AT_BIAS, 3) > 1;
-}
-
 static backward_plan backward_cut(const op_call *c)
 {
     backward_plan p = { .batch = kernel_size(c, AT_Q, 0),
@@ -65,7 +59,7 @@ static backward_plan backward_cut(const op_call *c)
     p.group = p.heads / i64_max(1, p.key_heads);
     p.owners_b = p.batch;
     p.owners_h = p.heads;
-    if (bias_is_matrix(c)) {
+    if (heed__kernel_bias_is_matrix(c)) { /* its gradient is added to where it stands */
         p.owners_b = i64_min(p.batch, kernel_size(c, AT_BIAS, 0));
         p.owners_h = i64_min(p.heads, kernel_size(c, AT_BIAS, 1));
         shared = p.owners_b < p.batch || p.owners_h < p.heads;
@@ -102,7 +96,7 @@ static bool whole_is_sooner(const op_call *c, const backward_plan *p)
 static bool backward_sweeps(const op_call *c, const backward_plan *p)
 {
     return p->row_parts == 0 || ((p->key_parts == 1 || whole_is_sooner(c, p)) && !wants(c, AT_REL, AT_DREL) &&
-                                 !(bias_is_matrix(c) && wants(c, AT_BIAS, AT_DBIAS)));
+                                 !(heed__kernel_bias_is_matrix(c) && wants(c, AT_BIAS, AT_DBIAS)));
 }
 
 static int64_t backward_key_items(const backward_plan *p)
@@ -143,7 +137,7 @@ static int64_t backward_layout(const op_call *c, const backward_plan *p, float *
     const int64_t n = p->batch * p->heads;
     int64_t at = 0;
 
-    s->bias_size = !kernel_given(c, AT_BIAS) || bias_is_matrix(c) ? 0
+    s->bias_size = !kernel_given(c, AT_BIAS) || heed__kernel_bias_is_matrix(c) ? 0
                    : kernel_size(c, AT_BIAS, 3) > 1               ? p->tk
                                                                   : p->tq;
     s->rel_size = kernel_given(c, AT_REL) ? kernel_size(c, AT_REL, 2) : 0;
@@ -372,12 +366,12 @@ static void backward_run(const op_call *c, int64_t begin, int64_t end)
 {
     const backward_plan p = backward_cut(c);
     const int64_t keys = backward_key_items(&p);
-    const bool together = heed__kernel_bias_shared(c);
+    const bool in_turn = p.owners_b < p.batch; /* sequences share a bias: it is fetched once for all of them */
 
     for (int64_t item = begin; item < end; item++) {
         const int64_t at = (item < keys ? item : item - keys) / (item < keys ? p.key_parts : p.row_parts);
 
-        if (item < keys && together)
+        if (item < keys && in_turn)
             run_key_head(c, &p, at % p.batch, at / p.batch, item % p.key_parts);
         else if (item < keys)
             run_key_head(c, &p, at / p.key_heads, at % p.key_heads, item % p.key_parts);
@@ -431,7 +425,7 @@ static void backward_finish(const op_call *c)
     const backward_sums s = backward_sums_of(c, &p);
     const heed_type *bias = &c->out[AT_DBIAS].type, *rel = &c->out[AT_DREL].type;
 
-    if (wants(c, AT_BIAS, AT_DBIAS) && !bias_is_matrix(c))
+    if (wants(c, AT_BIAS, AT_DBIAS) && !heed__kernel_bias_is_matrix(c))
         total(&p, &(backward_total){ .to = c->out[AT_DBIAS].data,
                                      .from = s.bias,
                                      .to_b = bias->dims[0],

@@ -75,11 +75,18 @@ static attention_result forward_result(const op_call *c, int64_t at)
     return to;
 }
 
+/* Do sequences share a bias of rows and keys? Then items of the same head and rows follow one another over sequences, so that the
+ * bias is fetched from memory once for all of them. */
+static bool bias_is_shared(const op_call *c)
+{
+    return heed__kernel_bias_is_matrix(c) && kernel_size(c, AT_BIAS, 0) < kernel_size(c, AT_Q, 0);
+}
+
 static void forward_run(const op_call *c, int64_t begin, int64_t end)
 {
     const int64_t batch = kernel_size(c, AT_Q, 0), heads = kernel_size(c, AT_Q, 1), tq = kernel_size(c, AT_Q, 2),
                   blocks = forward_blocks(c);
-    const bool together = heed__kernel_bias_shared(c);
+    const bool together = bias_is_shared(c);
 
     for (int64_t item = begin; item < end; item++) {
         const int64_t b = together ? item % batch : item / blocks / heads,

@@ -86,10 +86,9 @@ int64_t heed__kernel_key_range(const op_call *c, int64_t least)
     return i64_min(tk, i64_ceil_div(least, tiles * ATTENTION_TILE) * tiles * ATTENTION_TILE);
 }
 
-bool heed__kernel_bias_shared(const op_call *c)
+bool heed__kernel_bias_is_matrix(const op_call *c)
 {
-    return kernel_given(c, AT_BIAS) && kernel_size(c, AT_BIAS, 0) < kernel_size(c, AT_Q, 0) &&
-           kernel_size(c, AT_BIAS, 2) > 1 && kernel_size(c, AT_BIAS, 3) > 1;
+    return kernel_given(c, AT_BIAS) && kernel_size(c, AT_BIAS, 2) > 1 && kernel_size(c, AT_BIAS, 3) > 1;
 }
 
 int64_t heed__kernel_chunk(double flops, int64_t items)
